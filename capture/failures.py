@@ -1,0 +1,35 @@
+"""The failures a user can cause or meet, each one line long and each with its documented exit code.
+
+A failure's text names the place, what was found, what was wanted, and the way out. Programming errors do
+not belong here: they keep their traceback.
+"""
+
+from __future__ import annotations
+
+EXIT_FINE = 0
+EXIT_REGRESSION = 1
+EXIT_BAD_INPUT = 2
+EXIT_INVALID = 3
+EXIT_REFUSED = 4
+
+
+class PeaktapeError(Exception):
+    """A failure that is shown to the user as one line and ends the command with `exit_code`."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class BadInput(PeaktapeError):  # noqa: N818 - the text is the name: "bad input: …"
+    """A file, an option or a value that can't be used as it is."""
+
+
+class TargetRefused(PeaktapeError):  # noqa: N818
+    """A target that a replay must not fire at without the user's explicit word."""
+
+    exit_code = EXIT_REFUSED
+
+
+class RunInvalid(PeaktapeError):  # noqa: N818
+    """A run that can't carry a verdict: it did not send what was scheduled, when it was due."""
+
+    exit_code = EXIT_INVALID

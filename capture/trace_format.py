@@ -1,0 +1,149 @@
+"""The Trace: one pyarrow schema with a version, its metadata, and the checks that a file must pass.
+
+A trace is what happened, one row per captured request. Every `*_ns` column is an int64 offset in
+nanoseconds from the trace's zero on the monotonic clock; the wall clock of that zero is in the metadata.
+Reading and writing files is not here: see `trace_reader` and `trace_writer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from capture.failures import BadInput
+
+FORMAT_VERSION: Final = 1
+METADATA_KEY: Final = b"peaktape.trace"
+
+COMPLETE: Final = "complete"
+CLIENT_ABORTED: Final = "client_aborted"
+SERVER_ERROR: Final = "server_error"
+PROXY_ERROR: Final = "proxy_error"
+IN_FLIGHT: Final = "in_flight"
+OUTCOMES: Final = (COMPLETE, CLIENT_ABORTED, SERVER_ERROR, PROXY_ERROR, IN_FLIGHT)
+
+HEADERS_TYPE: Final = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.string())]))
+
+TRACE_SCHEMA: Final = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("session_id", pa.string()),
+        pa.field("turn", pa.int32(), nullable=False),
+        pa.field("arrival_ns", pa.int64(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("scheme", pa.string(), nullable=False),
+        # The authority that served the request, "host:port"; the client's Host header is in the headers.
+        pa.field("host", pa.string(), nullable=False),
+        # Path with query, as sent.
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("http_version", pa.string(), nullable=False),
+        # Name and value as sent, order and duplicates kept, bytes as ISO 8859-1 (RFC 9110, 5.5).
+        pa.field("request_headers", HEADERS_TYPE, nullable=False),
+        pa.field("request_body", pa.binary()),
+        pa.field("request_body_ns", pa.int64()),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("status", pa.int32()),
+        pa.field("response_headers", HEADERS_TYPE),
+        pa.field("response_body", pa.binary()),
+        pa.field("response_bytes", pa.int64(), nullable=False),
+        pa.field("first_byte_ns", pa.int64()),
+        pa.field("chunk_ns", pa.list_(pa.int64()), nullable=False),
+        pa.field("chunk_bytes", pa.list_(pa.int32()), nullable=False),
+        pa.field("end_ns", pa.int64()),
+        pa.field("input_tokens", pa.int32()),
+        pa.field("output_tokens", pa.int32()),
+        pa.field("model", pa.string()),
+        pa.field("stream", pa.bool_(), nullable=False),
+    ]
+)
+"""One row per captured request. Bodies are inline and as sent (still content-encoded). Tokens are what the
+response's usage says, else null. `turn` counts from 0 within `session_id`; a null session is a session of
+its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TraceMetadata:
+    """What a trace file says of itself. `counts` holds requests seen, recorded, and dropped by cause."""
+
+    wall_zero_ns: int
+    source: str
+    upstreams: tuple[str, ...] = ()
+    sampling: str = "all"
+    redaction: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    counts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tool_version: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The UTF-8 JSON that stands under `METADATA_KEY` in the Parquet footer."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, raw: bytes, place: str) -> TraceMetadata:
+        """Parse what `to_json` wrote; raises `BadInput` naming `place` when it can't be used."""
+        try:
+            found = json.loads(raw)
+            version = int(found["format_version"])
+            fields = {f.name: found[f.name] for f in dataclasses.fields(cls) if f.name in found}
+            fields["upstreams"] = tuple(fields.get("upstreams", ()))
+            metadata = cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{place}: trace metadata can't be read ({error}); capture or import it again"
+            ) from error
+        if version > FORMAT_VERSION:
+            raise BadInput(
+                f"{place}: trace format {version} found, up to {FORMAT_VERSION} wanted; upgrade peaktape"
+            )
+        return metadata
+
+
+def check_schema(found: pa.Schema, place: str) -> TraceMetadata:
+    """Metadata of a file whose schema is a trace's; raises `BadInput` naming the first wrong column."""
+    raw = (found.metadata or {}).get(METADATA_KEY)
+    for field in TRACE_SCHEMA:
+        index = found.get_field_index(field.name)
+        if index < 0:
+            raise BadInput(
+                f"{place}: column {field.name}: missing, {field.type} wanted; "
+                "is this a peaktape trace? make one with `peaktape capture` or `peaktape import`"
+            )
+        if not _same_type(found.field(index).type, field.type):
+            raise BadInput(
+                f"{place}: column {field.name}: {found.field(index).type} found, {field.type} wanted"
+            )
+    if raw is None:
+        raise BadInput(
+            f"{place}: no peaktape metadata in the footer; make traces with `peaktape capture` or `import`"
+        )
+    return TraceMetadata.from_json(raw, place)
+
+
+def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Equal up to what Parquet writers may choose freely: list item names, dictionaries, large offsets."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_list(wanted):
+        return (pa.types.is_list(found) or pa.types.is_large_list(found)) and _same_type(
+            found.value_type, wanted.value_type
+        )
+    if pa.types.is_struct(wanted):
+        return (
+            pa.types.is_struct(found)
+            and found.num_fields == wanted.num_fields
+            and all(
+                found.field(i).name == wanted.field(i).name
+                and _same_type(found.field(i).type, wanted.field(i).type)
+                for i in range(wanted.num_fields)
+            )
+        )
+    if pa.types.is_string(wanted):
+        return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+    if pa.types.is_binary(wanted):
+        return bool(pa.types.is_binary(found) or pa.types.is_large_binary(found))
+    return bool(found == wanted)

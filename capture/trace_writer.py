@@ -1,0 +1,154 @@
+"""Writing traces: files that appear whole or not at all, and one trace file from batches of rows.
+
+Rolling segments during a capture belong to `recorder`; the schema to `trace_format`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from capture.failures import BadInput
+from capture.trace_format import METADATA_KEY, TRACE_SCHEMA, TraceMetadata
+
+ROW_GROUP_ROWS: Final = 1000
+ROW_GROUP_BYTES: Final = 8 << 20
+_INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns.list.element")
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise `BadInput` when `path` exists and may not be replaced, or its folder can't be written."""
+    if path.exists() and not overwrite:
+        raise BadInput(f"{path}: exists already; choose another name or add --overwrite")
+    if path.is_dir() and overwrite:
+        raise BadInput(f"{path}: is a folder, a file wanted; choose another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path.parent}: can't be made ({error.strerror}); choose another place") from error
+
+
+@contextlib.contextmanager
+def replace_when_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else removed.
+
+    Raises `BadInput` when `path` exists and `overwrite` is false, and when the disk refuses.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise BadInput(
+            f"{path}: can't be written ({error.strerror or error}); free space or choose another place"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class TraceFile:
+    """A Parquet writer for trace rows, with the encodings measured best for them.
+
+    Rows are gathered into row groups of at most `ROW_GROUP_ROWS` rows or about `ROW_GROUP_BYTES` of bodies,
+    so that a reader needs little memory whatever the trace's size. The file is unreadable until `close`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(
+            path,
+            TRACE_SCHEMA,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=["method", "scheme", "host", "path", "http_version", "outcome", "model"],
+            column_encoding=dict.fromkeys(_INSTANTS, "DELTA_BINARY_PACKED"),
+            write_batch_size=64,
+        )
+        self.rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch with `TRACE_SCHEMA`, as one row group or several."""
+        for piece in row_groups(batch):
+            self._writer.write_batch(piece)
+            self.rows += piece.num_rows
+
+    def close(self, metadata: TraceMetadata) -> None:
+        """Write the footer with the metadata."""
+        self._writer.add_key_value_metadata({METADATA_KEY: metadata.to_json()})
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Let go of the file without caring whether its footer can still be written."""
+        with contextlib.suppress(OSError, pa.ArrowException):
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abandon()
+
+
+def row_groups(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """`batch` cut into pieces of at most `ROW_GROUP_ROWS` rows and, several rows long, `ROW_GROUP_BYTES`."""
+    if batch.num_rows <= 1 or (
+        batch.num_rows <= ROW_GROUP_ROWS and batch.get_total_buffer_size() <= ROW_GROUP_BYTES
+    ):
+        if batch.num_rows:
+            yield batch
+        return
+    rows_for_bytes = max(1, batch.num_rows * ROW_GROUP_BYTES // max(1, batch.get_total_buffer_size()))
+    step = min(ROW_GROUP_ROWS, rows_for_bytes)
+    for start in range(0, batch.num_rows, step):
+        yield batch.slice(start, step)
+
+
+def batch_of(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Rows as dictionaries (headers as lists of (name, value) pairs) → a batch with `TRACE_SCHEMA`."""
+    columns = []
+    for field in TRACE_SCHEMA:
+        values = [row.get(field.name) for row in rows]
+        if field.name.endswith("_headers"):
+            values = [
+                None if pairs is None else [{"name": name, "value": value} for name, value in pairs]
+                for pairs in values
+            ]
+        columns.append(pa.array(values, type=field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=TRACE_SCHEMA)
+
+
+def write_trace(
+    path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, *, overwrite: bool = False
+) -> int:
+    """Write batches (already in arrival order) as one trace file; the number of rows written.
+
+    `metadata.counts` gets "recorded" from the rows themselves when it is not set.
+    """
+    with replace_when_whole(path, overwrite=overwrite) as temporary, TraceFile(temporary) as file:
+        for batch in batches:
+            file.write(batch)
+        counts: Mapping[str, Any] = {
+            "seen": file.rows,
+            "recorded": file.rows,
+            "dropped": {},
+            **metadata.counts,
+        }
+        file.close(TraceMetadata(**{**_fields(metadata), "counts": counts}))
+        return file.rows
+
+
+def _fields(metadata: TraceMetadata) -> dict[str, Any]:
+    return {name: getattr(metadata, name) for name in metadata.__dataclass_fields__}

@@ -1,0 +1,1 @@
+"""Analysis: runs → metrics, validity, statistics, verdicts. Functions of values; prints nothing, no I/O."""

@@ -1,0 +1,136 @@
+"""The Run: what did happen, one row per *scheduled* request, sent or not; its schema, metadata and file.
+
+Raw instants only: nothing that can be derived is stored. All `*_ns` are int64 offsets from the run's
+monotonic zero, which is the instant that `due_ns` = 0 stands for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from capture.failures import BadInput
+
+FORMAT_VERSION: Final = 1
+METADATA_KEY: Final = b"peaktape.run"
+
+ERRORS: Final = (
+    "dns",  # the target's name did not resolve
+    "connect_refused",
+    "connect_timeout",
+    "connect_failed",  # any other failure to connect
+    "tls",
+    "reset",  # the connection broke before the response was whole
+    "timeout",  # the response was not whole within the total timeout
+    "protocol",  # the response is not HTTP
+    "stream_error",  # the response is whole, but its events say that the server failed
+    "interrupted",  # the replay was stopped while it was under way
+    "not_sent",  # the replay was stopped before it was due, or its predecessor never ended
+    "lost",  # the worker that held it died
+)
+"""The closed vocabulary of `error`; null is none. A status of 400 or more is no `error`: see `status`."""
+
+RUN_SCHEMA: Final = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("copy", pa.int32(), nullable=False),
+        pa.field("session", pa.int64(), nullable=False),
+        pa.field("phase", pa.string(), nullable=False),
+        # "METHOD /path" without query: what results are grouped by.
+        pa.field("endpoint", pa.string(), nullable=False),
+        pa.field("model", pa.string()),
+        pa.field("stream", pa.bool_(), nullable=False),
+        pa.field("due_ns", pa.int64(), nullable=False),
+        pa.field("dequeued_ns", pa.int64()),  # taken up by the sender, ahead of its due instant
+        pa.field("connected_ns", pa.int64()),  # a connection was in hand
+        pa.field("sent_ns", pa.int64()),  # first byte handed to the kernel
+        pa.field("first_byte_ns", pa.int64()),
+        pa.field("first_token_ns", pa.int64()),  # the read that held the first generated content
+        pa.field("chunk_ns", pa.list_(pa.int64()), nullable=False),  # reads that held body bytes
+        pa.field("chunk_bytes", pa.list_(pa.int32()), nullable=False),
+        pa.field("chunk_tokens", pa.list_(pa.int32()), nullable=False),  # content-bearing events per read
+        pa.field("end_ns", pa.int64()),
+        pa.field("status", pa.int32()),
+        pa.field("error", pa.string()),
+        pa.field("error_text", pa.string()),
+        pa.field("bytes_out", pa.int64(), nullable=False),
+        pa.field("bytes_in", pa.int64(), nullable=False),
+        pa.field("input_tokens", pa.int32()),
+        pa.field("output_tokens", pa.int32()),
+        pa.field("finish_reason", pa.string()),
+        pa.field("in_flight", pa.int32(), nullable=False),  # of this worker, when it was sent
+        pa.field("worker", pa.int32(), nullable=False),
+        pa.field("connection_reused", pa.bool_(), nullable=False),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunMetadata:
+    """What a run file says of itself.
+
+    `workers` holds per worker: `cpu_s`, `wall_s`, `loop_lag_ns` samples, `gc_pause_ns`; `bounds` are the
+    validity bounds the user stated, empty for the defaults. `partial` is true when the replay was stopped.
+    """
+
+    label: str
+    target: str
+    zero_monotonic_ns: int
+    zero_wall_ns: int
+    trace_fingerprint: str
+    schedule_fingerprint: str
+    steps: tuple[str, ...]
+    scheduled: int
+    mode: str = "open"
+    partial: bool = False
+    workers: tuple[Mapping[str, Any], ...] = ()
+    bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    in_flight_limit: int | None = None
+    host: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    tool_version: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """The UTF-8 JSON that stands under `METADATA_KEY` in the Parquet footer."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+
+
+def read_run(path: Path) -> tuple[pa.Table, RunMetadata]:
+    """A run's table (columns of `RUN_SCHEMA`) and its metadata; raises `BadInput` for anything else."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"{path}: not a readable run ({found}); make one with `peaktape replay`") from error
+    raw = (table.schema.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        raise BadInput(f"{path}: no run metadata in the footer; make runs with `peaktape replay`")
+    for field in RUN_SCHEMA:
+        index = table.schema.get_field_index(field.name)
+        if index < 0 or table.schema.field(index).type != field.type:
+            found = "missing" if index < 0 else f"{table.schema.field(index).type} found"
+            raise BadInput(f"{path}: column {field.name}: {found}, {field.type} wanted; replay again")
+    return table, _parse_metadata(raw, path)
+
+
+def _parse_metadata(raw: bytes, path: Path) -> RunMetadata:
+    try:
+        found = json.loads(raw)
+        version = int(found["format_version"])
+        names = {field.name for field in dataclasses.fields(RunMetadata)}
+        kept = {name: value for name, value in found.items() if name in names}
+        for name in ("steps", "workers", "command"):
+            kept[name] = tuple(kept.get(name, ()))
+        metadata = RunMetadata(**kept)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: run metadata can't be read ({error}); replay again") from error
+    if version > FORMAT_VERSION:
+        raise BadInput(f"{path}: run format {version} found, up to {FORMAT_VERSION} wanted; upgrade peaktape")
+    return metadata

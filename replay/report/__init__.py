@@ -1,0 +1,1 @@
+"""Report: analysis values → terminal, HTML, JSON. Computes nothing."""

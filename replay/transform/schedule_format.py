@@ -1,0 +1,135 @@
+"""The Schedule: what shall happen, as references to trace rows; its schema, its metadata, its file.
+
+Bodies are never copied: a row is some 30 bytes. Deciding *when* something is due is not here (see `steps`
+and `shapes`); this module knows the columns and how they are stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from capture.failures import BadInput
+from capture.trace_writer import replace_when_whole
+
+FORMAT_VERSION: Final = 1
+METADATA_KEY: Final = b"peaktape.schedule"
+
+PHASES: Final = ("base", "ramp", "spike", "recover")
+"""Phase names; a schedule stores the index. `recover` is the time after a spike, as long as the spike."""
+
+SCHEDULE_SCHEMA: Final = pa.schema(
+    [
+        pa.field("due_ns", pa.int64(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("copy", pa.int32(), nullable=False),
+        pa.field("session", pa.int64(), nullable=False),
+        pa.field("after", pa.int64(), nullable=False),
+        pa.field("think_ns", pa.int64(), nullable=False),
+        pa.field("phase", pa.int8(), nullable=False),
+    ]
+)
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Arrays of one length n, ordered by `due_ns` (int64 ns from the schedule's zero, ascending).
+
+    `row` int64 is the trace row to send, `copy` int32 which clone of it (0 is the original), `session` int64
+    a number per (session, copy), `after` int64 the index of the turn it follows or −1, `think_ns` int64 the
+    time between that turn's end and this due instant, `phase` int8 an index into `PHASES`.
+    """
+
+    due_ns: Int64
+    row: Int64
+    copy: npt.NDArray[np.int32]
+    session: Int64
+    after: Int64
+    think_ns: Int64
+    phase: npt.NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.due_ns)
+
+    @property
+    def span_ns(self) -> int:
+        """Time from the schedule's zero to the last due instant, in ns; 0 when empty."""
+        return int(self.due_ns[-1]) if len(self) else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """Where a schedule comes from: the trace, the steps in order, the seed, and what a replay rewrites."""
+
+    trace_path: str
+    trace_fingerprint: str
+    trace_rows: int
+    steps: tuple[str, ...]
+    seed: int
+    rewrite: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tool_version: str = ""
+    format_version: int = FORMAT_VERSION
+
+
+def write_schedule(path: Path, schedule: Schedule, lineage: Lineage, *, overwrite: bool = False) -> None:
+    """Write the schedule as Parquet, whole or not at all; raises `BadInput` if `path` exists already."""
+    columns = [pa.array(getattr(schedule, field.name), type=field.type) for field in SCHEDULE_SCHEMA]
+    raw = json.dumps(dataclasses.asdict(lineage), sort_keys=True).encode()
+    table = pa.Table.from_arrays(columns, schema=SCHEDULE_SCHEMA.with_metadata({METADATA_KEY: raw}))
+    with replace_when_whole(path, overwrite=overwrite) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=3)
+
+
+def is_schedule(path: Path) -> bool:
+    """Whether `path` is a Parquet file that carries a schedule's metadata."""
+    try:
+        return METADATA_KEY in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
+def read_schedule(path: Path) -> tuple[Schedule, Lineage]:
+    """Read a schedule back; raises `BadInput` for what is no schedule, or is out of order."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInput(
+            f"{path}: not a readable schedule ({error}); make one with `peaktape transform`"
+        ) from error
+    raw = (table.schema.metadata or {}).get(METADATA_KEY)
+    if raw is None or not table.schema.equals(SCHEDULE_SCHEMA):
+        raise BadInput(f"{path}: not a peaktape schedule; make one with `peaktape transform`")
+    lineage = _parse_lineage(raw, path)
+    schedule = Schedule(**{name: table.column(name).to_numpy() for name in SCHEDULE_SCHEMA.names})
+    backwards = np.flatnonzero(np.diff(schedule.due_ns) < 0)
+    if len(backwards):
+        row = int(backwards[0]) + 1
+        raise BadInput(
+            f"{path}: row {row}, column due_ns: {schedule.due_ns[row]} found after "
+            f"{schedule.due_ns[row - 1]}, ascending wanted; make the schedule again with `peaktape transform`"
+        )
+    return schedule, lineage
+
+
+def _parse_lineage(raw: bytes, path: Path) -> Lineage:
+    try:
+        found = json.loads(raw)
+        version = int(found["format_version"])
+        lineage = Lineage(**{**found, "steps": tuple(found["steps"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: schedule metadata can't be read ({error}); make it again") from error
+    if version > FORMAT_VERSION:
+        raise BadInput(
+            f"{path}: schedule format {version} found, up to {FORMAT_VERSION} wanted; upgrade peaktape"
+        )
+    return lineage
