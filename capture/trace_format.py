@@ -68,7 +68,11 @@ its own."""
 
 @dataclasses.dataclass(frozen=True)
 class TraceMetadata:
-    """What a trace file says of itself. `counts` holds requests seen, recorded, and dropped by cause."""
+    """What a trace file says of itself. `counts` holds requests seen, recorded, and dropped by cause.
+
+    `clock_tick_ns` is the step in which arrivals were stamped (3 s in some public traces), `notes` what a
+    reader must know about the rows, such as that their prompts are synthetic.
+    """
 
     wall_zero_ns: int
     source: str
@@ -77,6 +81,8 @@ class TraceMetadata:
     redaction: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     counts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tool_version: str = ""
+    clock_tick_ns: int = 1
+    notes: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
@@ -90,7 +96,8 @@ class TraceMetadata:
             found = json.loads(raw)
             version = int(found["format_version"])
             fields = {f.name: found[f.name] for f in dataclasses.fields(cls) if f.name in found}
-            fields["upstreams"] = tuple(fields.get("upstreams", ()))
+            for name in ("upstreams", "notes"):
+                fields[name] = tuple(fields.get(name, ()))
             metadata = cls(**fields)
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(
@@ -103,9 +110,12 @@ class TraceMetadata:
         return metadata
 
 
-def check_schema(found: pa.Schema, place: str) -> TraceMetadata:
-    """Metadata of a file whose schema is a trace's; raises `BadInput` naming the first wrong column."""
-    raw = (found.metadata or {}).get(METADATA_KEY)
+def check_schema(found: pa.Schema, footer: Mapping[bytes, bytes] | None, place: str) -> TraceMetadata:
+    """Metadata of a file whose schema is a trace's; raises `BadInput` naming the first wrong column.
+
+    `footer` is the file's own key-value metadata: pyarrow leaves late additions out of its schema.
+    """
+    raw = (footer or {}).get(METADATA_KEY)
     for field in TRACE_SCHEMA:
         index = found.get_field_index(field.name)
         if index < 0:

@@ -105,11 +105,12 @@ class RunMetadata:
 def read_run(path: Path) -> tuple[pa.Table, RunMetadata]:
     """A run's table (columns of `RUN_SCHEMA`) and its metadata; raises `BadInput` for anything else."""
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        table, footer = file.read(), file.metadata.metadata
     except (OSError, pa.ArrowInvalid) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a readable run ({found}); make one with `peaktape replay`") from error
-    raw = (table.schema.metadata or {}).get(METADATA_KEY)
+    raw = (footer or {}).get(METADATA_KEY)
     if raw is None:
         raise BadInput(f"{path}: no run metadata in the footer; make runs with `peaktape replay`")
     for field in RUN_SCHEMA:

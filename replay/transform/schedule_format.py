@@ -7,6 +7,7 @@ and `shapes`); this module knows the columns and how they are stored.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,6 +89,14 @@ def write_schedule(path: Path, schedule: Schedule, lineage: Lineage, *, overwrit
     table = pa.Table.from_arrays(columns, schema=SCHEDULE_SCHEMA.with_metadata({METADATA_KEY: raw}))
     with replace_when_whole(path, overwrite=overwrite) as temporary:
         pq.write_table(table, temporary, compression="zstd", compression_level=3)
+
+
+def schedule_fingerprint(schedule: Schedule, lineage: Lineage) -> str:
+    """sha256 (hex) of what is due when, and of which trace: equal for runs that may be compared."""
+    digest = hashlib.sha256(lineage.trace_fingerprint.encode())
+    for field in SCHEDULE_SCHEMA:
+        digest.update(np.ascontiguousarray(getattr(schedule, field.name)).tobytes())
+    return digest.hexdigest()
 
 
 def is_schedule(path: Path) -> bool:

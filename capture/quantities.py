@@ -1,0 +1,78 @@
+"""Durations, factors, shares and key=value lists as a user types them. Parsing only, no showing."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from capture.failures import BadInput
+
+UNIT_NS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h))+")
+_PIECE: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+
+
+def parse_duration_ns(text: str, place: str) -> int:
+    """ "1m30s", "250ms", "0" → int ns; raises `BadInput` naming `place`."""
+    text = text.strip()
+    if text == "0":
+        return 0
+    if not _DURATION.fullmatch(text):
+        raise BadInput(f"{place}: {text!r} found, a duration such as 30s, 250ms or 1m30s wanted")
+    return round(sum(float(number) * UNIT_NS[unit] for number, unit in _PIECE.findall(text)))
+
+
+def parse_factor(text: str, place: str) -> float:
+    """A finite number above 0; raises `BadInput` naming `place`."""
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    return check_factor(factor, place, shown=text)
+
+
+def check_factor(factor: float, place: str, *, shown: str | None = None) -> float:
+    """`factor` itself when it is finite and above 0; raises `BadInput` naming `place`."""
+    if not (math.isfinite(factor) and factor > 0):
+        raise BadInput(
+            f"{place}: {shown if shown is not None else f'{factor:g}'} found, a number above 0 wanted"
+        )
+    return factor
+
+
+def parse_share(text: str, place: str) -> float:
+    """ "2%" or "0.02" → 0.02; raises `BadInput` naming `place` unless it lies in 0 … 1."""
+    number, percent = (text.strip()[:-1], True) if text.strip().endswith("%") else (text.strip(), False)
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise BadInput(f"{place}: {text!r} found, a share such as 2% or 0.02 wanted")
+    return share
+
+
+def parse_settings(
+    text: str, place: str, *, wanted: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """ "at=60s,for=30s,x=4" → its keys and values; raises `BadInput` for unknown, doubled or missing keys."""
+    form = ",".join([*(f"{key}=…" for key in wanted), *(f"[{key}=…]" for key in optional)])
+    settings: dict[str, str] = {}
+    for piece in text.split(","):
+        key, equals, value = (part.strip() for part in piece.partition("="))
+        if not equals or not value or key in settings or key not in wanted + optional:
+            raise BadInput(f"{place}: {piece!r} found in {text!r}, {form} wanted")
+        settings[key] = value
+    missing = [key for key in wanted if key not in settings]
+    if missing:
+        raise BadInput(f"{place}: {text!r} lacks {', '.join(missing)}; {form} wanted")
+    return settings

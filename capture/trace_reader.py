@@ -1,0 +1,299 @@
+"""Reading traces in bounded memory: a file, a folder of segments or a glob, as one trace in arrival order.
+
+Rows are numbered 0 … n−1 in arrival order over all files; segments may overlap in time. Nothing is held but
+8 bytes per row (16 for several files) and a window of row groups. Writing is in `trace_writer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from capture.failures import BadInput
+from capture.trace_format import OUTCOMES, TRACE_SCHEMA, TraceMetadata, check_schema
+
+BATCH_ROWS: Final = 1000
+WINDOW_ROW_GROUPS: Final = 8
+_INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns")
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """One Parquet file of a trace; `shift_ns` moves its instants onto the trace's common zero."""
+
+    path: Path
+    file: pq.ParquetFile
+    metadata: TraceMetadata
+    shift_ns: int = 0
+
+
+def open_trace(argument: str | Path) -> Trace:
+    """The trace that `argument` names: a file, a folder of segments, or a glob.
+
+    Raises `BadInput` (place, found, wanted) for what is missing, truncated, no trace, empty, or out of order.
+    """
+    paths = _paths(str(argument))
+    segments = [_open_segment(path) for path in paths]
+    zero_ns = min(segment.metadata.wall_zero_ns for segment in segments)
+    segments = [
+        dataclasses.replace(segment, shift_ns=segment.metadata.wall_zero_ns - zero_ns) for segment in segments
+    ]
+    trace = Trace(str(argument), segments)
+    if trace.rows == 0:
+        raise BadInput(f"{argument}: empty trace, at least one request wanted; was anything captured?")
+    return trace
+
+
+def _paths(argument: str) -> list[Path]:
+    if os.path.isdir(argument):
+        found = sorted(path for path in Path(argument).glob("*.parquet") if not path.name.startswith("."))
+        if not found:
+            raise BadInput(
+                f"{argument}: folder without .parquet segments; name a folder that `peaktape capture` wrote"
+            )
+        return found
+    if os.path.exists(argument):
+        return [Path(argument)]
+    found = sorted(Path(name) for name in glob.glob(argument) if os.path.isfile(name))
+    if not found:
+        raise BadInput(
+            f"{argument}: no such file, folder or glob; a trace file, a folder of segments or a glob wanted"
+        )
+    return found
+
+
+def _open_segment(path: Path) -> Segment:
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(
+            f"{path}: not a whole Parquet file ({_first_line(error)}); a trace wanted; copy it again"
+        ) from error
+    return Segment(path, file, check_schema(file.schema_arrow, file.metadata.metadata, str(path)))
+
+
+class Trace:
+    """A trace opened for reading. Rows come in arrival order; every batch read is checked."""
+
+    def __init__(self, name: str, segments: Sequence[Segment]) -> None:
+        self.name = name
+        self.segments = tuple(segments)
+        self.metadata = _merged(self.segments)
+        counts = [
+            s.file.metadata.row_group(i).num_rows for s in segments for i in range(s.file.num_row_groups)
+        ]
+        self._group_starts = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+        self._groups = [(s, i) for s in self.segments for i in range(s.file.num_row_groups)]
+        self.rows = int(self._group_starts[-1])
+        self._window: OrderedDict[tuple[int, tuple[str, ...]], pa.RecordBatch] = OrderedDict()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the files' footers: sizes, places and statistics of every column chunk."""
+        digest = hashlib.sha256()
+        for segment in self.segments:
+            with segment.path.open("rb") as file:
+                file.seek(-8, os.SEEK_END)
+                footer_bytes = int.from_bytes(file.read(4), "little")
+                file.seek(-(footer_bytes + 8), os.SEEK_END)
+                digest.update(file.read())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def _order(self) -> Int64 | None:
+        """Position in the files of each row, or None where they are the same."""
+        self._check_ascending()
+        if len(self.segments) == 1:
+            return None
+        return np.argsort(self._stored_arrivals, kind="stable").astype(np.int64)
+
+    @functools.cached_property
+    def _stored_arrivals(self) -> Int64:
+        return np.concatenate([self._read_arrivals(segment) for segment in self.segments])
+
+    def _read_arrivals(self, segment: Segment) -> Int64:
+        pieces = [np.empty(0, np.int64)]
+        for batch in _batches(segment, ["arrival_ns"], None):
+            column = batch.column(0)
+            if column.null_count:
+                row = sum(len(piece) for piece in pieces) + int(np.argmax(column.is_null().to_numpy(False)))
+                raise BadInput(f"{segment.path}: row {row}, column arrival_ns: null found, int64 ns wanted")
+            pieces.append(column.to_numpy() + segment.shift_ns)
+        return np.concatenate(pieces)
+
+    def _check_ascending(self) -> None:
+        start = 0
+        for segment in self.segments:
+            end = start + segment.file.metadata.num_rows
+            arrivals = self._stored_arrivals[start:end]
+            backwards = np.flatnonzero(arrivals[1:] < arrivals[:-1])
+            if len(backwards):
+                row = int(backwards[0]) + 1
+                raise BadInput(
+                    f"{segment.path}: row {row}, column arrival_ns: {arrivals[row]} found after "
+                    f"{arrivals[row - 1]}, ascending wanted; sort the rows by arrival_ns"
+                )
+            start = end
+
+    @functools.cached_property
+    def arrival_ns(self) -> Int64:
+        """Arrival of every row, int64[rows], ns from the trace's zero, ascending."""
+        order = self._order
+        return self._stored_arrivals if order is None else self._stored_arrivals[order]
+
+    @property
+    def span_ns(self) -> int:
+        """Time from the first arrival to the last, in ns."""
+        return int(self.arrival_ns[-1] - self.arrival_ns[0])
+
+    def column(self, name: str) -> pa.Array:
+        """One light column for all rows, in arrival order; not for bodies."""
+        pieces = [batch.column(0) for segment in self.segments for batch in _batches(segment, [name], None)]
+        stored = pa.concat_arrays(pieces)
+        order = self._order
+        return stored if order is None else stored.take(pa.array(order))
+
+    def iter_batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows in arrival order, some `BATCH_ROWS` at a time, in flat memory."""
+        names = list(columns or TRACE_SCHEMA.names)
+        if self._order is None:
+            first = 0
+            for batch in _batches(self.segments[0], names, None):
+                checked = _checked(batch, self.segments[0], first)
+                yield checked
+                first += batch.num_rows
+            return
+        for start in range(0, self.rows, BATCH_ROWS):
+            yield self.take(np.arange(start, min(start + BATCH_ROWS, self.rows)), names)
+
+    def take(
+        self, rows: npt.NDArray[np.integer[Any]], columns: Sequence[str] | None = None
+    ) -> pa.RecordBatch:
+        """The named columns of `rows`, in the order asked for; reads through a window of row groups."""
+        names = tuple(columns or TRACE_SCHEMA.names)
+        stored = np.asarray(rows, np.int64) if self._order is None else self._order[rows]
+        groups = np.searchsorted(self._group_starts, stored, side="right") - 1
+        needed, which = np.unique(groups, return_inverse=True)
+        batches = [self._row_group(int(group), names) for group in needed]
+        starts = np.concatenate(([0], np.cumsum([batch.num_rows for batch in batches])))
+        places = starts[which] + (stored - self._group_starts[groups])
+        table = pa.Table.from_batches(batches) if batches else pa.Table.from_batches([], _schema_of(names))
+        taken = table.take(pa.array(places)).combine_chunks()
+        return taken.to_batches()[0] if taken.num_rows else pa.RecordBatch.from_pylist([], _schema_of(names))
+
+    def _row_group(self, group: int, names: tuple[str, ...]) -> pa.RecordBatch:
+        key = (group, names)
+        if key in self._window:
+            self._window.move_to_end(key)
+            return self._window[key]
+        segment, index = self._groups[group]
+        pieces = list(_batches(segment, list(names), [index]))
+        batch = pa.Table.from_batches(pieces).combine_chunks().to_batches()[0]
+        first = int(self._group_starts[group]) - self._first_row(segment)
+        self._window[key] = batch = _checked(batch, segment, first)
+        while len(self._window) > WINDOW_ROW_GROUPS:
+            self._window.popitem(last=False)
+        return batch
+
+    def _first_row(self, segment: Segment) -> int:
+        before = self.segments[: self.segments.index(segment)]
+        return sum(int(earlier.file.metadata.num_rows) for earlier in before)
+
+
+def _schema_of(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([TRACE_SCHEMA.field(name) for name in names])
+
+
+def _batches(segment: Segment, names: list[str], groups: list[int] | None) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in segment.file.iter_batches(batch_size=BATCH_ROWS, columns=names, row_groups=groups):
+            yield _normal(batch, names, segment.shift_ns)
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(
+            f"{segment.path}: damaged data ({_first_line(error)}); capture or copy the file again"
+        ) from error
+
+
+def _normal(batch: pa.RecordBatch, names: Sequence[str], shift_ns: int) -> pa.RecordBatch:
+    """The batch with the schema's own types and order, its instants on the trace's common zero."""
+    columns = []
+    for name in names:
+        column = batch.column(batch.schema.get_field_index(name))
+        wanted = TRACE_SCHEMA.field(name).type
+        column = column if column.type == wanted else column.cast(wanted)
+        if shift_ns and name in _INSTANTS:
+            column = _shifted(column, shift_ns)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=list(names))
+
+
+def _shifted(column: pa.Array, shift_ns: int) -> pa.Array:
+    if pa.types.is_list(column.type):
+        lengths = pc.list_value_length(column).fill_null(0).to_numpy(False)
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), pc.add(column.flatten(), shift_ns))
+    return pc.add(column, shift_ns)
+
+
+def _checked(batch: pa.RecordBatch, segment: Segment, first_row: int) -> pa.RecordBatch:
+    """`batch` itself when its values are a trace's; raises `BadInput` with row, column, found, wanted."""
+    for name in batch.schema.names:
+        column, field = batch.column(name), TRACE_SCHEMA.field(name)
+        if not field.nullable and column.null_count:
+            row = first_row + int(np.argmax(column.is_null().to_numpy(False)))
+            raise BadInput(f"{segment.path}: row {row}, column {name}: null found, {field.type} wanted")
+        if name == "outcome":
+            known = pc.is_in(column, pa.array(OUTCOMES)).to_numpy(False)
+            if not known.all():
+                row = int(np.argmin(known))
+                raise BadInput(
+                    f"{segment.path}: row {first_row + row}, column outcome: "
+                    f"{column[row].as_py()!r} found, one of {', '.join(OUTCOMES)} wanted"
+                )
+    return batch
+
+
+def _merged(segments: Sequence[Segment]) -> TraceMetadata:
+    """One metadata for all segments: the earliest zero, the union of upstreams, the sum of counts.
+
+    Segments of one capture carry running totals of that capture, so the largest of each source counts.
+    """
+    first = min((segment.metadata for segment in segments), key=lambda metadata: metadata.wall_zero_ns)
+    if len(segments) == 1:
+        return first
+    captures: dict[tuple[str, int], TraceMetadata] = {}
+    for segment in segments:
+        key = (segment.metadata.source, segment.metadata.wall_zero_ns)
+        known = captures.get(key)
+        if known is None or segment.metadata.counts.get("seen", 0) >= known.counts.get("seen", 0):
+            captures[key] = segment.metadata
+    dropped: dict[str, int] = {}
+    for metadata in captures.values():
+        for cause, count in metadata.counts.get("dropped", {}).items():
+            dropped[cause] = dropped.get(cause, 0) + int(count)
+    counts = {
+        "seen": sum(int(metadata.counts.get("seen", 0)) for metadata in captures.values()),
+        "recorded": sum(int(segment.file.metadata.num_rows) for segment in segments),
+        "dropped": dropped,
+    }
+    upstreams = tuple(sorted({host for segment in segments for host in segment.metadata.upstreams}))
+    return dataclasses.replace(first, counts=counts, upstreams=upstreams)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,105 @@
+"""One request on its way: the instants it passes, and the row that leaves the worker. No I/O in here.
+
+Instants are absolute monotonic ns while the request lives; the collector takes the run's zero off. Reads
+are kept as they came, in bytes; what they say is parsed later, in the collector's process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from replay.engine.requests import Prepared
+
+
+@dataclasses.dataclass(slots=True)
+class Exchange:
+    """The life of one prepared request, filled in as it goes."""
+
+    prepared: Prepared
+    dequeued_ns: int | None = None
+    connected_ns: int | None = None
+    sent_ns: int | None = None
+    first_byte_ns: int | None = None
+    last_read_ns: int | None = None
+    end_ns: int | None = None
+    status: int | None = None
+    error: str | None = None
+    error_text: str | None = None
+    bytes_out: int = 0
+    bytes_in: int = 0
+    in_flight: int = 0
+    connection_reused: bool = False
+    content_type: str = ""
+    content_encoding: str = ""
+    body: bytes = b""
+    read_ns: list[int] = dataclasses.field(default_factory=list)
+    read_bytes: list[int] = dataclasses.field(default_factory=list)
+
+    def fail(self, error: str, text: str) -> None:
+        """Note an error of the run format's vocabulary; the first one stays."""
+        if self.error is None:
+            self.error, self.error_text = error, text[:200] or None
+
+
+FINISHED_FIELDS = (
+    "index",
+    "request_id",
+    "copy",
+    "session",
+    "phase",
+    "endpoint",
+    "model",
+    "stream",
+    "due_ns",
+    "dequeued_ns",
+    "connected_ns",
+    "sent_ns",
+    "first_byte_ns",
+    "end_ns",
+    "status",
+    "error",
+    "error_text",
+    "bytes_out",
+    "bytes_in",
+    "in_flight",
+    "connection_reused",
+    "content_type",
+    "content_encoding",
+    "body",
+    "read_ns",
+    "read_bytes",
+)
+
+
+def finished(exchange: Exchange) -> tuple[Any, ...]:
+    """The values named by `FINISHED_FIELDS`, in that order: small and quick to pickle."""
+    prepared = exchange.prepared
+    return (
+        prepared.index,
+        prepared.request_id,
+        prepared.copy,
+        prepared.session,
+        prepared.phase,
+        prepared.endpoint,
+        prepared.model,
+        prepared.stream,
+        prepared.due_ns,
+        exchange.dequeued_ns,
+        exchange.connected_ns,
+        exchange.sent_ns,
+        exchange.first_byte_ns,
+        exchange.end_ns,
+        exchange.status,
+        exchange.error,
+        exchange.error_text,
+        exchange.bytes_out,
+        exchange.bytes_in,
+        exchange.in_flight,
+        exchange.connection_reused,
+        exchange.content_type,
+        exchange.content_encoding,
+        exchange.body,
+        exchange.read_ns,
+        exchange.read_bytes,
+    )

@@ -1,0 +1,103 @@
+"""The feed: a worker's share of the schedule, read from the trace ahead of time on a thread of its own.
+
+Reading inline would stall the pacer for up to a tenth of a second; a thread with a short queue does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from capture.failures import PeaktapeError
+from capture.trace_reader import Trace, open_trace
+from replay.engine.requests import Prepared, Rewrite, prepare
+from replay.transform.schedule_format import Schedule, read_schedule
+
+WINDOW_ROWS: Final = 128
+QUEUE_WINDOWS: Final = 4
+COLUMNS: Final = ("request_id", "method", "path", "request_headers", "request_body", "model", "stream")
+
+
+def share_of(schedule: Schedule, worker: int, workers: int) -> np.ndarray:
+    """Row indices (int64, ascending) of a worker's share: whole sessions, dealt out by their number."""
+    return np.flatnonzero(schedule.session % workers == worker)
+
+
+def prepared_windows(
+    trace: Trace, schedule: Schedule, share: np.ndarray, rewrite: Rewrite
+) -> Iterator[list[Prepared]]:
+    """The share's requests in due order, `WINDOW_ROWS` at a time."""
+    for start in range(0, len(share), WINDOW_ROWS):
+        index = share[start : start + WINDOW_ROWS]
+        rows = trace.take(schedule.row[index], COLUMNS).to_pylist()
+        yield [
+            prepare(
+                row,
+                {
+                    "index": int(at),
+                    "due_ns": int(schedule.due_ns[at]),
+                    "copy": int(schedule.copy[at]),
+                    "session": int(schedule.session[at]),
+                    "phase": int(schedule.phase[at]),
+                },
+                rewrite,
+            )
+            for at, row in zip(index, rows, strict=True)
+        ]
+
+
+class Feed:
+    """Windows of prepared requests, read by a thread, waited for by the loop. `None` ends it."""
+
+    def __init__(self, trace: str, schedule: str, worker: int, workers: int, rewrite: Rewrite) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[list[Prepared] | Exception | None] = asyncio.Queue(QUEUE_WINDOWS)
+        self._ready = asyncio.Event()
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=self._read, args=(trace, schedule, worker, workers, rewrite), daemon=True, name="feed"
+        )
+        self._thread.start()
+
+    async def ready(self) -> None:
+        """Return when the first window is there (or the first failure)."""
+        await self._ready.wait()
+
+    async def next(self) -> list[Prepared] | None:
+        """The next window, None at the end; raises what went wrong while reading."""
+        window = await self._queue.get()
+        if isinstance(window, Exception):
+            raise window
+        return window
+
+    def stop(self) -> None:
+        """Read no further."""
+        self._stopped = True
+
+    def _read(self, trace: str, schedule: str, worker: int, workers: int, rewrite: Rewrite) -> None:
+        try:
+            opened, (planned, _) = open_trace(trace), read_schedule(Path(schedule))
+            for window in prepared_windows(opened, planned, share_of(planned, worker, workers), rewrite):
+                if self._stopped or not self._put(window):
+                    return
+            self._put(None)
+        except PeaktapeError as error:
+            self._put(error)
+        except Exception as error:
+            self._put(RuntimeError(f"feed: {type(error).__name__}: {error}"))
+
+    def _put(self, window: list[Prepared] | Exception | None) -> bool:
+        async def put() -> None:
+            self._ready.set()
+            await self._queue.put(window)
+
+        try:
+            asyncio.run_coroutine_threadsafe(put(), self._loop).result()
+        except RuntimeError:  # the loop has gone: the worker is stopping
+            return False
+        return True

@@ -1,0 +1,93 @@
+"""The pacer: calls each action at its due instant, by the absolute clock, late ones at once, none dropped.
+
+A sleep (timerfd, some 50 µs off) ends shortly before the instant and a short spin covers the rest. Nothing
+is ever re-anchored: an action that is late is late, and the next one is still due when it was due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable
+from typing import Final
+
+from replay.engine import timerfd
+
+SPIN_NS: Final = 80_000
+
+
+class DueQueue:
+    """The pure part: actions ordered by due instant, ties in the order they were put. No clock in here."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def put(self, due_ns: int, action: Callable[[], None]) -> bool:
+        """Add an action; true when it is now the first."""
+        self._count += 1
+        heapq.heappush(self._heap, (due_ns, self._count, action))
+        return self._heap[0][1] == self._count
+
+    def first_ns(self) -> int | None:
+        """The earliest due instant, or None."""
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now_ns: int) -> Callable[[], None] | None:
+        """The first action whose instant has come by `now_ns`, or None."""
+        if self._heap and self._heap[0][0] <= now_ns:
+            return heapq.heappop(self._heap)[2]
+        return None
+
+
+class Pacer:
+    """Runs actions of a `DueQueue` on an event loop, on time to some 10 µs where timerfd exists."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, spin_ns: int = SPIN_NS) -> None:
+        self._loop = loop
+        self._queue = DueQueue()
+        self._spin_ns = spin_ns
+        self._timer = timerfd.TimerFd() if timerfd.available() else None
+        self._handle: asyncio.TimerHandle | None = None
+        if self._timer is not None:
+            loop.add_reader(self._timer.fileno(), self._wake)
+
+    def at(self, due_monotonic_ns: int, action: Callable[[], None]) -> None:
+        """Call `action` at this instant of the monotonic clock. It must not raise, nor take long."""
+        if self._queue.put(due_monotonic_ns, action):
+            self._arm(due_monotonic_ns)
+
+    def close(self) -> None:
+        """Forget what is queued."""
+        if self._timer is not None:
+            self._loop.remove_reader(self._timer.fileno())
+            self._timer.close()
+        elif self._handle is not None:
+            self._handle.cancel()
+
+    def _arm(self, due_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.arm(due_ns - self._spin_ns)
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        delay_s = max(0.0, (due_ns - time.monotonic_ns()) / 1e9)
+        self._handle = self._loop.call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        if self._timer is not None:
+            self._timer.acknowledge()
+        clock = time.monotonic_ns
+        while (due_ns := self._queue.first_ns()) is not None:
+            now_ns = clock()
+            if due_ns - now_ns > self._spin_ns:
+                self._arm(due_ns)
+                return
+            while now_ns < due_ns:
+                now_ns = clock()
+            if (action := self._queue.pop_due(now_ns)) is not None:
+                action()

@@ -1,0 +1,60 @@
+"""Before a replay: is the target there, how far away is it, how many workers does the schedule need?"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import ssl
+import time
+from typing import Final
+
+import numpy as np
+
+from capture.failures import BadInput
+from replay.engine.target import Target
+from replay.transform.schedule_format import Schedule
+
+LEAD_FLOOR_NS: Final = 20_000_000
+LEAD_CEILING_NS: Final = 2_000_000_000
+REQUESTS_PER_S_PER_WORKER: Final = 400.0
+"""What one worker keeps up with comfortably, streams included; see tests/benchmarks/pacing."""
+
+
+def connect_time_ns(target: Target, timeout_s: float) -> int:
+    """Time to open one connection (with TLS where asked) in ns; raises `BadInput` when it can't be opened."""
+    began_ns = time.monotonic_ns()
+    try:
+        with socket.create_connection((target.host, target.port), timeout=timeout_s) as plain:
+            if target.scheme == "https":
+                context = ssl.create_default_context()
+                with context.wrap_socket(plain, server_hostname=target.host):
+                    return time.monotonic_ns() - began_ns
+            return time.monotonic_ns() - began_ns
+    except (OSError, UnicodeError) as error:
+        found = "no answer" if isinstance(error, TimeoutError) else str(error)
+        raise BadInput(
+            f"--target {target.base_url}: can't connect ({found}); start the target or correct the address"
+        ) from error
+
+
+def lead_ns(connect_ns: int) -> int:
+    """How long before its due instant a request is staged, in ns: time to connect, four times over."""
+    return min(LEAD_CEILING_NS, LEAD_FLOOR_NS + 4 * connect_ns)
+
+
+def processors() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def workers_for(schedule: Schedule, cores: int) -> int:
+    """Workers for a schedule's busiest second, 1 … sessions, leaving one core to everything else."""
+    if not len(schedule):
+        return 1
+    busiest_per_s = int(np.bincount(schedule.due_ns // 1_000_000_000).max())
+    wanted = math.ceil(busiest_per_s / REQUESTS_PER_S_PER_WORKER)
+    sessions = len(np.unique(schedule.session))
+    return max(1, min(wanted, cores - 1, sessions))

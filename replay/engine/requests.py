@@ -1,0 +1,105 @@
+"""What goes over the wire for a trace row: target URL, headers, body. Pure; made ahead of the due instant."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from capture.redaction import REDACTED
+from replay.engine.target import Target
+
+TAG_HEADER: Final = "x-peaktape-request"
+"""Every request carries "request_id/copy" here, so that a server's log can be joined with the run."""
+
+# RFC 9110, 7.6.1: these belong to the recorded connection; the rest is computed anew for the new one.
+_CONNECTION_HEADERS: Final = frozenset(
+    (
+        "host",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+        "content-length",
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewrite:
+    """What a replay changes in every request: headers set (replacing those of the same name), the tag."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    tag: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """One request ready to be staged, with what its run row needs."""
+
+    index: int
+    due_ns: int
+    request_id: str
+    copy: int
+    session: int
+    phase: int
+    endpoint: str
+    model: str | None
+    stream: bool
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+
+
+def prepare(row: Mapping[str, Any], place: Mapping[str, int], rewrite: Rewrite) -> Prepared:
+    """A trace row (`row`, its columns as Python values) scheduled at `place` (a schedule row's values)."""
+    path = row["path"]
+    return Prepared(
+        index=place["index"],
+        due_ns=place["due_ns"],
+        request_id=row["request_id"],
+        copy=place["copy"],
+        session=place["session"],
+        phase=place["phase"],
+        endpoint=f"{row['method']} {path.partition('?')[0]}",
+        model=row["model"],
+        stream=row["stream"],
+        method=row["method"],
+        path=path,
+        headers=rewritten(
+            [(pair["name"], pair["value"]) for pair in row["request_headers"]],
+            rewrite,
+            f"{row['request_id']}/{place['copy']}",
+        ),
+        body=row["request_body"],
+    )
+
+
+def rewritten(headers: Sequence[tuple[str, str]], rewrite: Rewrite, tag: str) -> tuple[tuple[str, str], ...]:
+    """The recorded headers less those of the connection and those redacted, with the rewrite's laid over."""
+    replaced = {name.lower() for name, _ in rewrite.headers} | {TAG_HEADER}
+    kept = [
+        (name, value)
+        for name, value in headers
+        if not name.startswith(":")
+        and (low := name.lower()) not in _CONNECTION_HEADERS
+        and low not in replaced
+        and REDACTED not in value
+    ]
+    kept.extend(rewrite.headers)
+    if rewrite.tag:
+        kept.append((TAG_HEADER, tag))
+    return tuple(kept)
+
+
+def url_of(target: Target, path: str) -> str:
+    """The absolute URL of a recorded path; an absolute-form or odd path is appended from its first slash."""
+    if "://" in path.partition("?")[0]:
+        path = "/" + path.split("://", 1)[1].partition("/")[2]
+    return target.base_url + (path if path.startswith("/") else f"/{path}")

@@ -1,0 +1,328 @@
+"""The parent of a replay: starts the workers, gathers their rows into a run, watches, and ends it all.
+
+Every scheduled request becomes exactly one row, also when a worker dies ("lost") or the replay is stopped
+("interrupted", "not_sent"). Which target may be fired at is decided before, in `target`.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import platform
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+import capture
+from capture.__about__ import VERSION
+from capture.failures import BadInput
+from capture.trace_reader import Trace
+from replay.engine.frames import FrameSplitter, frame
+from replay.engine.requests import Rewrite
+from replay.engine.run_format import RunMetadata
+from replay.engine.run_writer import RunWriter, run_row, unsent_row
+from replay.engine.target import Target
+from replay.engine.worker import Job
+from replay.transform.schedule_format import PHASES, Lineage, Schedule
+
+START_MARGIN_NS: Final = 400_000_000
+READY_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 10.0
+RECENT: Final = 2000
+UNSENT_ROWS: Final = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayOrder:
+    """Everything a replay needs to know, decided beforehand."""
+
+    schedule_path: Path
+    schedule: Schedule
+    lineage: Lineage
+    schedule_fingerprint: str
+    trace: Trace
+    target: Target
+    rewrite: Rewrite
+    label: str
+    workers: int
+    timeout_s: float
+    connect_timeout_s: float
+    lead_ns: int
+    bounds: Mapping[str, float]
+    command: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a replay is; a fresh reading of `RECENT` requests for lateness and TTFT."""
+
+    scheduled: int
+    span_ns: int
+    elapsed_ns: int = 0
+    due: int = 0
+    sent: int = 0
+    in_flight: int = 0
+    finished: int = 0
+    errors: int = 0
+    lateness_ns: collections.deque[int] = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=RECENT)
+    )
+    ttft_ns: collections.deque[int] = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=RECENT)
+    )
+
+
+@dataclasses.dataclass
+class _WorkerProcess:
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+    splitter: FrameSplitter = dataclasses.field(default_factory=FrameSplitter)
+    ready: bool = False
+    totals: Mapping[str, Any] | None = None
+    failure: str | None = None
+    sent: int = 0
+    in_flight: int = 0
+
+
+class Supervisor:
+    """One replay. `run` blocks until it is over; `stop` (from a signal handler) ends it early."""
+
+    def __init__(
+        self, order: ReplayOrder, writer: RunWriter, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self._order = order
+        self._writer = writer
+        self._on_progress = on_progress
+        self._workers: list[_WorkerProcess] = []
+        self._selector = selectors.DefaultSelector()
+        self._reported = np.zeros(len(order.schedule), np.bool_)
+        self._zero_ns = 0
+        self._zero_wall_ns = 0
+        self._stopping = False
+        self._stopped_at_s: float | None = None
+        self.progress = Progress(len(order.schedule), order.schedule.span_ns)
+
+    def stop(self) -> None:
+        """End the replay: what is under way becomes rows marked interrupted, the run is partial."""
+        self._stopping = True
+
+    def run(self) -> RunMetadata:
+        """Fire the schedule; the metadata the run was written with. Raises `BadInput` when it can't be."""
+        try:
+            for number in range(self._order.workers):
+                self._start(number)
+            self._await_ready()
+            if not self._stopping:
+                self._begin()
+            while any(worker.totals is None for worker in self._workers):
+                self._gather(0.2)
+                self._tick()
+        finally:
+            self._end_processes()
+        failures = [worker.failure for worker in self._workers if worker.failure]
+        if failures:
+            raise BadInput(f"replay: {failures[0]}")
+        self._write_unreported()
+        metadata = self._metadata()
+        self._writer.finish(metadata)
+        return metadata
+
+    def _start(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        root = str(Path(capture.__file__).resolve().parent.parent)
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "replay.engine.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+        )
+        theirs.close()
+        worker = _WorkerProcess(process, ours)
+        self._workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
+        order = self._order
+        job = Job(
+            number,
+            order.workers,
+            order.trace.name,
+            str(order.schedule_path),
+            order.target,
+            order.rewrite,
+            order.timeout_s,
+            order.connect_timeout_s,
+            order.lead_ns,
+        )
+        ours.sendall(frame(("job", job)))
+
+    def _await_ready(self) -> None:
+        give_up_s = time.monotonic() + READY_TIMEOUT_S
+        while not all(worker.ready or worker.totals is not None for worker in self._workers):
+            self._gather(0.2)
+            if self._stopping or any(worker.failure for worker in self._workers):
+                return
+            if time.monotonic() > give_up_s:
+                raise BadInput(
+                    f"replay: workers not ready after {READY_TIMEOUT_S:g}s; is the machine out of memory, "
+                    "or the trace on a slow disk?"
+                )
+
+    def _begin(self) -> None:
+        self._zero_ns = time.monotonic_ns() + START_MARGIN_NS
+        self._zero_wall_ns = time.time_ns() + START_MARGIN_NS
+        self._tell_all("start", self._zero_ns)
+
+    def _tell_all(self, kind: str, content: Any) -> None:
+        for worker in self._workers:
+            # A worker that has gone is noticed by its closed channel, in `_gather`.
+            with contextlib.suppress(OSError):
+                worker.channel.sendall(frame((kind, content)))
+
+    def _gather(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            worker: _WorkerProcess = key.data
+            try:
+                data = worker.channel.recv(1 << 20)
+            except OSError:
+                data = b""
+            if not data:
+                self._selector.unregister(worker.channel)
+                if worker.totals is None:
+                    worker.totals = {"worker": self._workers.index(worker), "died": True}
+                continue
+            taken = (self._take(worker, *message) for message in worker.splitter.feed(data))
+            self._writer.add(row for row in taken if row is not None)
+
+    def _take(self, worker: _WorkerProcess, kind: str, content: Any) -> dict[str, Any] | None:
+        progress = self.progress
+        if kind == "finished":
+            row = run_row(self._workers.index(worker), content, self._zero_ns)
+            self._reported[content[0]] = True
+            progress.finished += 1
+            if row["error"] is not None or (row["status"] or 0) >= 400:
+                progress.errors += 1
+            if row["first_token_ns"] is not None:
+                progress.ttft_ns.append(row["first_token_ns"] - row["due_ns"])
+            return row
+        if kind == "stats":
+            worker.sent, worker.in_flight, lateness_ns = content
+            progress.lateness_ns.extend(lateness_ns)
+        elif kind == "ready":
+            worker.ready = True
+        elif kind == "done":
+            worker.totals = content
+            worker.sent, worker.in_flight = content["sent"], 0
+        elif kind == "failed":
+            worker.failure = content
+        return None
+
+    def _tick(self) -> None:
+        progress = self.progress
+        progress.elapsed_ns = max(0, time.monotonic_ns() - self._zero_ns) if self._zero_ns else 0
+        progress.due = int(np.searchsorted(self._order.schedule.due_ns, progress.elapsed_ns, side="right"))
+        progress.sent = sum(worker.sent for worker in self._workers)
+        progress.in_flight = sum(worker.in_flight for worker in self._workers)
+        self._on_progress(progress)
+        if self._stopping:
+            if not self._zero_ns:  # stopped before the start: no worker listens for a stop yet
+                self._end_processes()
+            elif self._stopped_at_s is None:
+                self._stopped_at_s = time.monotonic()
+                self._tell_all("stop", None)
+            elif time.monotonic() > self._stopped_at_s + STOP_TIMEOUT_S:
+                self._end_processes()
+
+    def _end_processes(self) -> None:
+        for worker in self._workers:
+            worker.channel.close()
+            try:
+                worker.process.wait(timeout=5 if worker.totals is not None else 0.1)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+            if worker.totals is None:
+                worker.totals = {"worker": self._workers.index(worker), "died": True}
+        self._selector.close()
+
+    def _write_unreported(self) -> None:
+        died = [number for number, worker in enumerate(self._workers) if (worker.totals or {}).get("died")]
+        missing = np.flatnonzero(~self._reported)
+        of_dead = np.isin(self._order.schedule.session[missing] % self._order.workers, died)
+        for at, lost in zip(_pieces(missing), _pieces(of_dead), strict=True):
+            facts = scheduled_facts(self._order.trace, self._order.schedule, at)
+            self._writer.add(
+                unsent_row(fact, "lost" if gone else "not_sent")
+                for fact, gone in zip(facts, lost, strict=True)
+            )
+
+    def _metadata(self) -> RunMetadata:
+        order = self._order
+        return RunMetadata(
+            label=order.label,
+            target=order.target.base_url,
+            zero_monotonic_ns=self._zero_ns,
+            zero_wall_ns=self._zero_wall_ns,
+            trace_fingerprint=order.lineage.trace_fingerprint,
+            schedule_fingerprint=order.schedule_fingerprint,
+            steps=order.lineage.steps,
+            scheduled=len(order.schedule),
+            partial=self._stopping,
+            workers=tuple(worker.totals or {} for worker in self._workers),
+            bounds=dict(order.bounds),
+            host=host_facts(),
+            command=order.command,
+            tool_version=VERSION,
+        )
+
+
+def scheduled_facts(trace: Trace, schedule: Schedule, at: np.ndarray) -> list[dict[str, Any]]:
+    """What a run row says of a scheduled request before anything happened to it."""
+    rows = trace.take(schedule.row[at], ["request_id", "method", "path", "model", "stream"]).to_pylist()
+    return [
+        {
+            "request_id": row["request_id"],
+            "copy": int(schedule.copy[index]),
+            "session": int(schedule.session[index]),
+            "phase": PHASES[schedule.phase[index]],
+            "endpoint": f"{row['method']} {row['path'].partition('?')[0]}",
+            "model": row["model"],
+            "stream": row["stream"],
+            "due_ns": int(schedule.due_ns[index]),
+        }
+        for index, row in zip(at, rows, strict=True)
+    ]
+
+
+def _pieces(values: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(values), UNSENT_ROWS):
+        yield values[start : start + UNSENT_ROWS]
+
+
+def _has_descriptor(stream: Any) -> bool:
+    try:
+        stream.fileno()
+    except (OSError, AttributeError, ValueError):
+        return False
+    return True
+
+
+def host_facts() -> dict[str, Any]:
+    """What the run's machine was: system, processor count, versions of what paces and sends."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "aiohttp": version("aiohttp"),
+    }

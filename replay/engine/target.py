@@ -1,0 +1,105 @@
+"""The target guard: may a replay fire at this address? Pure decisions; `resolve` is the only I/O.
+
+A replay is a load test: aimed at production by accident it is an outage. So: never at the host the trace
+came from, and never at a public host unless the user says its name twice.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from capture.failures import BadInput, TargetRefused
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to fire: scheme, host, port, and a path prefix (without a trailing slash)."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str = ""
+
+    @property
+    def authority(self) -> str:
+        """ "host:port", an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """The URL that a recorded path is appended to."""
+        return f"{self.scheme}://{self.authority}{self.prefix}"
+
+
+def parse_target(text: str) -> Target:
+    """ "http://127.0.0.1:9000[/prefix]" → Target; raises `BadInput`."""
+    wanted = "http://HOST[:PORT][/PREFIX] or https://… wanted"
+    try:
+        parts: SplitResult = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise BadInput(f"--target: {text!r} found ({error}), {wanted}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInput(f"--target: {text!r} found, {wanted}")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise BadInput(f"--target: {text!r} holds a query, a fragment or credentials; {wanted}")
+    default = 443 if parts.scheme == "https" else 80
+    return Target(parts.scheme, parts.hostname, port or default, parts.path.rstrip("/"))
+
+
+def split_authority(authority: str, default_port: int) -> tuple[str, int]:
+    """ "host[:port]" → (host, port), as lower case without brackets."""
+    parts = urlsplit(f"//{authority}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return (parts.hostname or authority).lower(), port or default_port
+
+
+def resolve(host: str, port: int) -> frozenset[str]:
+    """IP addresses of a host; empty when its name does not resolve."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return frozenset()
+    return frozenset(str(entry[4][0]).split("%")[0] for entry in found)
+
+
+def check_target(
+    target: Target,
+    addresses: Iterable[str],
+    captured: Iterable[tuple[str, int]],
+    captured_addresses: Iterable[tuple[str, int]],
+    *,
+    allowed_hosts: Iterable[str] = (),
+    allow_captured_host: bool = False,
+) -> None:
+    """Raise `TargetRefused` unless a replay may fire at `target`.
+
+    `addresses` are the target's IPs; `captured` the (host, port) pairs the trace was captured from and
+    `captured_addresses` the (IP, port) pairs behind them.
+    """
+    places = {(target.host.lower(), target.port), *((address, target.port) for address in addresses)}
+    same = places & {*captured, *captured_addresses}
+    if same and not allow_captured_host:
+        raise TargetRefused(
+            f"--target {target.base_url}: the trace was captured from this host; aim at staging, "
+            "or add --allow-captured-host if this really is no production"
+        )
+    open_to_all = [address for address in addresses if not _is_near(address)]
+    allowed = {host.lower() for host in allowed_hosts}
+    if open_to_all and target.host.lower() not in allowed and target.authority.lower() not in allowed:
+        raise TargetRefused(
+            f"--target {target.base_url}: {open_to_all[0]} is a public address; "
+            f"add --allow-host {target.host} if you may send this load there"
+        )
+
+
+def _is_near(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    return ip.is_loopback or ip.is_private or ip.is_link_local

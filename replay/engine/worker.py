@@ -1,0 +1,237 @@
+"""A worker process: fires its share of the schedule and reports every exchange to the parent.
+
+It paces and stamps, nothing else: what responses say is parsed by the parent. It ends with its parent,
+because the socket between them then closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from typing import Any, Final
+
+from capture.failures import PeaktapeError
+from replay.engine.exchange import Exchange, finished
+from replay.engine.feed import Feed
+from replay.engine.frames import FrameSplitter, frame
+from replay.engine.pacer import Pacer
+from replay.engine.requests import Rewrite
+from replay.engine.session_sender import SessionSender
+from replay.engine.target import Target
+
+TICK_S: Final = 0.1
+STATS_EVERY_TICKS: Final = 3
+MAX_SAMPLES: Final = 3000
+PRIORITY: Final = -10
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a worker needs to know; sent to it as its first message."""
+
+    worker: int
+    workers: int
+    trace: str
+    schedule: str
+    target: Target
+    rewrite: Rewrite
+    timeout_s: float
+    connect_timeout_s: float
+    lead_ns: int
+
+
+class Watch:
+    """What the worker observes of itself: lateness since the last report, loop lag, GC pauses, CPU."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.lateness_ns: list[int] = []
+        self.loop_lag_ns: list[int] = []
+        self.gc_pause_ns: list[int] = []
+        self._gc_began_ns = 0
+        self._began_ns = 0
+        self._cpu_began_s = 0.0
+        gc.callbacks.append(self._on_gc)
+
+    def begin(self) -> None:
+        """The load starts: CPU and wall time count from here."""
+        self._began_ns = time.monotonic_ns()
+        self._cpu_began_s = time.process_time()
+        self.gc_pause_ns.clear()
+
+    def _on_gc(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._gc_began_ns = time.monotonic_ns()
+        elif len(self.gc_pause_ns) < MAX_SAMPLES:
+            self.gc_pause_ns.append(time.monotonic_ns() - self._gc_began_ns)
+
+    def totals(self, worker: int) -> dict[str, Any]:
+        """The worker's entry in the run's metadata."""
+        pauses = sorted(self.gc_pause_ns, reverse=True)
+        return {
+            "worker": worker,
+            "sent": self.sent,
+            "cpu_s": time.process_time() - self._cpu_began_s,
+            "wall_s": (time.monotonic_ns() - self._began_ns) / 1e9,
+            "loop_lag_ns": self.loop_lag_ns[:MAX_SAMPLES],
+            "gc_pause_ns": pauses[:100],
+            "gc_pauses": len(pauses),
+            "priority": os.getpriority(os.PRIO_PROCESS, 0),
+            "max_rss_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        }
+
+
+class Worker:
+    """One worker's life: make ready, wait for the start, fire, report, end."""
+
+    def __init__(self, job: Job, inbox: Inbox, writer: asyncio.StreamWriter) -> None:
+        self._job = job
+        self._inbox = inbox
+        self._writer = writer
+        self._watch = Watch()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._zero_ns = 0
+
+    def _tell(self, kind: str, content: Any = None) -> None:
+        # Never drained: what the parent has not taken yet waits in the buffer, so that the pacer never does.
+        self._writer.write(frame((kind, content)))
+
+    async def run(self) -> None:
+        """The whole life; returns when everything has been reported."""
+        job = self._job
+        feed = Feed(job.trace, job.schedule, job.worker, job.workers, job.rewrite)
+        await feed.ready()
+        self._tell("ready")
+        self._zero_ns = await self._inbox.next("start")
+        pacer = Pacer(asyncio.get_running_loop())
+        sender = SessionSender(
+            job.target, pacer, self._zero_ns, job.timeout_s, job.connect_timeout_s, self._note_sent
+        )
+        _quieten_collector()
+        self._watch.begin()
+        ticking = asyncio.create_task(self._tick(sender))
+        firing = asyncio.create_task(self._fire(feed, sender))
+        stopping = asyncio.create_task(self._inbox.next("stop"))
+        try:
+            await asyncio.wait({firing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            feed.stop()
+            await self._wind_down(firing, stopping)
+        finally:
+            ticking.cancel()
+            self._tell("done", self._watch.totals(job.worker))
+            await sender.close()
+            pacer.close()
+
+    async def _wind_down(self, firing: asyncio.Task[None], stopping: asyncio.Task[Any]) -> None:
+        if not firing.done():
+            for task in (firing, *self._tasks):
+                task.cancel()
+            await asyncio.wait({firing, *self._tasks})
+        stopping.cancel()
+        if not firing.cancelled() and (error := firing.exception()) is not None:
+            self._tell("failed", str(error) if isinstance(error, PeaktapeError) else repr(error))
+
+    async def _fire(self, feed: Feed, sender: SessionSender) -> None:
+        clock = time.monotonic_ns
+        while (window := await feed.next()) is not None:
+            for prepared in window:
+                ahead_ns = self._zero_ns + prepared.due_ns - self._job.lead_ns - clock()
+                if ahead_ns > 0:
+                    await asyncio.sleep(ahead_ns / 1e9)
+                task = asyncio.create_task(self._perform(sender, prepared))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            await asyncio.sleep(0)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _perform(self, sender: SessionSender, prepared: Any) -> None:
+        exchange = await sender.perform(prepared)
+        self._tell("finished", finished(exchange))
+
+    def _note_sent(self, exchange: Exchange) -> None:
+        self._watch.sent += 1
+        if exchange.sent_ns is not None:
+            self._watch.lateness_ns.append(exchange.sent_ns - self._zero_ns - exchange.prepared.due_ns)
+
+    async def _tick(self, sender: SessionSender) -> None:
+        ticks = 0
+        while True:
+            began_ns = time.monotonic_ns()
+            await asyncio.sleep(TICK_S)
+            lag_ns = time.monotonic_ns() - began_ns - int(TICK_S * 1e9)
+            if len(self._watch.loop_lag_ns) < MAX_SAMPLES:
+                self._watch.loop_lag_ns.append(lag_ns)
+            ticks += 1
+            if ticks % STATS_EVERY_TICKS == 0:
+                lateness_ns, self._watch.lateness_ns = self._watch.lateness_ns, []
+                self._tell("stats", (self._watch.sent, sender.in_flight, lateness_ns[-500:]))
+
+
+def _quieten_collector() -> None:
+    """Full collections pause for tens of ms: freeze what was imported, and make them rare."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2000, 10, 1_000_000)
+
+
+class Inbox:
+    """Messages from the parent, waited for by kind."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._splitter = FrameSplitter()
+        self._waiting: list[tuple[str, Any]] = []
+
+    async def next(self, wanted: str) -> Any:
+        """The content of the next message of this kind; ends the process when the parent has gone."""
+        while True:
+            for at, (kind, content) in enumerate(self._waiting):
+                if kind == wanted:
+                    del self._waiting[: at + 1]
+                    return content
+            data = await self._reader.read(65536)
+            if not data:
+                raise SystemExit(0)
+            self._waiting.extend(self._splitter.feed(data))
+
+
+async def _main(channel: socket.socket) -> None:
+    reader, writer = await asyncio.open_connection(sock=channel)
+    inbox = Inbox(reader)
+    job = await inbox.next("job")
+    await Worker(job, inbox, writer).run()
+    with contextlib.suppress(ConnectionError):
+        writer.close()
+        await writer.wait_closed()
+
+
+def main(descriptor: int) -> None:
+    """Entry of the worker process; `descriptor` is its end of the socket pair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    sys.setswitchinterval(0.0001)  # the feed's thread must hand the interpreter back quickly
+    # A generator that waits for its turn on a busy core sends late; where it may, it goes first.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    channel = socket.socket(fileno=descriptor)
+    channel.setblocking(False)
+    try:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    with runner:
+        runner.run(_main(channel))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,76 @@
+"""Traces and schedules as lines of text and as JSON, for `inspect` and `transform`. Computes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from replay.report.figures import format_number
+from replay.transform.inspection import TraceFacts
+from replay.transform.schedule_format import PHASES, Lineage, Schedule
+
+
+def schedule_lines(name: str, schedule: Schedule, lineage: Lineage) -> Iterator[str]:
+    """A schedule in a few lines: size, span, rate, phases, lineage."""
+    span_s = schedule.span_ns / 1e9
+    rate = len(schedule) / span_s if span_s > 0 else math.nan
+    yield f"{name}: {len(schedule):,} requests over {format_number(span_s)} s, {format_number(rate)}/s"
+    counts = np.bincount(schedule.phase, minlength=len(PHASES))
+    if counts[1:].any():
+        named = zip(PHASES, counts, strict=True)
+        yield "  phases: " + ", ".join(f"{phase} {count:,}" for phase, count in named if count)
+    yield f"  sessions: {len(np.unique(schedule.session)):,}"
+    yield f"  from {lineage.trace_path} ({lineage.trace_rows:,} requests)"
+    yield f"  steps: {'; '.join(lineage.steps) or 'none'} · seed {lineage.seed}"
+
+
+def trace_lines(facts: TraceFacts) -> Iterator[str]:
+    """A trace in some twenty lines, warnings last."""
+    yield f"{facts.name}: {facts.rows:,} requests over {format_number(facts.span_s)} s"
+    busiest = f"{facts.peak_1s_per_s:,.0f} in the busiest second"
+    yield f"  rate       {format_number(facts.mean_per_s)}/s on average, {busiest}"
+    if facts.dispersion:
+        named = ", ".join(f"{window} {format_number(value)}" for window, value in facts.dispersion.items())
+        yield f"  burstiness index of dispersion {named} (1 is Poisson)"
+    turns = f"{facts.multi_turn_sessions:,} with several turns (longest {facts.longest_session_turns})"
+    yield f"  sessions   {facts.sessions:,}, {turns}"
+    yield f"  endpoints  {_counted(facts.endpoints)}"
+    yield f"  models     {_counted(facts.models)}"
+    yield f"  outcomes   {_counted(facts.outcomes)}"
+    yield f"  statuses   {_counted(facts.statuses)}"
+    yield f"  streams    {facts.streams:,}"
+    stated = f"stated for {facts.rows_with_usage:,} requests"
+    yield f"  tokens     {facts.input_tokens:,} in, {facts.output_tokens:,} out, {stated}"
+    yield f"  bodies     {facts.request_body_bytes:,} bytes of requests"
+    yield f"  source     {facts.source}" + (f", from {', '.join(facts.upstreams)}" if facts.upstreams else "")
+    dropped = facts.counts.get("dropped") or {}
+    yield f"  capture    {_capture(facts.counts)}, dropped {_counted(dropped) if dropped else 'none'}"
+    for warning in facts.warnings:
+        yield f"  WARNING    {warning}"
+
+
+def trace_json(facts: TraceFacts) -> dict[str, Any]:
+    """The facts as JSON values; NaN becomes null."""
+    fields = dataclasses.asdict(facts)
+    rate = fields.pop("rate")
+    fields["rate"] = {
+        "width_s": rate["width_s"],
+        "start_s": [float(value) for value in rate["start_s"]],
+        "per_s": [float(value) for value in rate["per_s"]],
+    }
+    fields["mean_per_s"] = None if math.isnan(facts.mean_per_s) else facts.mean_per_s
+    return {"schema": "peaktape.trace/1", **fields}
+
+
+def _counted(counts: Mapping[str, int], most: int = 6) -> str:
+    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
+    rest = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _capture(counts: Mapping[str, Any]) -> str:
+    return f"seen {counts.get('seen', 0):,}, recorded {counts.get('recorded', 0):,}"

@@ -1,0 +1,165 @@
+"""What a trace or a schedule holds, in numbers: counts, rate over time, sessions, sizes. Pure functions."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from capture.trace_reader import Trace
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+MOST_BUCKETS: Final = 120
+_BUCKETS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 300, 900, 3600, 21600, 86400)
+
+
+@dataclasses.dataclass(frozen=True)
+class RateCurve:
+    """Requests per second over time: bucket starts in s, float64[k], and the rate in each, float64[k]."""
+
+    width_s: float
+    start_s: Float64
+    per_s: Float64
+
+
+@dataclasses.dataclass(frozen=True)
+class TraceFacts:
+    """What `peaktape inspect` says of a trace. Rates per second, spans in s, sizes in bytes."""
+
+    name: str
+    fingerprint: str
+    source: str
+    upstreams: tuple[str, ...]
+    rows: int
+    span_s: float
+    mean_per_s: float
+    peak_1s_per_s: float
+    sessions: int
+    multi_turn_sessions: int
+    longest_session_turns: int
+    endpoints: Mapping[str, int]
+    models: Mapping[str, int]
+    outcomes: Mapping[str, int]
+    statuses: Mapping[str, int]
+    streams: int
+    request_body_bytes: int
+    input_tokens: int
+    output_tokens: int
+    rows_with_usage: int
+    counts: Mapping[str, Any]
+    redaction: Mapping[str, Any]
+    dispersion: Mapping[str, float]
+    """Index of dispersion for counts (variance/mean) by window, where at least 10 windows fit."""
+    warnings: tuple[str, ...]
+    rate: RateCurve
+
+
+def rate_curve(at_ns: Int64) -> RateCurve:
+    """Rate of events at `at_ns` (int64 ns, ascending from about 0), in at most `MOST_BUCKETS` buckets."""
+    span_s = (int(at_ns[-1]) if len(at_ns) else 0) / 1e9
+    width_s = next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), _BUCKETS_S[-1])
+    counts = np.bincount((at_ns // round(width_s * 1e9)).astype(np.int64))
+    return RateCurve(
+        width_s, np.arange(len(counts), dtype=np.float64) * width_s, counts.astype(np.float64) / width_s
+    )
+
+
+def dispersion(at_ns: Int64, window_s: float) -> float | None:
+    """Index of dispersion for counts: variance/mean of counts per window; None under 10 whole windows."""
+    window_ns = round(window_s * 1e9)
+    windows = int(at_ns[-1] - at_ns[0]) // window_ns if len(at_ns) else 0
+    if windows < 10:
+        return None
+    counts = np.bincount((at_ns - at_ns[0]) // window_ns)[:windows]
+    return float(counts.var(ddof=1) / counts.mean())
+
+
+def clock_warnings(arrival_ns: Int64) -> tuple[str, ...]:
+    """Doubts about a trace's clock: a coarse tick, or no time passing at all."""
+    if len(arrival_ns) < 20:
+        return ()
+    if arrival_ns[-1] == arrival_ns[0]:
+        return ("all requests have the same arrival instant: the source's clock was lost",)
+    gaps = np.diff(arrival_ns)
+    ties = float(np.mean(gaps == 0))
+    tick_ns = int(np.gcd.reduce(gaps[gaps > 0]))
+    typical_ns = int(np.median(gaps[gaps > 0]))
+    if ties > 0.5 and typical_ns >= 500_000_000:
+        apart = f"{ties:.0%} of arrivals tie and the rest lie about {typical_ns / 1e9:g}s apart"
+        return (f"{apart}: a rounded clock; bursts are not real",)
+    if tick_ns >= 1_000_000_000:
+        return (
+            f"all arrivals are multiples of {tick_ns / 1e9:g}s apart: a rounded clock; bursts are not real",
+        )
+    return ()
+
+
+def inspect_trace(trace: Trace) -> TraceFacts:
+    """All facts of a trace, from its light columns and, batch by batch, the sizes of its bodies."""
+    arrival_ns = trace.arrival_ns - trace.arrival_ns[0]
+    span_s = float(arrival_ns[-1]) / 1e9
+    tally: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    sessions: collections.Counter[str] = collections.Counter()
+    totals: collections.Counter[str] = collections.Counter()
+    columns = ["session_id", "method", "path", "model", "outcome", "status", "stream"]
+    columns += ["input_tokens", "output_tokens"]
+    for batch in trace.iter_batches([*columns, "request_body"]):
+        totals["body_bytes"] += pc.sum(pc.binary_length(batch.column("request_body"))).as_py() or 0
+        for row in batch.select(columns).to_pylist():
+            _tally(row, tally, sessions, totals)
+    windows = {f"{window:g}s": dispersion(arrival_ns, window) for window in (0.1, 1, 10, 60)}
+    return TraceFacts(
+        name=trace.name,
+        fingerprint=trace.fingerprint,
+        source=trace.metadata.source,
+        upstreams=trace.metadata.upstreams,
+        rows=trace.rows,
+        span_s=span_s,
+        mean_per_s=trace.rows / span_s if span_s > 0 else float("nan"),
+        peak_1s_per_s=float(np.bincount(arrival_ns // 1_000_000_000).max()),
+        sessions=len(sessions) + totals["without_session"],
+        multi_turn_sessions=sum(1 for turns in sessions.values() if turns > 1),
+        longest_session_turns=max(sessions.values(), default=1),
+        endpoints=dict(tally["endpoint"].most_common()),
+        models=dict(tally["model"].most_common()),
+        outcomes=dict(tally["outcome"].most_common()),
+        statuses=dict(sorted(tally["status"].items())),
+        streams=totals["streams"],
+        request_body_bytes=totals["body_bytes"],
+        input_tokens=totals["input_tokens"],
+        output_tokens=totals["output_tokens"],
+        rows_with_usage=totals["with_usage"],
+        counts=trace.metadata.counts,
+        redaction=trace.metadata.redaction,
+        dispersion={name: value for name, value in windows.items() if value is not None},
+        warnings=clock_warnings(arrival_ns),
+        rate=rate_curve(arrival_ns),
+    )
+
+
+def _tally(
+    row: Mapping[str, Any],
+    tally: Mapping[str, collections.Counter[str]],
+    sessions: collections.Counter[str],
+    totals: collections.Counter[str],
+) -> None:
+    tally["endpoint"][f"{row['method']} {row['path'].partition('?')[0]}"] += 1
+    tally["model"][row["model"] or "(none)"] += 1
+    tally["outcome"][row["outcome"]] += 1
+    tally["status"]["none" if row["status"] is None else str(row["status"])] += 1
+    if row["session_id"] is None:
+        totals["without_session"] += 1
+    else:
+        sessions[row["session_id"]] += 1
+    totals["streams"] += bool(row["stream"])
+    if row["output_tokens"] is not None or row["input_tokens"] is not None:
+        totals["with_usage"] += 1
+    totals["input_tokens"] += row["input_tokens"] or 0
+    totals["output_tokens"] += row["output_tokens"] or 0
