@@ -88,13 +88,19 @@ class Answer:
         if error:
             text = error.get("message") if isinstance(error, dict) else error
             self.error = str(text)[:200]
-        for choice in holder.get("choices") or ():
-            if isinstance(choice, dict) and choice.get("finish_reason"):
+        for choice in choices_in(holder):
+            if choice.get("finish_reason"):
                 self.finish_reason = str(choice["finish_reason"])
         delta = holder.get("delta")
         for place in (holder, delta):
             if isinstance(place, dict) and isinstance(place.get("stop_reason"), str):
                 self.finish_reason = place["stop_reason"]
+
+
+def choices_in(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The message's choices as far as they are objects; none where "choices" is something else."""
+    choices = message.get("choices")
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def _count(holder: dict[str, Any], *names: str, default: int | None) -> int | None:
@@ -107,9 +113,7 @@ def _count(holder: dict[str, Any], *names: str, default: int | None) -> int | No
 
 def _content_in(message: dict[str, Any]) -> bool:
     """Whether a message carries at least one generated token: text, reasoning, tool-call arguments, audio."""
-    for choice in message.get("choices") or ():
-        if not isinstance(choice, dict):
-            continue
+    for choice in choices_in(message):
         if choice.get("text"):
             return True
         for part in (choice.get("delta"), choice.get("message")):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from replay.cli import transforming as flags
+import replay.cli.transforming as flags
 
 if TYPE_CHECKING:
     from capture.trace_reader import Trace

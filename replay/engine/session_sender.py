@@ -194,10 +194,9 @@ class SessionSender:
             async with asyncio.timeout(wait_s + self._timeout_s):
                 await self._exchange(prepared, exchange)
         except asyncio.CancelledError:
-            exchange.fail(
-                "interrupted" if exchange.sent_ns is not None else "not_sent", "the replay was stopped"
-            )
-            raise
+            # Only the worker's stop cancels, and it wants the row: so the exchange ends like any other.
+            stopped = "interrupted" if exchange.sent_ns is not None else "not_sent"
+            exchange.fail(stopped, "the replay was stopped")
         except Exception as error:
             exchange.fail(*classify(error, connected=exchange.connected_ns is not None))
         finally:

@@ -1,0 +1,245 @@
+"""What a captured request means: its model, whether it streams, its token counts, its session.
+
+Pure functions of a trace row (a dictionary with the columns of `TRACE_SCHEMA`). Nothing here guesses: a
+count that the response does not state stays null. The wire format of events is in `sse`, the memory of
+conversations in `sessions`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+from capture.sessions import SessionFinder, Talk
+from capture.sse import Answer, EventStream, choices_in, parse_json
+from capture.trace_format import CLIENT_ABORTED, COMPLETE
+
+DECODED_LIMIT_BYTES: Final = 256 << 20
+_MODEL_IN_PATH: Final = re.compile(r"/(?:models|deployments|engines)/([^/?:]+)")
+_LARGEST_COUNT: Final = 2**31 - 1
+_LAST_EVENTS: Final = ("message_stop", "response.completed")
+
+type Headers = Sequence[tuple[str, str]]
+
+
+def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
+    """Set `model`, `stream`, `input_tokens`, `output_tokens`, `session_id` and `turn` of `row` in place.
+
+    A client that closes once the stream has said that it is over (`[DONE]`) has had its whole answer: such a
+    row's `client_aborted` becomes `complete`, ended by its last chunk. `model` is the one asked for (body,
+    then path), else the one that answered. `stream` is true when the request asked for a stream or the
+    response is one. A session that the row already has is kept.
+    Call in the order in which answers ended, so that a conversation's later turns find the earlier ones.
+    """
+    request_headers: Headers = row["request_headers"]
+    response_headers: Headers = row["response_headers"] or ()
+    request = _json_body(row["request_body"], request_headers)
+    kind = (header(response_headers, "content-type") or "").lower()
+    reading = _read_answer(row["response_body"], response_headers, kind)
+    asked = request if isinstance(request, dict) else {}
+    if row["outcome"] == CLIENT_ABORTED and reading.answer.done:
+        row["outcome"], row["error"], row["end_ns"] = COMPLETE, None, row["chunk_ns"][-1]
+    row["stream"] = asked.get("stream") is True or "text/event-stream" in kind
+    row["model"] = _encodable(_model_asked(asked, row["path"]) or reading.answer.model)
+    row["input_tokens"] = _small(reading.answer.input_tokens)
+    row["output_tokens"] = _small(reading.answer.output_tokens)
+    if row.get("session_id") is None:
+        whole = row["outcome"] == COMPLETE and row["status"] == 200 and reading.found
+        session_id, row["turn"] = sessions.find(
+            Talk(
+                request_id=row["request_id"],
+                headers=request_headers,
+                request=request,
+                answer="".join(reading.texts) if whole else None,
+                answer_id=reading.answer_id,
+                arrival_ns=row["arrival_ns"],
+                end_ns=row["end_ns"],
+            )
+        )
+        row["session_id"] = _encodable(session_id)
+
+
+def header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
+    """The first value of header `name` (given in lower case), or None."""
+    return next((value for found, value in headers if found.lower() == name), None)
+
+
+def decode_content(body: bytes, encoding: str | None) -> bytes | None:
+    """`body` with its content codings (`gzip`, `deflate`, `br`, `zstd`, or several) taken off.
+
+    A body that was cut off decodes as far as it goes, and no further than `DECODED_LIMIT_BYTES`. None when
+    a coding is unknown or the bytes are not in it.
+    """
+    codings = [name.strip().lower() for name in (encoding or "").split(",")]
+    for coding in reversed(codings):
+        if coding in ("", "identity") or not body:
+            continue
+        decoder = _DECODERS.get(coding)
+        decoded = decoder(body) if decoder else None
+        if decoded is None:
+            return None
+        body = decoded
+    return body
+
+
+def _gunzip(body: bytes) -> bytes | None:
+    """All members of a gzip body."""
+    parts: list[bytes] = []
+    room = DECODED_LIMIT_BYTES
+    while body[:2] == b"\x1f\x8b"[: len(body)] and body and room > 0:
+        inflate = zlib.decompressobj(wbits=31)
+        try:
+            parts.append(inflate.decompress(body, room))
+        except zlib.error:
+            break
+        room -= len(parts[-1])
+        body = inflate.unused_data
+    return b"".join(parts) if parts else None
+
+
+def _inflate(body: bytes) -> bytes | None:
+    """HTTP's "deflate": a zlib stream by the standard, a bare one by some servers."""
+    for wbits in (15, -15):
+        try:
+            return zlib.decompressobj(wbits=wbits).decompress(body, DECODED_LIMIT_BYTES)
+        except zlib.error:
+            continue
+    return None
+
+
+def _unbrotli(body: bytes) -> bytes | None:
+    import brotli
+
+    decoder = brotli.Decompressor()
+    parts: list[bytes] = []
+    room = DECODED_LIMIT_BYTES
+    try:
+        for at in range(0, len(body), 1 << 14):
+            parts.append(decoder.process(body[at : at + (1 << 14)]))
+            room -= len(parts[-1])
+            if room <= 0:
+                break
+    except brotli.error:
+        return None
+    return b"".join(parts)
+
+
+def _unzstd(body: bytes) -> bytes | None:
+    import zstandard
+
+    reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True)
+    try:
+        return reader.read(DECODED_LIMIT_BYTES)
+    except zstandard.ZstdError:
+        return None
+
+
+_DECODERS: Final[dict[str, Callable[[bytes], bytes | None]]] = {
+    "gzip": _gunzip,
+    "x-gzip": _gunzip,
+    "deflate": _inflate,
+    "br": _unbrotli,
+    "zstd": _unzstd,
+}
+
+
+@dataclasses.dataclass
+class _Reading:
+    """An answer read back: its facts, its generated text, its id; `found` when it was readable at all."""
+
+    answer: Answer = dataclasses.field(default_factory=Answer)
+    texts: list[str] = dataclasses.field(default_factory=list)
+    answer_id: str | None = None
+    found: bool = False
+
+    def take(self, message: Any) -> None:
+        if not isinstance(message, dict):
+            return
+        self.found = True
+        self.answer.absorb(message)
+        if message.get("type") in _LAST_EVENTS or message.get("done") is True:
+            self.answer.done = True
+        self.texts.extend(_generated_text(message))
+        inner = message.get("response")
+        for holder in (message, inner):
+            if isinstance(holder, dict) and isinstance(holder.get("id"), str):
+                self.answer_id = holder["id"]
+
+
+def _read_answer(body: bytes | None, headers: Headers, kind: str) -> _Reading:
+    reading = _Reading()
+    if not body:
+        return reading
+    decoded = decode_content(body, header(headers, "content-encoding"))
+    if not decoded:
+        return reading
+    if "text/event-stream" in kind:
+        for event in EventStream().feed(decoded):
+            if event.strip() == b"[DONE]":
+                reading.answer.done = True
+            else:
+                reading.take(parse_json(event))
+    elif "ndjson" in kind or "jsonl" in kind:
+        for line in decoded.splitlines():
+            reading.take(parse_json(line))
+    elif decoded[:64].lstrip()[:1] == b"{":
+        reading.take(parse_json(decoded))
+    return reading
+
+
+def _generated_text(message: dict[str, Any]) -> Iterator[str]:
+    """The answer's text in one message: OpenAI chat and responses, Anthropic, Ollama; whole or a delta."""
+    first = next(iter(choices_in(message)), {})
+    spoken = first.get("delta") or first.get("message") or message.get("message")
+    if isinstance(spoken, dict):
+        yield from _strings(spoken.get("content"))
+    delta, kind = message.get("delta"), message.get("type")
+    if isinstance(delta, dict):
+        yield from _strings(delta.get("text"))
+    elif kind == "response.output_text.delta":
+        yield from _strings(delta)
+    if kind == "message":
+        yield from _strings(message.get("content"))
+    output = message.get("output")
+    for item in output if isinstance(output, list) else ():
+        if isinstance(item, dict) and item.get("type") == "message":
+            yield from _strings(item.get("content"))
+
+
+def _strings(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for part in content:
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                yield part["text"]
+
+
+def _json_body(body: bytes | None, headers: Headers) -> Any:
+    if not body:
+        return None
+    decoded = decode_content(body, header(headers, "content-encoding"))
+    if not decoded or decoded[:64].lstrip()[:1] != b"{":
+        return None
+    return parse_json(decoded)
+
+
+def _model_asked(request: dict[str, Any], path: str) -> str | None:
+    if isinstance(request.get("model"), str):
+        return str(request["model"])
+    named = _MODEL_IN_PATH.search(path)
+    return unquote(named[1]) if named else None
+
+
+def _encodable(text: str | None) -> str | None:
+    """JSON may hold lone surrogates, UTF-8 can't."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
+def _small(count: int | None) -> int | None:
+    return count if count is not None and count <= _LARGEST_COUNT else None

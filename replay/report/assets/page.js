@@ -1,0 +1,52 @@
+// Draws the charts that the page carries as data, in the reader's theme, and again when that changes.
+"use strict";
+(() => {
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const config = { responsive: true, displaylogo: false, doubleClick: "reset",
+    modeBarButtons: [["toImage", "resetScale2d"]] };
+  // On a touch screen a swipe over a chart scrolls the page.
+  const touch = window.matchMedia("(pointer: coarse)").matches;
+
+  // A copy of `value` in which every "var(--name)" is the colour it stands for now.
+  const resolved = (value, style) => {
+    if (typeof value === "string") {
+      const name = /^var\((--[a-z-]+)\)$/.exec(value);
+      return name ? style.getPropertyValue(name[1]).trim() : value;
+    }
+    if (Array.isArray(value)) return value.map((item) => resolved(item, style));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
+  };
+
+  const draw = (name, figure) => {
+    const place = document.getElementById("chart-" + name);
+    if (!place || !figure) return;
+    const style = getComputedStyle(document.documentElement);
+    const { data, layout } = resolved(figure, style);
+    const colour = (variable) => style.getPropertyValue(variable).trim();
+    Object.assign(layout, {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: touch ? false : "zoom", uirevision: "kept",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
+      hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--text") } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--quiet"), activecolor: colour("--text") },
+    });
+    for (const [key, axis] of Object.entries(layout)) {
+      if (!/^[xy]axis\d*$/.test(key)) continue;
+      Object.assign(axis, { gridcolor: colour("--grid"), linecolor: colour("--rule") });
+    }
+    Plotly.react(place, data, layout, config);
+  };
+
+  const chosen = (id) => document.getElementById(id)?.value;
+  const drawAll = () => {
+    draw("timeline", charts.timeline);
+    draw("distribution", charts.distributions[chosen("distribution-metric") + "-" + chosen("distribution-view")]);
+    if (charts.effects) draw("effects", charts.effects[chosen("effects-group")]);
+  };
+  for (const id of ["distribution-metric", "distribution-view", "effects-group"]) {
+    document.getElementById(id)?.addEventListener("change", drawAll);
+  }
+  dark.addEventListener("change", drawAll);
+  drawAll();
+})();

@@ -1,0 +1,358 @@
+"""Charts as plain data for plotly.js: the timeline, the latency distributions, the effects.
+
+Colours are CSS variables ("var(--baseline)") that the page resolves, so that a chart follows the reader's
+theme. Text from users is escaped, since plotly.js reads a little HTML in its texts. Nothing is computed
+here but the place of a point.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from replay.analysis.values import METRICS, DiffResult, Effect, RunSummary, Timeline, Verdict
+from replay.report.figures import (
+    duration_unit,
+    format_change_ns,
+    format_change_ratio,
+    format_ns,
+    relative,
+)
+from replay.report.telling import by_group
+from replay.report.wording import METRIC_MEANINGS, effect_name, group_name, metric_name, verdict_text
+
+Figure = dict[str, Any]
+
+BUILD_COLOURS = ("var(--baseline)", "var(--candidate)")
+_PANEL_PX = 150
+_GAP_PX = 46
+_MARGIN: Figure = {"l": 44, "r": 8, "t": 34, "b": 40}
+_STEPPED = ("sent", "errors/s")  # counts per bucket, not samples
+_MARKERS = {
+    Verdict.REGRESSION: ("var(--regression)", "diamond"),
+    Verdict.IMPROVED: ("var(--improved)", "square"),
+    Verdict.EQUIVALENT: ("var(--quiet)", "circle"),
+    Verdict.INCONCLUSIVE: ("var(--quiet)", "circle-open"),
+}
+
+
+def timeline_chart(runs: Sequence[RunSummary]) -> Figure:
+    """Rate, E2E, TTFT, in flight and errors over one shared time axis, for one run or two."""
+    e2e_unit = _unit([run.timeline.e2e_p99_ns for run in runs])
+    ttft_unit = _unit([run.timeline.ttft_p99_ns for run in runs])
+    titles = (
+        "Requests per second",
+        f"End to end, {e2e_unit[0]}: p99 solid, p50 dotted",
+        f"Time to first token, {ttft_unit[0]}: p99 solid, p50 dotted",
+        "Requests in flight",
+        "Errors per second",
+    )
+    traces = [_scheduled_trace(runs[0].timeline)]
+    for index, run in enumerate(runs):
+        traces += _run_traces(run, index, e2e_unit[1], ttft_unit[1])
+    span_s = max(run.timeline.width_s * len(run.timeline.sent_per_s) for run in runs)
+    layout = _timeline_layout(titles, span_s)
+    _shade_phases(layout, runs[0].timeline)
+    return {"data": traces, "layout": layout}
+
+
+def distribution_charts(runs: Sequence[RunSummary]) -> dict[str, Figure]:
+    """Per metric that has values ("ttft") two views: the ECDF, and the tail (share slower than x)."""
+    charts = {}
+    for metric in METRICS:
+        samples = [run.distributions.get(metric, ()) for run in runs]
+        if not any(samples):
+            continue
+        name, factor = _unit(samples)
+        axis = f"{metric_name(metric)}, {METRIC_MEANINGS[metric]}, {name} (log scale)"
+        for view in ("ecdf", "tail"):
+            traces = [
+                _distribution_trace(run.label, sample, factor, index, view)
+                for index, (run, sample) in enumerate(zip(runs, samples, strict=True))
+                if sample
+            ]
+            layout = _distribution_layout(axis, view)
+            layout["xaxis"] |= _log_ticks([value / factor for sample in samples for value in sample])
+            charts[f"{metric}-{view}"] = {"data": traces, "layout": layout}
+    return charts
+
+
+def effect_charts(diff: DiffResult) -> dict[str, Figure]:
+    """Per group (keyed "0", "1", … in reading order) its effects with CIs against the tolerance."""
+    return {
+        str(index): _effect_chart(members, group_name(group))
+        for index, (group, members) in enumerate(by_group(diff.effects))
+    }
+
+
+def _timeline_layout(titles: Sequence[str], span_s: float) -> Figure:
+    inner = len(titles) * (_PANEL_PX + _GAP_PX) - _GAP_PX
+    layout: Figure = {
+        "height": inner + _MARGIN["t"] + _MARGIN["b"],
+        "margin": _MARGIN,
+        "hovermode": "x unified",
+        "showlegend": False,
+        "annotations": [],
+    }
+    for panel, title in enumerate(titles):
+        top = 1 - panel * (_PANEL_PX + _GAP_PX) / inner
+        layout[f"yaxis{panel + 1}"] = {
+            "domain": [max(0.0, top - _PANEL_PX / inner), top],
+            "rangemode": "tozero",
+            "anchor": "x",
+            "nticks": 5,
+            "zeroline": False,
+            "fixedrange": True,  # a drag zooms the time, of all panels
+        }
+        layout["annotations"].append(_panel_title(title, top))
+    layout["xaxis"] = {
+        "title": {"text": "seconds since the start of the replay", "standoff": 8},
+        "anchor": f"y{len(titles)}",
+        "range": [0, span_s],
+        "showspikes": True,
+        "spikemode": "across",
+        "spikethickness": 1,
+        "spikedash": "dot",
+        "spikecolor": "var(--quiet)",
+        "zeroline": False,
+    }
+    return layout
+
+
+def _run_traces(run: RunSummary, index: int, e2e_factor: float, ttft_factor: float) -> list[Figure]:
+    line = run.timeline
+    panels = (
+        (1, "sent", line.sent_per_s, 1.0, "solid"),
+        (2, "E2E p50", line.e2e_p50_ns, e2e_factor, "dot"),
+        (2, "E2E p99", line.e2e_p99_ns, e2e_factor, "solid"),
+        (3, "TTFT p50", line.ttft_p50_ns, ttft_factor, "dot"),
+        (3, "TTFT p99", line.ttft_p99_ns, ttft_factor, "solid"),
+        (4, "in flight", line.in_flight, 1.0, "solid"),
+        (5, "errors/s", line.errors_per_s, 1.0, "solid"),
+    )
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            **_points_over_time(line, values, factor, stepped=what in _STEPPED),
+            "yaxis": f"y{panel}",
+            "name": f"{html.escape(run.label)} {what}",
+            "line": {
+                "color": BUILD_COLOURS[index],
+                "width": 2 if dash == "solid" else 1.5,
+                "dash": dash,
+                "shape": "hv" if what in _STEPPED else "linear",
+            },
+        }
+        for panel, what, values, factor, dash in panels
+    ]
+
+
+def _scheduled_trace(line: Timeline) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        **_points_over_time(line, line.scheduled_per_s, 1.0, stepped=True),
+        "yaxis": "y1",
+        "name": "scheduled",
+        "line": {"color": "var(--quiet)", "width": 0, "shape": "hv"},
+        "fill": "tozeroy",
+        "fillcolor": "var(--scheduled-fill)",
+    }
+
+
+def _panel_title(title: str, top: float) -> Figure:
+    return {
+        "text": title,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0,
+        "y": top,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "yshift": 4,
+        "showarrow": False,
+        "font": {"size": 12.5, "color": "var(--text)"},
+    }
+
+
+def _shade_phases(layout: Figure, line: Timeline) -> None:
+    layout["shapes"] = []
+    for name, start_s, end_s in line.phases:
+        fill = "var(--spike-fill)" if name == "spike" else "var(--phase-fill)"
+        layout["shapes"].append(
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": start_s,
+                "x1": end_s,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": fill,
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        )
+        layout["annotations"].append(
+            {
+                "text": html.escape(name),
+                "xref": "x",
+                "yref": "paper",
+                "x": (start_s + end_s) / 2,
+                "y": 1,
+                "yanchor": "top",
+                "yshift": -2,
+                "showarrow": False,
+                "font": {"size": 11, "color": "var(--muted)"},
+            }
+        )
+
+
+def _distribution_trace(
+    label: str, sample: tuple[float, ...], factor: float, index: int, view: str
+) -> Figure:
+    n = len(sample)
+    share = [(i + 1) / n for i in range(n)] if view == "ecdf" else [(n - i) / n for i in range(n)]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [_rounded(value / factor) for value in sample],
+        "y": [round(100 * value, 3) for value in share],
+        "name": html.escape(label),
+        "line": {"color": BUILD_COLOURS[index], "width": 2, "shape": "hv"},
+    }
+
+
+def _log_ticks(values: list[float]) -> Figure:
+    """Ticks at 1, 2, 5 of each decade that the values span, or at its 1 only where that would be many."""
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    if not positive:
+        return {}
+    low, high = math.log10(min(positive)), math.log10(max(positive))
+    digits = (1, 2, 5) if high - low < 2.5 else (1,)
+    decades = range(math.floor(low), math.floor(high) + 1)
+    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+    pad = 0.03 * (high - low) + 0.01
+    return {
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,.10g}" for tick in ticks],
+        "range": [low - pad, high + pad],
+    }
+
+
+def _distribution_layout(axis: str, view: str) -> Figure:
+    percent: Figure = {"ticksuffix": " %", "automargin": True}
+    if view == "ecdf":
+        percent |= {"range": [0, 101], "title": {"text": "requests at or below"}, "nticks": 6}
+    else:
+        ticks = [100, 50, 10, 5, 1, 0.5, 0.1]
+        percent |= {"type": "log", "title": {"text": "requests slower than"}, "tickvals": ticks}
+        percent |= {"ticktext": [str(tick) for tick in ticks]}
+    return {
+        "height": 380,
+        "hovermode": "closest",
+        "showlegend": False,
+        "margin": {"l": 44, "r": 8, "t": 30, "b": 44},
+        "xaxis": {"type": "log", "title": {"text": axis, "standoff": 8}},
+        "yaxis": percent,
+    }
+
+
+def _effect_chart(members: tuple[Effect, ...], name: str) -> Figure:
+    shown = [effect for effect in members if math.isfinite(relative(effect.effect_ns, effect.baseline_ns))]
+    names = [effect_name(effect) for effect in shown]
+    tolerance = [100 * relative(effect.tolerance_ns, effect.baseline_ns) for effect in shown]
+    floor = [100 * relative(effect.noise_floor_ns, effect.baseline_ns) for effect in shown]
+    bands = [
+        _band("tolerance", names, tolerance, "var(--tolerance-fill)"),
+        _band("noise floor", names, floor, "var(--noise-fill)"),
+    ]
+    layout = {
+        "height": 72 + 24 * len(shown),
+        "barmode": "overlay",
+        "bargap": 0,
+        "hovermode": "closest",
+        "showlegend": False,
+        "margin": {"l": 96, "r": 12, "t": 28, "b": 44},
+        "yaxis": {"type": "category", "range": [len(shown) - 0.5, -0.5], "showgrid": False, "ticklen": 0},
+        "xaxis": {
+            "title": {"text": "change against the baseline", "standoff": 8},
+            "zeroline": True,
+            "zerolinecolor": "var(--muted)",
+            "ticksuffix": " %",
+        },
+        "meta": html.escape(name),
+    }
+    points = [_points(shown, names, verdict) for verdict in Verdict]
+    return {"data": [*bands, *(trace for trace in points if trace["y"])], "layout": layout}
+
+
+def _band(name: str, rows: list[str], half: list[float], colour: str) -> Figure:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "y": rows,
+        "base": [_rounded(-value) for value in half],
+        "x": [_rounded(2 * value) for value in half],
+        "width": 1,
+        "marker": {"color": colour, "line": {"width": 0}},
+        "hoverinfo": "skip",
+        "name": name,
+    }
+
+
+def _points(shown: list[Effect], names: list[str], verdict: Verdict) -> Figure:
+    chosen = [(name, e) for name, e in zip(names, shown, strict=True) if e.verdict is verdict]
+    colour, symbol = _MARKERS[verdict]
+    size = [100 * relative(e.effect_ns, e.baseline_ns) for _, e in chosen]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "y": [name for name, _ in chosen],
+        "x": [_rounded(value) for value in size],
+        "marker": {"color": colour, "symbol": symbol, "size": 9},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [_rounded(100 * relative(e.high_ns - e.effect_ns, e.baseline_ns)) for _, e in chosen],
+            "arrayminus": [
+                _rounded(100 * relative(e.effect_ns - e.low_ns, e.baseline_ns)) for _, e in chosen
+            ],
+            "color": colour,
+            "thickness": 1.6,
+            "width": 0,
+        },
+        "text": [_hover(e) for _, e in chosen],
+        "hovertemplate": "%{text}<extra></extra>",
+        "name": verdict.value,
+    }
+
+
+def _hover(effect: Effect) -> str:
+    change = format_change_ratio(relative(effect.effect_ns, effect.baseline_ns))
+    return (
+        f"{effect_name(effect)}: {change} ({format_change_ns(effect.effect_ns)})<br>"
+        f"95 % CI {format_change_ns(effect.low_ns)} … {format_change_ns(effect.high_ns)}<br>"
+        f"smallest change it could see {format_ns(effect.minimum_detectable_ns)}<br>{verdict_text(effect)}"
+    )
+
+
+def _points_over_time(line: Timeline, values: Sequence[float], factor: float, *, stepped: bool) -> Figure:
+    """Each value in the middle of its bucket; a stepped one over its whole width."""
+    shown = [_rounded(value / factor) for value in values]
+    if stepped:
+        return {"x": [round(i * line.width_s, 6) for i in range(len(shown) + 1)], "y": [*shown, *shown[-1:]]}
+    return {"x": [round((i + 0.5) * line.width_s, 6) for i in range(len(shown))], "y": shown}
+
+
+def _unit(series: Sequence[Sequence[float]]) -> tuple[str, float]:
+    return duration_unit(
+        max((value for values in series for value in values if math.isfinite(value)), default=0)
+    )
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None

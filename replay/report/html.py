@@ -1,0 +1,196 @@
+"""One self-contained HTML page for a run or a comparison: no request to anywhere, plotly.js inside.
+
+The page's policy (CSP) forbids every fetch and every script but the two embedded ones, by their hashes. The
+parts come from `page_tables` and `charts`; style, script and frame lie in assets/.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib import resources
+from string import Template
+from typing import Any
+
+from capture.__about__ import VERSION
+from replay.analysis.values import DiffResult, RunSummary
+from replay.report import page_tables as tables
+from replay.report.charts import distribution_charts, effect_charts, timeline_chart
+from replay.report.telling import by_group, left_out, telling_effects
+from replay.report.wording import (
+    METRIC_MEANINGS,
+    diff_doubts,
+    diff_headline,
+    diff_reasons,
+    group_name,
+    invalid_reasons,
+    metric_name,
+    run_doubts,
+    run_headline,
+)
+
+_EFFECT_KEYS = (
+    ("diamond regression", "slower"),
+    ("square improved", "faster"),
+    ("dot quiet", "no difference"),
+    ("ring quiet", "undecided"),
+    ("band", "tolerance"),
+    ("noise", "noise floor"),
+)
+
+
+def run_page(summary: RunSummary, command: tuple[str, ...]) -> str:
+    """The page of one run; `command` is the command line that made it, () if unknown."""
+    runs = (summary,)
+    distributions = distribution_charts(runs)
+    sections = [
+        tables.banner(run_headline(summary), invalid_reasons(summary), run_doubts(summary)),
+        _key_figures_section(runs),
+        _timeline_section(runs),
+        _distribution_section(runs, distributions),
+        _section("Latency by group", tables.group_table(summary)),
+        _section("Validity", tables.validity_table(summary.label, summary.validity)),
+        _section("How to reproduce", tables.reproduction(command, runs, None)),
+    ]
+    charts = {"timeline": timeline_chart(runs), "distributions": distributions}
+    return _page("report", summary.label, sections, charts)
+
+
+def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
+    """The page of one comparison; `command` is the command line that made it, () if unknown."""
+    runs = (diff.baseline, diff.candidate)
+    title = f"{diff.candidate.label} against {diff.baseline.label}"
+    headline = diff_headline(diff)
+    if headline.subject == title:  # it stands above the banner already
+        headline = dataclasses.replace(headline, subject="")
+    distributions = distribution_charts(runs)
+    sections = [
+        tables.banner(headline, diff_reasons(diff), diff_doubts(diff)),
+        _key_figures_section(runs),
+        _effects_section(diff),
+        _timeline_section(runs),
+        _distribution_section(runs, distributions),
+        _section("Failures", tables.outcome_table(diff.outcome_changes)) if diff.outcome_changes else "",
+        _section("Latency by group", "".join(map(tables.group_table, runs)), folded=True),
+        _section("Validity", "".join(tables.validity_table(run.label, run.validity) for run in runs)),
+        _section("How to reproduce", tables.reproduction(command, runs, diff)),
+    ]
+    charts = {
+        "timeline": timeline_chart(runs),
+        "distributions": distributions,
+        "effects": effect_charts(diff),
+    }
+    return _page("diff", title, sections, charts)
+
+
+def _key_figures_section(runs: Sequence[RunSummary]) -> str:
+    body = tables.key_figures(runs) + tables.objective_table(runs)
+    return _section("Key figures", f'<div class="columns">{body}</div>')
+
+
+def _effects_section(diff: DiffResult) -> str:
+    if not diff.effects:
+        return ""
+    groups = [(str(index), group_name(group)) for index, (group, _) in enumerate(by_group(diff.effects))]
+    shown = telling_effects(diff.effects)
+    hidden = left_out(diff.effects, shown).total()
+    body = (
+        '<p class="note">Change of each quantile with its 95 % confidence interval. An effect counts when '
+        "its interval excludes zero and it lies beyond both the tolerance and the noise floor (the shaded "
+        "bands); no difference means that the whole interval lies inside the tolerance.</p>"
+        + _select("effects-group", "Requests", groups)
+        + _chart("effects", "Effects with confidence intervals; the table below holds the same figures")
+        + _legend(_EFFECT_KEYS)
+        + tables.effect_table(shown, "The telling effects")
+    )
+    if hidden:
+        every = tables.effect_table(diff.effects, f"All {len(diff.effects)} effects")
+        body += f"<details><summary>{hidden} more effects</summary>{every}</details>"
+    return _section("What changed", body)
+
+
+def _timeline_section(runs: Sequence[RunSummary]) -> str:
+    names = [("line baseline", runs[0].label), *(("line candidate", run.label) for run in runs[1:])]
+    body = (
+        '<p class="note mouse">Drag over any panel to zoom all of them; double-click to reset.</p>'
+        + _legend([*names, ("area", "scheduled"), ("dotted", "p50")])
+        + _chart("timeline", "Rate, latency, requests in flight and errors over time")
+    )
+    return _section("Over time", body)
+
+
+def _distribution_section(runs: Sequence[RunSummary], charts: dict[str, Any]) -> str:
+    if not charts:
+        return ""
+    metrics = list(dict.fromkeys(key.split("-")[0] for key in charts))
+    names = [("line baseline", runs[0].label), *(("line candidate", run.label) for run in runs[1:])]
+    body = (
+        '<div class="choices">'
+        + _select(
+            "distribution-metric", "Metric", [(m, f"{metric_name(m)}, {METRIC_MEANINGS[m]}") for m in metrics]
+        )
+        + _select("distribution-view", "View", [("ecdf", "all requests"), ("tail", "the slowest")])
+        + "</div>"
+        + _legend(names)
+        + _chart("distribution", "Latency distribution, from due")
+    )
+    return _section("Latency distribution", body)
+
+
+def _section(title: str, body: str, *, folded: bool = False) -> str:
+    heading = f"<h2>{html.escape(title)}</h2>"
+    if folded:
+        return f"<section><details><summary>{heading}</summary>{body}</details></section>"
+    return f"<section>{heading}{body}</section>"
+
+
+def _chart(name: str, label: str) -> str:
+    return f'<div class="chart" id="chart-{name}" role="img" aria-label="{html.escape(label)}"></div>'
+
+
+def _select(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
+    items = "".join(f'<option value="{html.escape(v)}">{html.escape(t)}</option>' for v, t in options)
+    return f'<label class="choice">{label} <select id="{name}">{items}</select></label>'
+
+
+def _legend(items: Sequence[tuple[str, str]]) -> str:
+    keys = "".join(
+        f'<li><span class="key {kind}" aria-hidden="true"></span>{html.escape(name)}</li>'
+        for kind, name in items
+    )
+    return f'<ul class="legend">{keys}</ul>'
+
+
+def _page(verb: str, title: str, sections: Sequence[str], charts: dict[str, Any]) -> str:
+    from plotly.offline import get_plotlyjs  # a heavy import, and only pages need it
+
+    assets = resources.files("replay.report") / "assets"
+    plotly, script = get_plotlyjs(), (assets / "page.js").read_text("utf-8")
+    return Template((assets / "page.html").read_text("utf-8")).substitute(
+        verb=verb,
+        title=html.escape(title),
+        script_hashes=" ".join(_script_hash(source) for source in (plotly, script)),
+        style=(assets / "page.css").read_text("utf-8"),
+        body="\n".join(sections),
+        charts=_json_for_script(charts),
+        plotly=plotly,
+        script=script,
+        version=html.escape(VERSION),
+    )
+
+
+def _script_hash(source: str) -> str:
+    """The CSP source expression of an inline script; raises `ValueError` for one that HTML would cut."""
+    if "</script" in source.lower() or "\r" in source:
+        raise ValueError("an embedded script holds text that would change or end it inside a page")
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+def _json_for_script(value: Any) -> str:
+    """JSON that holds no character with a meaning in HTML."""
+    encoded = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return encoded.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

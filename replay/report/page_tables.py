@@ -1,0 +1,254 @@
+"""The page's text parts as HTML: banner, figures, tables, checks, how to reproduce; all text escaped.
+
+Tables are real tables with captions and row headers. The page around them is in `html`, charts in `charts`.
+"""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Iterable, Sequence
+
+from replay.analysis.values import (
+    QUANTILES,
+    DiffResult,
+    Effect,
+    GroupSummary,
+    ObjectiveResult,
+    OutcomeChange,
+    RunSummary,
+    Validity,
+)
+from replay.report.figures import (
+    MISSING,
+    format_bound,
+    format_change_ratio,
+    format_count,
+    format_interval_ns,
+    format_ns,
+    format_p_value,
+    format_pair_ns,
+    format_quantile,
+    format_ratio,
+    format_seconds,
+    relative,
+)
+from replay.report.telling import by_group, without_twin_groups
+from replay.report.wording import (
+    Headline,
+    effect_name,
+    failures_by_kind,
+    group_name,
+    metric_name,
+    objective_text,
+    outcome_text,
+    run_figures,
+    verdict_text,
+)
+
+
+def text(value: object) -> str:
+    """`value` escaped for HTML text and attributes."""
+    return html.escape(str(value))
+
+
+def banner(headline: Headline, reasons: Sequence[str], doubts: Sequence[str]) -> str:
+    """The verdict on top, why, and what limits trust in it."""
+    parts = [
+        f'<section class="banner {text(headline.tone)}" aria-label="Verdict">',
+        f'<p class="verdict"><span class="mark" aria-hidden="true">{text(headline.mark)}</span>'
+        f"{text(headline.word)}</p>",
+        f'<p class="subject">{text(headline.subject)}</p>' if headline.subject else "",
+        _list(reasons, "reasons"),
+    ]
+    if doubts:
+        parts += ['<h2 class="small">How far to trust it</h2>', _list(doubts, "doubts")]
+    return "".join([*parts, "</section>"])
+
+
+def key_figures(runs: Sequence[RunSummary]) -> str:
+    """The key figures of one run or both, one row a figure."""
+    columns = [dict(run_figures(run)) for run in runs]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [[text(name), *(text(column.get(name, MISSING)) for column in columns)] for name in names]
+    failures = ["; ".join(f"{kind} {n}" for kind, n in failures_by_kind(run.groups)) for run in runs]
+    rows.append(["failures", *(text(found or "none") for found in failures)])
+    caption = '<span class="hidden">Key figures</span>'
+    return _table(caption, ["", *_build_headings(runs)], rows, "figures")
+
+
+def objective_table(runs: Sequence[RunSummary]) -> str:
+    """The SLO, one row an objective: of each run whether it was met, what was found, who attained it."""
+    columns = [dict(map(_objective_cell, run.objectives)) for run in runs]
+    wanted = list(dict.fromkeys(name for column in columns for name in column))
+    if not wanted:
+        return ""
+    rows = [[text(name), *(column.get(name, MISSING) for column in columns)] for name in wanted]
+    return _table(
+        "SLO, over all scheduled requests", ["", *_build_headings(runs)], rows, "figures objectives"
+    )
+
+
+def effect_table(effects: Iterable[Effect], caption: str) -> str:
+    """Effects in reading order with baseline, candidate, change, interval, smallest visible change."""
+    mde = '<abbr title="minimum detectable effect: the smallest change that could be seen">MDE</abbr>'
+    p_value = '<abbr title="adjusted for the family of all effects (Holm)">p</abbr>'
+    more = '<abbr title="about how many more pairs would decide an undecided effect">more pairs</abbr>'
+    headings = ["", "Change", "Verdict", "Base → candidate", "95 % CI", mde, p_value, more]
+    groups = [
+        (group_name(group), [_effect_row(effect) for effect in members])
+        for group, members in by_group(tuple(effects))
+    ]
+    return _grouped_table(text(caption), headings, groups, "effects numbers")
+
+
+def outcome_table(changes: Iterable[OutcomeChange]) -> str:
+    """Changes of failure counts, paired."""
+    rows = [
+        [
+            text(group_name(change.group)),
+            text(change.kind),
+            _badge(change.verdict.value, outcome_text(change)),
+            f"{format_count(change.baseline_count)} → {format_count(change.candidate_count)}",
+            f"{_rate(change.baseline_count, change)} → {_rate(change.candidate_count, change)}",
+            text(format_p_value(change.p_value)),
+        ]
+        for change in changes
+    ]
+    headings = ["Group", "Kind", "Verdict", "Base → candidate", "Share of pairs", "p"]
+    return _table("Paired by request", headings, rows)
+
+
+def group_table(run: RunSummary) -> str:
+    """Latency from due of every group and metric of one run."""
+    headings = ["", "n", *(format_quantile(q) for q in QUANTILES), "max"]
+    groups = [(group_name(group.group), _metric_rows(group)) for group in without_twin_groups(run.groups)]
+    return _grouped_table(f"{text(run.label)}, from due", headings, groups, "figures")
+
+
+def validity_table(label: str, validity: Validity) -> str:
+    """Every check with found, wanted and why it matters; then the warnings."""
+    rows = [
+        [
+            text(check.name),
+            _badge("equivalent", "✓ passed") if check.passed else _badge("invalid", "✗ failed"),
+            text(check.found),
+            text(check.wanted),
+            f'<span class="why">{text(check.why)}</span>',
+        ]
+        for check in validity.checks
+    ]
+    word = "valid" if validity.valid else "INVALID"
+    table = _table(
+        f"{text(label)}: {word}", ["Check", "Result", "Found", "Wanted", "Why it matters"], rows, "checks"
+    )
+    return table + _list(validity.warnings, "doubts")
+
+
+def reproduction(command: Sequence[str], runs: Sequence[RunSummary], diff: DiffResult | None) -> str:
+    """The command, what was replayed where, and every source of chance."""
+    facts = [("command", f"<code>{text(shlex.join(command))}</code>")] if command else []
+    for run in runs:
+        partial = ", partial" if run.partial else ""
+        span = f"{format_seconds(run.duration_s)}, {run.mode} loop{partial}"
+        facts.append((run.label, f"<code>{text(run.target)}</code>, {text(span)}"))
+    schedules = dict.fromkeys(run.steps for run in runs if run.steps)
+    facts += [("schedule", f"<code>{text(' → '.join(steps))}</code>") for steps in schedules]
+    if diff is not None:
+        resampling = f"{format_count(diff.resamples)} stationary block resamples, mean block "
+        facts += [
+            ("tolerance", text(format_bound(diff.tolerance))),
+            ("intervals", text(f"{resampling}{format_seconds(diff.block_s)}, seed {diff.seed}")),
+        ]
+    items = "".join(f"<dt>{text(name)}</dt><dd>{value}</dd>" for name, value in facts)
+    return f'<dl class="facts">{items}</dl>'
+
+
+def _build_headings(runs: Sequence[RunSummary]) -> list[str]:
+    colours = ("baseline", "candidate")
+    return [
+        f'<span class="key {colour}" aria-hidden="true"></span>{text(run.label)}'
+        for colour, run in zip(colours, runs, strict=False)
+    ]
+
+
+def _objective_cell(result: ObjectiveResult) -> tuple[str, str]:
+    wanted, found = objective_text(result)
+    badge = _badge("improved", "✓ met") if result.met else _badge("regression", "✗ missed")
+    attained = f"met by {format_ratio(result.attainment)}"
+    return wanted, f"{badge} <span>{text(found)}</span> <span>{text(attained)}</span>"
+
+
+def _effect_row(effect: Effect) -> list[str]:
+    base = effect.baseline_ns
+    change = format_change_ratio(relative(effect.effect_ns, base))
+    mde = format_change_ratio(relative(effect.minimum_detectable_ns, base)).lstrip("+")
+    return [
+        text(effect_name(effect)),
+        text(change),
+        _badge(effect.verdict.value, verdict_text(effect)),
+        text(format_pair_ns(base, effect.candidate_ns)),
+        text(format_interval_ns(effect.low_ns, effect.high_ns)),
+        text(mde),
+        text(format_p_value(effect.p_value)),
+        format_count(effect.pairs_needed) if effect.pairs_needed else "",
+    ]
+
+
+def _metric_rows(group: GroupSummary) -> list[list[str]]:
+    return [
+        [
+            text(metric_name(metric.metric)),
+            format_count(metric.n),
+            *(text(format_ns(metric.quantile_ns.get(q, float("nan")))) for q in QUANTILES),
+            text(format_ns(metric.max_ns)),
+        ]
+        for metric in group.metrics
+        if metric.clock == "due" and metric.n
+    ]
+
+
+def _rate(count: int, change: OutcomeChange) -> str:
+    return text(format_ratio(relative(count, change.pairs)))
+
+
+def _badge(tone: str, words: str) -> str:
+    return f'<span class="badge {text(tone)}">{text(words)}</span>'
+
+
+def _list(lines: Sequence[str], kind: str) -> str:
+    items = "".join(f"<li>{text(line)}</li>" for line in lines)
+    return f'<ul class="{kind}">{items}</ul>' if items else ""
+
+
+def _table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """A table from HTML that is escaped already; it scrolls in its own frame where it is too wide."""
+    return _frame(caption, headings, f"<tbody>{_rows(rows)}</tbody>", kind)
+
+
+def _grouped_table(
+    caption: str, headings: Sequence[str], groups: Iterable[tuple[str, list[list[str]]]], kind: str
+) -> str:
+    """Like `_table`, with a heading row before the rows of each group; a group without rows is left out."""
+    bodies = [
+        f'<tbody><tr class="rowgroup"><th scope="rowgroup" colspan="{len(headings)}">{text(name)}</th></tr>'
+        f"{_rows(rows)}</tbody>"
+        for name, rows in groups
+        if rows
+    ]
+    return _frame(caption, headings, "".join(bodies), kind)
+
+
+def _rows(rows: Iterable[Sequence[str]]) -> str:
+    return "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+
+
+def _frame(caption: str, headings: Sequence[str], bodies: str, kind: str) -> str:
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
+    return (
+        f'<div class="frame" tabindex="0"><table class="{kind}"><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead>{bodies}</table></div>"
+    )

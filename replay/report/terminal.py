@@ -1,0 +1,64 @@
+"""The terminal's door: one run, one comparison, one validity, each as something rich can print.
+
+Every verdict is a word and a symbol as well as a colour, so nothing is lost in a pipe or under NO_COLOR.
+The parts are in `terminal_run` and `terminal_diff`; nothing is computed or printed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rich.console import Group, RenderableType
+
+from replay.analysis.values import DiffResult, RunSummary, Validity
+from replay.report import terminal_diff, terminal_run
+from replay.report.terminal_parts import blank, bullets, headline_text, section
+from replay.report.wording import (
+    diff_doubts,
+    diff_headline,
+    diff_reasons,
+    invalid_reasons,
+    run_doubts,
+    run_headline,
+)
+
+
+def run_report(summary: RunSummary) -> RenderableType:
+    """One run at a glance: headline, validity, key figures, failures, latency by group, lateness, SLO."""
+    parts: list[RenderableType] = [headline_text(run_headline(summary))]
+    parts += bullets(invalid_reasons(summary) + run_doubts(summary))
+    parts += [blank(), terminal_run.facts(summary)]
+    if summary.objectives:
+        parts += [blank(), section("SLO, over all scheduled requests")]
+        parts.append(terminal_run.objectives(summary.objectives))
+    parts += [blank(), section("Latency from due: what a user waited"), *terminal_run.latency(summary.groups)]
+    parts += [blank(), validity_report(dataclasses.replace(summary.validity, warnings=()))]
+    return Group(*parts)
+
+
+def diff_report(diff: DiffResult) -> RenderableType:
+    """One comparison at a glance: verdict and why, its doubt, both runs, the telling effects, failures."""
+    parts: list[RenderableType] = [headline_text(diff_headline(diff))]
+    parts += bullets(diff_reasons(diff))
+    parts += [blank(), section("Doubt"), *bullets(diff_doubts(diff))]
+    parts += [blank(), section("Runs"), terminal_diff.both_runs(diff.baseline, diff.candidate)]
+    if diff.effects:
+        parts += [blank(), section("Latency, change against baseline"), *terminal_diff.effects(diff.effects)]
+    if diff.outcome_changes:
+        parts += [blank(), section("Failures"), terminal_diff.outcomes(diff.outcome_changes)]
+    return Group(*parts)
+
+
+def validity_report(v: Validity) -> RenderableType:
+    """Every condition of validity: passed or failed, found, wanted; for a failed one, why it matters."""
+    failed = sum(not check.passed for check in v.checks)
+    passed = len(v.checks) - failed
+    title = section("Validity")
+    if failed or not v.valid:
+        title.append(f"  INVALID: {failed} of {len(v.checks)} checks failed", style="bold red")
+    else:
+        title.append(f"  valid: {passed} of {len(v.checks)} checks passed", style="not bold")
+    return Group(title, terminal_run.checks(v.checks), *bullets(v.warnings, mark="!"))
+
+
+__all__ = ["diff_report", "run_report", "validity_report"]

@@ -1,0 +1,143 @@
+"""The parts of a comparison's terminal report: both runs side by side, effects, failure changes."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from replay.analysis.values import Effect, OutcomeChange, RunSummary, Verdict
+from replay.report.figures import (
+    MISSING,
+    format_change_ratio,
+    format_count,
+    format_p_value,
+    format_pair_ns,
+    relative,
+)
+from replay.report.telling import by_group, left_out, telling_effects
+from replay.report.terminal_parts import TONES, indented, plain_table
+from replay.report.wording import (
+    EFFECT_WORDS,
+    SYMBOLS,
+    effect_name,
+    failures_by_kind,
+    group_name,
+    outcome_text,
+    run_figures,
+    verdict_text,
+)
+
+_COLUMNS = (
+    ("", 14, "left"),
+    ("base → candidate", 16, "right"),
+    ("change", 8, "right"),
+    ("95 % CI", 14, "right"),
+    ("MDE", 6, "right"),
+    ("", 15, "left"),
+)
+
+
+def both_runs(baseline: RunSummary, candidate: RunSummary) -> RenderableType:
+    """The key figures of both runs in two columns."""
+    table = plain_table(header=True)
+    table.add_column("", style="dim", no_wrap=True)
+    table.add_column(Text(baseline.label), justify="right")
+    table.add_column(Text(candidate.label), justify="right")
+    valid = [
+        Text("✓ valid", style="green") if run.validity.valid else Text("✗ INVALID", style="bold red")
+        for run in (baseline, candidate)
+    ]
+    table.add_row("validity", *valid)
+    if baseline.objectives or candidate.objectives:
+        table.add_row("SLO", *map(_slo, (baseline, candidate)))
+    left, right = dict(run_figures(baseline)), dict(run_figures(candidate))
+    for name in left | right:
+        table.add_row(name, left.get(name, MISSING), right.get(name, MISSING))
+    table.add_row("failures", *(Text(_failures(run)) for run in (baseline, candidate)))
+    return indented(table)
+
+
+def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
+    """The telling effects by group, a line that explains the columns, and how many are not shown."""
+    shown = telling_effects(found, limit)
+    parts: list[RenderableType] = [indented(_effect_table((), header=True))]
+    for group, members in by_group(shown):
+        parts.append(Padding(Text(group_name(group), style="bold"), (0, 0, 0, 2)))
+        parts.append(indented(_effect_table(members, header=False)))
+    hidden = left_out(found, shown)
+    if hidden:
+        counts = ", ".join(
+            f"{hidden[verdict]} {SYMBOLS[verdict]} {EFFECT_WORDS[verdict]}"
+            for verdict in Verdict
+            if hidden[verdict]
+        )
+        parts.append(_note(f"Not shown: {hidden.total()} more effects ({counts}); --html or --json has all."))
+    needed = [e for e in shown if e.pairs_needed and e.verdict is Verdict.INCONCLUSIVE]
+    if needed:
+        most = max(needed, key=lambda e: e.pairs_needed or 0)
+        parts.append(
+            _note(
+                f"Undecided: about {format_count(most.pairs_needed or 0)} more pairs would decide them all."
+            )
+        )
+    parts.append(_note("Change, CI and MDE (smallest change that could be seen) in % of the baseline."))
+    return parts
+
+
+def outcomes(changes: tuple[OutcomeChange, ...]) -> RenderableType:
+    """Failure counts of both runs by group and kind, those that changed first."""
+    table = plain_table(header=True)
+    table.add_column("", overflow="fold")
+    for title in ("base → candidate", "p", ""):
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for change in sorted(changes, key=lambda c: c.verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)):
+        table.add_row(
+            Text(f"{group_name(change.group)}: {change.kind}"),
+            f"{format_count(change.baseline_count)} → {format_count(change.candidate_count)}",
+            format_p_value(change.p_value),
+            Text(outcome_text(change), style=_style(change.verdict)),
+        )
+    return indented(table)
+
+
+def _effect_table(members: tuple[Effect, ...], *, header: bool) -> Table:
+    table = plain_table(header=header)
+    for title, width, side in _COLUMNS:
+        table.add_column(
+            title if header else "", width=width, justify="right" if side == "right" else "left", no_wrap=True
+        )
+    for effect in members:
+        base = effect.baseline_ns
+        low = format_change_ratio(relative(effect.low_ns, base), unit=False)
+        high = format_change_ratio(relative(effect.high_ns, base), unit=False)
+        table.add_row(
+            f" {effect_name(effect)}",
+            format_pair_ns(base, effect.candidate_ns),
+            format_change_ratio(relative(effect.effect_ns, base)),
+            f"{low} … {high}",
+            format_change_ratio(relative(effect.minimum_detectable_ns, base)).lstrip("+"),
+            Text(verdict_text(effect), style=_style(effect.verdict)),
+        )
+    return table
+
+
+def _style(verdict: Verdict) -> str:
+    return "" if verdict is Verdict.EQUIVALENT else TONES[verdict.value]
+
+
+def _slo(summary: RunSummary) -> Text:
+    if not summary.objectives:
+        return Text(MISSING)
+    missed = sum(not result.met for result in summary.objectives)
+    return Text(f"✗ {missed} missed", style="bold red") if missed else Text("✓ met", style="green")
+
+
+def _failures(summary: RunSummary) -> str:
+    kinds = [f"{kind} {format_count(count)}" for kind, count in failures_by_kind(summary.groups)]
+    return "\n".join(kinds) or "none"
+
+
+def _note(text: str) -> RenderableType:
+    return Padding(Text(text, style="dim"), (0, 0, 0, 2))

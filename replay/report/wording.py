@@ -1,0 +1,248 @@
+"""The words that the terminal and the page share: names, symbols, a verdict's headline and its doubt.
+
+A verdict is never colour alone: each has a word and a symbol. How they are laid out is not decided here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from replay.analysis.values import (
+    METRICS,
+    DiffResult,
+    Effect,
+    Group,
+    GroupSummary,
+    ObjectiveResult,
+    OutcomeChange,
+    RunSummary,
+    Verdict,
+)
+from replay.report.figures import (
+    format_bound,
+    format_change_ratio,
+    format_count,
+    format_ns,
+    format_quantile,
+    format_rate,
+    format_ratio,
+    relative,
+)
+
+METRIC_NAMES: Mapping[str, str] = {
+    "ttft": "TTFT",
+    "itl": "ITL",
+    "tpot": "TPOT",
+    "e2e": "E2E",
+    "error_rate": "error rate",
+}
+METRIC_MEANINGS: Mapping[str, str] = {
+    "ttft": "time to first token",
+    "itl": "inter-token latency",
+    "tpot": "time per output token",
+    "e2e": "end to end",
+}
+SYMBOLS: Mapping[Verdict, str] = {
+    Verdict.REGRESSION: "+",
+    Verdict.IMPROVED: "−",
+    Verdict.EQUIVALENT: "~",
+    Verdict.INCONCLUSIVE: "?",
+}
+EFFECT_WORDS: Mapping[Verdict, str] = {
+    Verdict.REGRESSION: "slower",
+    Verdict.IMPROVED: "faster",
+    Verdict.EQUIVALENT: "no difference",
+    Verdict.INCONCLUSIVE: "undecided",
+}
+OUTCOME_WORDS: Mapping[Verdict, str] = {
+    Verdict.REGRESSION: "more failures",
+    Verdict.IMPROVED: "fewer failures",
+    Verdict.EQUIVALENT: "no difference",
+    Verdict.INCONCLUSIVE: "undecided",
+}
+INVALID = "invalid"
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+    """What stands on top: `tone` is a verdict's value or `INVALID`, `word` and `mark` say it in print."""
+
+    tone: str
+    mark: str
+    word: str
+    subject: str
+
+
+_MARKS = {
+    Verdict.REGRESSION: "▲",
+    Verdict.IMPROVED: "▼",
+    Verdict.EQUIVALENT: "≈",
+    Verdict.INCONCLUSIVE: "?",
+}
+
+
+def metric_name(metric: str) -> str:
+    """A metric's name in print; an unknown one in capitals."""
+    return METRIC_NAMES.get(metric, metric.upper())
+
+
+def group_name(group: Group) -> str:
+    """A group's name in print."""
+    if group.kind == "all":
+        return "all requests"
+    if group.kind == "endpoint":
+        return group.name
+    return f"{group.kind} {group.name or '(none)'}"
+
+
+def effect_name(effect: Effect) -> str:
+    """An effect's metric and quantile; the clock is named only when it is not the headline one."""
+    name = f"{metric_name(effect.metric)} {format_quantile(effect.quantile)}"
+    return name if effect.clock == "due" else f"{name} {effect.clock}"
+
+
+def verdict_text(effect: Effect) -> str:
+    """Symbol and word of an effect's verdict."""
+    return f"{SYMBOLS[effect.verdict]} {EFFECT_WORDS[effect.verdict]}"
+
+
+def outcome_text(change: OutcomeChange) -> str:
+    """Symbol and word of an outcome change's verdict."""
+    return f"{SYMBOLS[change.verdict]} {OUTCOME_WORDS[change.verdict]}"
+
+
+def diff_headline(diff: DiffResult) -> Headline:
+    """The headline of a comparison; a run that is INVALID takes the verdict's place."""
+    subject = f"{diff.candidate.label} against {diff.baseline.label}"
+    invalid = [run.label for run in (diff.baseline, diff.candidate) if not run.validity.valid]
+    if invalid:
+        because = f"no verdict, since {' and '.join(invalid)} can't carry one"
+        return Headline(INVALID, "✗", "INVALID", f"{subject}: {because}")
+    return Headline(diff.verdict.value, _MARKS[diff.verdict], diff.verdict.value.capitalize(), subject)
+
+
+def run_headline(summary: RunSummary) -> Headline:
+    """The headline of one run: INVALID, SLO missed, SLO met, or merely valid."""
+    subject = f"{summary.label} at {summary.target}"
+    if not summary.validity.valid:
+        return Headline(INVALID, "✗", "INVALID", subject)
+    if not summary.objectives:
+        return Headline(Verdict.EQUIVALENT.value, "✓", "Valid", subject)
+    if all(result.met for result in summary.objectives):
+        return Headline(Verdict.IMPROVED.value, "✓", "SLO met", subject)
+    return Headline(Verdict.REGRESSION.value, "✗", "SLO missed", subject)
+
+
+def invalid_reasons(summary: RunSummary) -> tuple[str, ...]:
+    """One sentence per failed check."""
+    return tuple(
+        f"{check.name}: {check.found} found, {check.wanted} wanted"
+        for check in summary.validity.checks
+        if not check.passed
+    )
+
+
+def diff_reasons(diff: DiffResult) -> tuple[str, ...]:
+    """Why the verdict is what it is; the failed checks where a run is INVALID."""
+    failed = [
+        f"{run.label}: {reason}" for run in (diff.baseline, diff.candidate) for reason in invalid_reasons(run)
+    ]
+    return tuple(failed) or diff.reasons
+
+
+def diff_doubts(diff: DiffResult) -> tuple[str, ...]:
+    """What the verdict rests on and how small a change it could have seen, then the warnings."""
+    unpaired = diff.unpaired_baseline + diff.unpaired_candidate
+    pairs = f"{format_count(diff.pairs)} pairs"
+    if unpaired:
+        pairs += (
+            f", {format_count(unpaired)} requests unpaired ({format_count(diff.unpaired_baseline)} in "
+            f"{diff.baseline.label}, {format_count(diff.unpaired_candidate)} in {diff.candidate.label})"
+        )
+    doubts = [f"{pairs}; tolerance {format_bound(diff.tolerance)}."]
+    seen = _smallest_changes(diff.effects)
+    if seen:
+        doubts.append(f"Smallest change it could see over all requests, p50 / p99: {seen}.")
+    for run in (diff.baseline, diff.candidate):
+        doubts.extend(f"{run.label}: {text}" for text in run_doubts(run))
+    return (*doubts, *diff.warnings)
+
+
+def run_doubts(summary: RunSummary) -> tuple[str, ...]:
+    """What limits trust in a run that may still be valid."""
+    partial = ("partial: the replay was stopped before its end",) if summary.partial else ()
+    return (*partial, *summary.validity.warnings)
+
+
+def objective_text(result: ObjectiveResult) -> tuple[str, str]:
+    """An objective and what was found, in print: ("TTFT p99 ≤ 500 ms", "320 ms")."""
+    objective = result.objective
+    name = metric_name(objective.metric)
+    if objective.quantile is None:
+        return f"{name} ≤ {format_bound(objective.limit)}", format_ratio(result.found)
+    return f"{name} {format_quantile(objective.quantile)} ≤ {format_ns(objective.limit)}", format_ns(
+        result.found
+    )
+
+
+def failures_by_kind(groups: tuple[GroupSummary, ...]) -> tuple[tuple[str, int], ...]:
+    """(kind, count) of every error and every status from 400 on of the group of all, most frequent first."""
+    for summary in groups:
+        if summary.group.kind == "all":
+            found = [(kind, count) for kind, count in summary.errors.items() if count]
+            found += [(f"HTTP {code}", n) for code, n in summary.statuses.items() if code >= 400 and n]
+            return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
+    return ()
+
+
+def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
+    """(name, value) of the key figures of one run, in the order in which they are read."""
+    figures = [
+        ("scheduled", format_count(summary.scheduled)),
+        ("sent", _count_of(summary.sent, summary.scheduled)),
+        ("ok", _count_of(summary.ok, summary.scheduled)),
+        ("error rate", format_ratio(summary.error_rate)),
+        ("offered", format_rate(summary.offered_per_s)),
+        ("achieved", format_rate(summary.achieved_per_s)),
+    ]
+    if summary.objectives:
+        figures.append(("goodput", format_rate(summary.goodput_per_s)))
+    for metric in ("ttft", "e2e"):
+        figures += [
+            (f"{metric_name(metric)} {format_quantile(quantile)}", format_ns(value))
+            for quantile, value in _headline_quantiles(summary, metric)
+        ]
+    late = summary.lateness_quantile_ns.get(0.99)
+    if late is not None:
+        figures.append(("lateness p99", format_ns(late)))
+    figures.append(("output tokens", format_count(summary.output_tokens)))
+    return tuple(figures)
+
+
+def _headline_quantiles(summary: RunSummary, metric: str) -> list[tuple[float, float]]:
+    for group in summary.groups:
+        if group.group.kind != "all":
+            continue
+        for found in group.metrics:
+            if found.metric == metric and found.clock == "due" and found.n:
+                return [(q, found.quantile_ns[q]) for q in (0.5, 0.99) if q in found.quantile_ns]
+    return []
+
+
+def _smallest_changes(effects: tuple[Effect, ...]) -> str:
+    found: dict[str, list[str]] = {}
+    for effect in effects:
+        if effect.group.kind == "all" and effect.clock == "due" and effect.quantile in (0.5, 0.99):
+            share = format_change_ratio(relative(effect.minimum_detectable_ns, effect.baseline_ns))
+            found.setdefault(effect.metric, []).append(share.lstrip("+"))
+    known = [metric for metric in METRICS if metric in found]
+    return ", ".join(f"{metric_name(metric)} {' / '.join(found[metric])}" for metric in known)
+
+
+def _count_of(part: int, whole: int) -> str:
+    return (
+        format_count(part)
+        if part == whole
+        else f"{format_count(part)} ({format_ratio(relative(part, whole))})"
+    )

@@ -1,0 +1,83 @@
+"""The pacer: a due queue that is a pure question, and the same on a real loop, late only by the OS."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay.engine import timerfd
+from replay.engine.pacer import DueQueue, Pacer
+
+
+@given(st.lists(st.integers(0, 50), max_size=40), st.lists(st.integers(0, 60), max_size=12))
+def test_actions_come_in_due_order_ties_as_put_and_never_early(dues: list[int], looks: list[int]) -> None:
+    queue, came = DueQueue(), []
+    for number, due in enumerate(dues):
+        queue.put(due, lambda number=number: came.append(number))
+    for now in [*sorted(looks), 60]:
+        while (action := queue.pop_due(now)) is not None:
+            action()
+        assert all(dues[number] <= now for number in came)
+        assert queue.first_ns() is None or queue.first_ns() > now
+    assert came == [number for _, number in sorted((due, number) for number, due in enumerate(dues))]
+    assert len(queue) == 0
+
+
+def test_putting_says_whether_the_timer_must_be_set_anew() -> None:
+    queue = DueQueue()
+    assert [queue.put(due, print) for due in (5, 7, 5, 3)] == [True, False, False, True]
+    assert queue.first_ns() == 3
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["timerfd", "loop timers"])
+async def test_on_a_loop_nothing_is_early_dropped_or_reordered(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if native and not timerfd.available():
+        pytest.skip("this system has no timerfd")
+    if not native:
+        monkeypatch.setattr(timerfd, "available", lambda: False)
+    pacer = Pacer(asyncio.get_running_loop())
+    zero_ns = time.monotonic_ns()
+    # Some instants have passed already, some tie, and they are put out of order.
+    dues = [zero_ns + offset for offset in (30_000_000, -5, 10_000_000, 10_000_000, 9_999_000, 0)]
+    came: list[tuple[int, int]] = []
+    finished = asyncio.Event()
+
+    def act(number: int) -> None:
+        came.append((number, time.monotonic_ns()))
+        if len(came) == len(dues):
+            finished.set()
+
+    for number, due in enumerate(dues):
+        pacer.at(due, lambda number=number: act(number))
+    await finished.wait()
+    pacer.close()
+    assert all(at >= dues[number] for number, at in came)
+    assert [number for number, _ in came] == [1, 5, 4, 2, 3, 0]
+
+
+@pytest.mark.skipif(not timerfd.available(), reason="this system has no timerfd")
+def test_ctypes_and_native_timers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 3.12 the ctypes path is the only one; where both exist, both must fire at the same instant."""
+    import os
+    import select
+
+    for hidden in (False, True):
+        if hidden:
+            monkeypatch.delattr(os, "timerfd_create", raising=False)
+            monkeypatch.delattr(os, "timerfd_settime_ns", raising=False)
+        timer = timerfd.TimerFd()
+        at = time.monotonic_ns() + 5_000_000
+        timer.arm(at)
+        timer.acknowledge()  # not due yet: must not block, must not disarm
+        ready, _, _ = select.select([timer.fileno()], [], [], 10)
+        assert ready
+        assert time.monotonic_ns() >= at
+        timer.acknowledge()
+        assert not select.select([timer.fileno()], [], [], 0)[0]
+        timer.close()

@@ -1,0 +1,236 @@
+"""Real replays: real workers, real sockets, the demo server's own arrival stamps as the ground truth."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay_rig import MS, chat, replay_rows, request
+
+from replay.demo.arrivals import read_arrivals
+from replay.demo.build import Build
+from replay.demo.launch import RunningServer
+from replay.engine.requests import Rewrite
+from replay.engine.supervisor import Progress, Supervisor
+from replay.transform.plan import Plan
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_request_arrives_once_never_before_it_is_due(tmp_path: Path) -> None:
+    rows = [chat(i, i * 20 * MS) if i % 3 else request(i, i * 20 * MS) for i in range(60)]
+    with RunningServer(Build(), arrivals=tmp_path / "arrivals") as server:
+        done = replay_rows(tmp_path, rows, server.base_url, plan=Plan(speed=2, amplify=2, jitter_ns=5 * MS))
+    arrivals = read_arrivals(tmp_path / "arrivals").to_pylist()
+    stamps = collections.defaultdict(list)
+    for arrival in arrivals:
+        if arrival["request"]:
+            stamps[arrival["request"]].append(arrival["monotonic_ns"] - done.metadata.zero_monotonic_ns)
+    assert set(stamps) == {f"{name}/{copy}" for name, copy in done.rows}
+    for (name, copy), row in done.rows.items():
+        (arrived_ns,) = stamps[f"{name}/{copy}"]
+        assert row["due_ns"] <= row["sent_ns"] <= row["first_byte_ns"] <= row["end_ns"]
+        assert row["due_ns"] <= arrived_ns <= row["first_byte_ns"]
+        assert (row["status"], row["error"]) == (200, None)
+        assert sum(row["chunk_bytes"]) > 0
+        assert row["chunk_ns"] == sorted(row["chunk_ns"])
+        if row["stream"]:
+            assert row["output_tokens"] == 5
+            assert sum(row["chunk_tokens"]) == 5
+            assert row["first_byte_ns"] <= row["first_token_ns"] <= row["end_ns"]
+            assert row["finish_reason"] == "length"
+
+
+def test_the_split_over_workers_changes_nothing_in_the_rows(tmp_path: Path) -> None:
+    rows = [chat(i, i * 15 * MS) | {"session_id": f"s{i % 7}"} for i in range(40)]
+    with RunningServer() as server:
+        one = replay_rows(tmp_path, rows, server.base_url)
+        three = replay_rows(tmp_path, rows, server.base_url, workers=3)
+    told = (
+        "due_ns",
+        "session",
+        "phase",
+        "endpoint",
+        "status",
+        "error",
+        "output_tokens",
+        "bytes_out",
+        "stream",
+    )
+    for key, row in one.rows.items():
+        assert {name: row[name] for name in told} == {name: three.rows[key][name] for name in told}
+    by_session = collections.defaultdict(set)
+    for row in three.rows.values():
+        by_session[row["session"]].add(row["worker"])
+    assert all(len(workers) == 1 for workers in by_session.values())
+    assert {row["worker"] for row in three.rows.values()} == {0, 1, 2}
+
+
+def test_a_stopped_replay_is_a_readable_partial_run(tmp_path: Path) -> None:
+    def stop_midway(supervisor: Supervisor, progress: Progress) -> None:
+        if progress.sent >= 5:
+            supervisor.stop()
+
+    rows = [chat(i, i * 200 * MS, tokens=60) for i in range(40)]
+    with RunningServer() as server:
+        done = replay_rows(tmp_path, rows, server.base_url, on_progress=stop_midway)
+    assert done.metadata.partial
+    errors = collections.Counter(row["error"] for row in done.rows.values())
+    assert errors["not_sent"] > 0
+    assert errors["interrupted"] > 0
+    assert set(errors) <= {None, "not_sent", "interrupted"}
+    assert all((row["sent_ns"] is None) == (row["error"] == "not_sent") for row in done.rows.values())
+
+
+def test_a_worker_that_dies_loses_its_requests_and_the_run_goes_on(tmp_path: Path) -> None:
+    def kill_one(supervisor: Supervisor, progress: Progress) -> None:
+        victim = supervisor._workers[1].process
+        if progress.sent >= 10 and victim.poll() is None:
+            os.kill(victim.pid, signal.SIGKILL)
+
+    rows = [request(i, i * 50 * MS) for i in range(60)]
+    with RunningServer() as server:
+        done = replay_rows(tmp_path, rows, server.base_url, workers=2, on_progress=kill_one)
+    assert done.metadata.workers[1]["died"] is True
+    lost = [row for row in done.rows.values() if row["error"] == "lost"]
+    assert lost
+    assert all(row["session"] % 2 == 1 for row in lost)
+    assert all(row["status"] == 200 for row in done.rows.values() if row["session"] % 2 == 0)
+
+
+@contextmanager
+def scripted_server(behave: Callable[[socket.socket], Any]) -> Iterator[str]:
+    """A TCP server that does to every connection what `behave` does; yields its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        open_connections: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                open_connections.append(connection)
+                threading.Thread(target=behave, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in open_connections:
+            connection.close()
+
+
+def answer(*pieces: bytes, then: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    def behave(connection: socket.socket) -> None:
+        try:
+            while b"}" not in (data := connection.recv(65536)) and data:
+                pass
+            for piece in pieces:
+                connection.sendall(piece)
+            then(connection)
+        except OSError:
+            return
+
+    return behave
+
+
+def hang(connection: socket.socket) -> None:
+    connection.recv(1)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    connection.close()
+
+
+HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+STREAM_ERROR = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    b'data: {"error": {"message": "out of memory"}}\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("behave", "status", "error"),
+    [
+        (answer(then=hang), None, "timeout"),
+        (answer(HALF, then=hang), 200, "timeout"),
+        (answer(HALF, then=socket.socket.close), 200, "reset"),
+        (answer(HALF, then=reset), 200, "reset"),
+        (answer(then=reset), None, "reset"),
+        (answer(b"SMTP ready\r\n\r\n", then=hang), None, "protocol"),
+        (answer(STREAM_ERROR, then=socket.socket.close), 200, "stream_error"),
+        (
+            answer(b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", then=hang),
+            503,
+            None,
+        ),
+    ],
+    ids=[
+        "silent",
+        "half then silent",
+        "half then closed",
+        "half then reset",
+        "reset",
+        "no http",
+        "in stream",
+        "503",
+    ],
+)
+def test_failures_become_rows_of_the_closed_vocabulary(
+    tmp_path: Path, behave: Callable[[socket.socket], None], status: int | None, error: str | None
+) -> None:
+    with scripted_server(behave) as url:
+        done = replay_rows(tmp_path, [request(i, i * 30 * MS) for i in range(3)], url, timeout_s=1.0)
+    assert {(row["status"], row["error"]) for row in done.rows.values()} == {(status, error)}
+    assert all(row["sent_ns"] is not None and row["end_ns"] is not None for row in done.rows.values())
+
+
+def test_a_target_that_is_down_is_connect_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = replay_rows(tmp_path, [request(0, 0), request(1, 10 * MS)], f"http://127.0.0.1:{port}")
+    assert [row["error"] for row in done.rows.values()] == ["connect_refused"] * 2
+    assert all(row["sent_ns"] is None for row in done.rows.values())
+
+
+def test_a_connection_closed_while_a_request_is_staged_costs_no_request(tmp_path: Path) -> None:
+    """A keep-alive connection that the server closes is not used; the request still goes out, once."""
+    seen: list[bytes] = []
+
+    def close_after_each(connection: socket.socket) -> None:
+        data = connection.recv(65536)
+        if data:
+            seen.append(data)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        connection.close()
+
+    with scripted_server(close_after_each) as url:
+        done = replay_rows(tmp_path, [request(i, i * 8 * MS) for i in range(30)], url)
+    assert {row["error"] for row in done.rows.values()} == {None}
+    assert len(seen) == 30
+
+
+def test_rewritten_headers_reach_the_server(tmp_path: Path) -> None:
+    seen: list[bytes] = []
+
+    def note(connection: socket.socket) -> None:
+        seen.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with scripted_server(note) as url:
+        replay_rows(tmp_path, [request(0, 0)], url, rewrite=Rewrite((("Authorization", "Bearer staging"),)))
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    assert b"Authorization: Bearer staging" in head
+    assert b"REDACTED" not in head
+    assert b"x-peaktape-request: r0/0" in head
+    assert b"Host: 127.0.0.1:" in head
+    assert b"\r\nContent-Length: %d\r\n" % len(body) in head + b"\r\n"

@@ -1,0 +1,125 @@
+"""What leaves for a recorded request, and what is read out of the answer's reads."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay.engine.frames import FrameSplitter, frame
+from replay.engine.requests import TAG_HEADER, Rewrite, rewritten, url_of
+from replay.engine.responses import read_response
+from replay.engine.target import parse_target
+
+
+def test_headers_keep_their_order_and_lose_what_belongs_to_the_old_connection() -> None:
+    recorded = [
+        ("Host", "production.test"),
+        ("X-Trace", "1"),
+        ("Authorization", "REDACTED"),
+        ("Connection", "keep-alive"),
+        ("Accept", "text/event-stream"),
+        ("x-trace", "2"),
+        ("Transfer-Encoding", "chunked"),
+        ("Content-Length", "3"),
+        ("Expect", "100-continue"),
+        (":authority", "production.test"),
+        ("Content-Encoding", "gzip"),
+    ]
+    assert rewritten(recorded, Rewrite(), "r1/0") == (
+        ("X-Trace", "1"),
+        ("Accept", "text/event-stream"),
+        ("x-trace", "2"),
+        ("Content-Encoding", "gzip"),
+        (TAG_HEADER, "r1/0"),
+    )
+
+
+def test_a_rewrite_replaces_headers_of_the_same_name_whatever_its_case() -> None:
+    sent = rewritten(
+        [("X-Tenant", "a"), ("authorization", "x")], Rewrite((("AUTHORIZATION", "Bearer t"),), tag=False), ""
+    )
+    assert sent == (("X-Tenant", "a"), ("AUTHORIZATION", "Bearer t"))
+
+
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [
+        ("/v1/x?a=1&b=%20", "http://h:1/p/v1/x?a=1&b=%20"),
+        ("http://production.test/v1/x", "http://h:1/p/v1/x"),
+        ("*", "http://h:1/p/*"),
+        ("/v1/x?u=http://y", "http://h:1/p/v1/x?u=http://y"),
+    ],
+)
+def test_paths_go_to_the_target_as_they_were(path: str, url: str) -> None:
+    assert url_of(parse_target("http://h:1/p"), path) == url
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20), st.integers(1, 50))
+def test_frames_survive_any_cut(messages: list[bytes], size: int) -> None:
+    stream = b"".join(frame(message) for message in messages)
+    splitter = FrameSplitter()
+    found = [
+        message for at in range(0, len(stream), size) for message in splitter.feed(stream[at : at + size])
+    ]
+    assert found == messages
+
+
+def event(content: str) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"delta": {"content": content}}]}).encode() + b"\n\n"
+
+
+ENCODERS = {
+    "": lambda: (lambda piece: piece, lambda: b""),
+    "gzip": lambda: _flushing(zlib.compressobj(wbits=31), zlib.Z_SYNC_FLUSH),
+    "deflate": lambda: _flushing(zlib.compressobj(), zlib.Z_SYNC_FLUSH),
+    "br": lambda: _brotli(brotli.Compressor()),
+    "zstd": lambda: _flushing(zstandard.ZstdCompressor().compressobj(), zstandard.COMPRESSOBJ_FLUSH_BLOCK),
+}
+
+
+def _flushing(compressor, mode):  # type: ignore[no-untyped-def]
+    return (lambda piece: compressor.compress(piece) + compressor.flush(mode)), compressor.flush
+
+
+def _brotli(compressor):  # type: ignore[no-untyped-def]
+    return (lambda piece: compressor.process(piece) + compressor.flush()), compressor.finish
+
+
+@pytest.mark.parametrize("encoding", ENCODERS)
+def test_tokens_are_counted_per_read_in_every_content_coding(encoding: str) -> None:
+    encode, end = ENCODERS[encoding]()
+    reads = [
+        encode(piece)
+        for piece in (event(""), event("one"), event("two") + event("three"), b"data: [DONE]\n\n")
+    ]
+    reads[-1] += end()
+    found = read_response(
+        b"".join(reads), [len(read) for read in reads], "text/event-stream; charset=utf-8", encoding
+    )
+    assert found.tokens_per_read == (0, 1, 2, 0)
+    assert found.first_token_read == 1
+    assert found.answer.done
+
+
+def test_a_damaged_coding_ends_the_reading_not_the_run() -> None:
+    good = gzip.compress(event("one"))
+    found = read_response(
+        good[:-12] + b"\xff" * 12, [len(good) // 2, len(good) - len(good) // 2], "text/event-stream", "gzip"
+    )
+    assert len(found.tokens_per_read) == 2
+
+
+def test_usage_of_a_whole_answer() -> None:
+    body = gzip.compress(
+        json.dumps({"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}).encode()
+    )
+    found = read_response(body, [len(body)], "application/json", "gzip")
+    assert (found.answer.input_tokens, found.answer.output_tokens) == (3, 4)
+    assert found.first_token_read is None

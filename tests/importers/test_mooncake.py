@@ -1,0 +1,207 @@
+"""The Mooncake trace: shared prefixes from block ids, and a rounded clock told and un-rounded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from real_files import real
+
+from capture.failures import BadInput
+from capture.importers.mooncake import PrefixedLengths, clock_tick_ns, open_mooncake, unrounded
+from capture.importers.pending_trace import write_pending
+from capture.importers.synthetic_prompt import SyntheticPrompts, count_tokens
+from capture.importers.synthetic_request import ChatRequests
+from capture.trace_reader import Trace, open_trace
+
+TICK_NS = 3_000_000_000
+
+
+def line(
+    timestamp: Any = 0, tokens: Any = 600, output: Any = 5, ids: Any = (0, 1), **more: Any
+) -> dict[str, Any]:
+    fields = {"timestamp": timestamp, "input_length": tokens, "output_length": output, "hash_ids": ids}
+    return {**fields, **more}
+
+
+def jsonl(folder: Path, lines: list[Any]) -> Path:
+    path = folder / "mooncake.jsonl"
+    path.write_text("".join((text if isinstance(text, str) else json.dumps(text)) + "\n" for text in lines))
+    return path
+
+
+def imported(source: Path, *, unround: bool = False, limit: int | None = None) -> Trace:
+    output = source.with_suffix(".parquet")
+    pending = open_mooncake(source, SyntheticPrompts(), ChatRequests(), unround=unround)
+    write_pending(pending, output, limit=limit, overwrite=True)
+    return open_trace(output)
+
+
+def prompts_of(trace: Trace) -> list[str]:
+    bodies = trace.column("request_body").to_pylist()
+    return [json.loads(body)["messages"][0]["content"] for body in bodies]
+
+
+def test_equal_ids_become_equal_prefixes(tmp_path: Path) -> None:
+    trace = imported(
+        jsonl(
+            tmp_path, [line(ids=[7, 8]), line(ids=[7, 9]), line(tokens=1100, ids=[7, 8, 1]), line(ids=[9, 8])]
+        )
+    )
+    first, second, third, fourth = (prompt.split() for prompt in prompts_of(trace))
+    assert first[:512] == second[:512] == third[:512]
+    assert first[512:] != second[512:]
+    assert third[:600] == first
+    assert fourth[:512] != first[:512]
+    assert [len(words) for words in (first, second, third, fourth)] == [600, 600, 1100, 600]
+
+
+def test_arrivals_count_from_the_first_line(tmp_path: Path) -> None:
+    trace = imported(jsonl(tmp_path, [line(5000), line(5000.5), "", line(7000)]))
+    assert trace.arrival_ns.tolist() == [0, 500_000, 2_000_000_000]
+    assert trace.metadata.wall_zero_ns == 0
+    assert trace.column("request_id").to_pylist() == ["mooncake-1", "mooncake-2", "mooncake-3"]
+
+
+def ticking() -> list[dict[str, Any]]:
+    return [line(3000 * tick, ids=[tick, i]) for tick in range(20) for i in range(5)]
+
+
+def test_a_rounded_clock_is_told_and_left_alone(tmp_path: Path) -> None:
+    trace = imported(jsonl(tmp_path, ticking()))
+    assert trace.metadata.clock_tick_ns == TICK_NS
+    assert any("ticks every 3 s" in note and "--unround" in note for note in trace.metadata.notes)
+    assert set(np.unique(trace.arrival_ns % TICK_NS)) == {0}
+
+
+def test_unrounding_spreads_each_tick_and_keeps_order_and_counts(tmp_path: Path) -> None:
+    source = jsonl(tmp_path, ticking())
+    before, prompts = imported(source), prompts_of(imported(source))
+    trace = imported(source, unround=True)
+    assert (trace.arrival_ns // TICK_NS).tolist() == (before.arrival_ns // TICK_NS).tolist()
+    assert len(set(trace.arrival_ns.tolist())) == trace.rows
+    assert prompts_of(trace) == prompts
+    assert trace.metadata.clock_tick_ns == 1_000_000
+    assert imported(source, unround=True).arrival_ns.tolist() == trace.arrival_ns.tolist()
+
+
+def test_unrounding_a_fine_clock_changes_nothing_and_says_so(tmp_path: Path) -> None:
+    source = jsonl(tmp_path, [line(0), line(3), line(9)])
+    trace = imported(source, unround=True)
+    assert trace.arrival_ns.tolist() == [0, 3_000_000, 9_000_000]
+    assert any("changed nothing" in note for note in trace.metadata.notes)
+
+
+@given(
+    ticks=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=20),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_unrounded_arrivals_ascend_and_stay_within_their_tick(
+    ticks: list[tuple[int, int]], seed: int
+) -> None:
+    lines, instant = [], 0
+    for gap, count in ticks:
+        instant += gap * 1_000_000_000
+        lines += [PrefixedLengths(instant, 1, 1, (1,))] * count
+    spread = list(unrounded(lines, TICK_NS, np.random.default_rng(seed)))
+    offsets = [after.arrival_ns - before.arrival_ns for after, before in zip(spread, lines, strict=True)]
+    arrivals = [after.arrival_ns for after in spread]
+    assert arrivals == sorted(arrivals)
+    assert all(0 <= offset < TICK_NS for offset in offsets)
+
+
+def test_unrounded_offsets_are_uniform_over_the_tick() -> None:
+    lines = [PrefixedLengths(tick * TICK_NS, 1, 1, (1,)) for tick in range(500) for _ in range(10)]
+    spread = unrounded(lines, TICK_NS, np.random.default_rng(4))
+    shares = np.sort([line.arrival_ns % TICK_NS / TICK_NS for line in spread])
+    distance = np.abs(shares - (np.arange(5000) + 0.5) / 5000).max()
+    assert distance < 1.63 / np.sqrt(5000)  # Kolmogorov, 1 %
+
+
+@pytest.mark.parametrize(
+    ("arrivals_ms", "tick_ms"),
+    [
+        ([0, 0, 0, 3000, 3000, 3000, 6000, 6000, 9000], 3000),
+        ([0, 0, 2999, 2999, 6000, 6000, 9000, 9000], 3000),
+        ([0, 3000, 6000, 9000], 1),
+        ([0, 0, 0, 0, 5, 5, 5, 3000], 1),
+        ([0, 0, 0, 0], 1),
+        ([], 1),
+    ],
+    ids=["3 s", "3 s within a few ms", "regular, not rounded", "fine clock", "one instant", "nothing"],
+)
+def test_the_tick_is_found_where_the_clock_is_plainly_rounded(arrivals_ms: list[int], tick_ms: int) -> None:
+    found = clock_tick_ns(arrival * 1_000_000 for arrival in arrivals_ms)
+    assert abs(found - tick_ms * 1_000_000) <= 1_000_000
+
+
+BROKEN = {
+    "cut off": ([line(), '{"timestamp": 3000, "input_le'], 'line 2: \'{"timestamp": 3000, "input_le\' found'),
+    "no object": ([line(), "[1, 2]"], "line 2: '[1, 2]' found, a whole JSON object wanted"),
+    "no instant": ([{"input_length": 1}], "line 1, field timestamp: nothing found"),
+    "instant as text": ([line("0")], "line 1, field timestamp: '0' found"),
+    "negative instant": ([line(-1)], "line 1, field timestamp: -1 found"),
+    "instant not finite": ([line(float("nan"))], "line 1, field timestamp: nan found"),
+    "instant beyond int64": ([line(10**30)], "line 1, field timestamp: 1000"),
+    "unsorted": (
+        [line(5000), line(4000)],
+        "line 2, field timestamp: 4000 found after 5000, ascending wanted",
+    ),
+    "length as text": ([line(tokens="600")], "line 1, field input_length: '600' found"),
+    "truth for a length": ([line(output=True)], "line 1, field output_length: True found"),
+    "negative length": ([line(output=-1)], "line 1, field output_length: -1 found"),
+    "no ids": ([{k: v for k, v in line().items() if k != "hash_ids"}], "field hash_ids: nothing found"),
+    "ids as text": ([line(ids=["a", "b"])], "line 1, field hash_ids"),
+    "too few ids": ([line(ids=[1])], "line 1, field hash_ids: 1 ids found, 2 wanted for 600 tokens"),
+    "blank": ([""], "no request found"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_source_gives_one_line_and_leaves_no_file(tmp_path: Path, name: str) -> None:
+    lines, wanted = BROKEN[name]
+    source = jsonl(tmp_path, lines)
+    with pytest.raises(BadInput) as caught:
+        imported(source)
+    assert wanted in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [left.name for left in tmp_path.iterdir()] == ["mooncake.jsonl"]
+
+
+def test_the_real_trace_keeps_its_shared_prefixes(tmp_path: Path) -> None:
+    source = real("mooncake-fast25/conversation_trace.jsonl")
+    pending = open_mooncake(source, SyntheticPrompts(), ChatRequests(), unround=True)
+    write_pending(pending, tmp_path / "mooncake.parquet", limit=300)
+    trace = open_trace(tmp_path / "mooncake.parquet")
+    lines = [json.loads(text) for text in source.read_text().splitlines()[:300]]
+    prompts = [prompt.split() for prompt in prompts_of(trace)]
+    assert [len(words) for words in prompts] == [found["input_length"] for found in lines]
+    blocks: dict[int, list[str]] = {}
+    for found, words in zip(lines, prompts, strict=True):
+        for k, hash_id in enumerate(found["hash_ids"]):
+            block = words[512 * k : 512 * (k + 1)]
+            assert blocks.setdefault(hash_id, block) == block
+    full = {tuple(block) for block in blocks.values()}
+    assert len(full) == len(blocks)
+    assert any("un-rounded" in note for note in trace.metadata.notes)
+
+
+@pytest.mark.slow
+def test_the_whole_real_trace_is_imported(tmp_path: Path) -> None:
+    source = real("mooncake-fast25/conversation_trace.jsonl")
+    pending = open_mooncake(source, SyntheticPrompts(), ChatRequests())
+    written = write_pending(pending, tmp_path / "mooncake.parquet")
+    trace = open_trace(tmp_path / "mooncake.parquet")
+    assert (written.rows, written.span_ns) == (12_031, 3_536_999_000_000)
+    assert trace.metadata.clock_tick_ns == TICK_NS
+    tokens = 0
+    for batch in trace.iter_batches(["request_body"]):
+        tokens += sum(
+            count_tokens(json.loads(b)["messages"][0]["content"]) for b in batch.column(0).to_pylist()
+        )
+    assert tokens == 144_793_823

@@ -1,0 +1,245 @@
+"""Realistic analysis values to format: two builds under one spike, the candidate 30 % slower to first token.
+
+Everything is drawn from seeded generators, so that golden files hold; no verdict here is peaktape's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from replay.analysis.values import (
+    QUANTILES,
+    Check,
+    DiffResult,
+    Effect,
+    Group,
+    GroupSummary,
+    MetricSummary,
+    Objective,
+    ObjectiveResult,
+    OutcomeChange,
+    RunSummary,
+    Timeline,
+    Validity,
+    Verdict,
+)
+
+MS = 1e6
+CHAT = "POST /v1/chat/completions"
+GROUPS = {
+    Group("all", ""): (1243, 1.0),
+    Group("endpoint", CHAT): (902, 1.1),
+    Group("endpoint", "POST /v1/embeddings"): (241, 0.3),
+    Group("endpoint", "POST /v2/models/churn/infer"): (100, 0.2),
+    Group("model", "llama-3.1-8b-instruct"): (902, 1.1),
+    Group("phase", "base"): (820, 0.8),
+    Group("phase", "spike"): (423, 1.9),
+}
+# median in ms and log-spread of each metric
+SHAPES = {"ttft": (95.0, 0.45), "itl": (11.5, 0.25), "tpot": (12.1, 0.2), "e2e": (840.0, 0.6)}
+CHECKS = (
+    Check("requests sent", True, "100 %", "within 1 %", "a run that sent less answers an easier question"),
+    Check("lateness p99", True, "0.126 ms", "≤ 1.00 ms", "late requests hide the queueing they should see"),
+    Check("lateness max", True, "3.63 ms", "< 50.0 ms", "one stalled send shifts the peak"),
+    Check("open loop", True, "ρ = 0.03", "|ρ| ≤ 0.3", "lateness that follows the load means a closed loop"),
+    Check("burstiness at 1 s", True, "IDC +1.2 %", "within 5 %", "smoothed bursts queue less"),
+    Check("generator CPU", True, "41 % of a core", "< 70 %", "a busy generator measures itself"),
+)
+
+
+def _metric(metric: str, clock: str, n: int, scale: float, seed: int) -> MetricSummary:
+    median_ms, spread = SHAPES[metric]
+    clocked = scale * (0.97 if clock == "sent" else 1.0)
+    values = np.random.default_rng(seed).lognormal(math.log(median_ms * clocked), spread, n) * MS
+    quantiles = {q: float(np.quantile(values, q)) for q in QUANTILES}
+    return MetricSummary(metric, clock, n, float(values.mean()), float(values.max()), quantiles)
+
+
+def _group(group: Group, n: int, scale: float, slow: float, seed: int) -> GroupSummary:
+    failed = n // 100
+    pairs = [(m, c) for m in SHAPES for c in ("due", "sent") if c == "due" or m in ("ttft", "e2e")]
+    if group.name.startswith(("POST /v1/emb", "POST /v2")):
+        pairs = [("e2e", "due"), ("e2e", "sent")]
+    metrics = tuple(
+        _metric(m, c, n - failed, scale * (slow if m in ("ttft", "e2e") else 1.0), seed + i)
+        for i, (m, c) in enumerate(pairs)
+    )
+    errors = {"reset": failed // 3} if failed // 3 else {}
+    statuses = {200: n - failed, 503: failed - failed // 3}
+    return GroupSummary(group, n, n, n - failed, errors, statuses, metrics)
+
+
+def _timeline(slow: float, seed: int) -> Timeline:
+    rng = np.random.default_rng(seed)
+    seconds = np.arange(0.5, 60.0)
+    spike = (seconds >= 25) & (seconds < 37)
+    rate = 15 + 3 * np.sin(seconds / 7) + 45 * spike
+    scheduled = np.random.default_rng(7).poisson(rate).astype(float)
+    load = np.convolve(scheduled, np.exp(-np.arange(8) / 3.0), "full")[: len(seconds)] / 60
+    e2e = (600 + 420 * load**1.6) * slow * rng.lognormal(0, 0.06, len(seconds)) * MS
+    ttft = (60 + 75 * load**1.8) * slow * rng.lognormal(0, 0.07, len(seconds)) * MS
+    ttft[3] = math.nan  # a bucket in which nothing streamed
+    return Timeline(
+        width_s=1.0,
+        scheduled_per_s=tuple(scheduled),
+        sent_per_s=tuple(scheduled),
+        errors_per_s=tuple(rng.poisson(0.05 + 0.6 * spike * slow).astype(float)),
+        in_flight=tuple(np.round(scheduled * e2e / 1e9, 1)),
+        e2e_p50_ns=tuple(e2e),
+        e2e_p99_ns=tuple(e2e * 2.4 * rng.lognormal(0, 0.12, len(seconds))),
+        ttft_p50_ns=tuple(ttft),
+        ttft_p99_ns=tuple(ttft * 2.1 * rng.lognormal(0, 0.12, len(seconds))),
+        phases=(("spike", 25.0, 37.0), ("recover", 37.0, 49.0)),
+    )
+
+
+def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunSummary:
+    """A valid run with two objectives; `slow` multiplies TTFT and E2E."""
+    rng = np.random.default_rng(seed)
+    distributions = {
+        metric: tuple(
+            np.sort(rng.lognormal(math.log(m * (slow if metric in ("ttft", "e2e") else 1)), s, 1200)) * MS
+        )
+        for metric, (m, s) in SHAPES.items()
+    }
+    groups = tuple(_group(g, n, scale, slow, seed * 100) for g, (n, scale) in GROUPS.items())
+    found = groups[0].metrics[0].quantile_ns[0.99]
+    return RunSummary(
+        label=label,
+        target="http://127.0.0.1:9000",
+        partial=False,
+        mode="open",
+        scheduled=1243,
+        sent=1243,
+        ok=1231,
+        duration_s=60.4,
+        offered_per_s=20.6,
+        achieved_per_s=20.6,
+        error_rate=12 / 1243,
+        input_tokens=512_402,
+        output_tokens=148_220,
+        goodput_per_s=19.8,
+        lateness_quantile_ns={0.5: 10_200.0, 0.9: 22_000.0, 0.95: 25_400.0, 0.99: 126_000.0},
+        lateness_max_ns=3_631_000.0,
+        groups=groups,
+        timeline=_timeline(slow, seed),
+        validity=Validity(True, CHECKS),
+        objectives=(
+            ObjectiveResult(Objective("ttft", 0.99, 320 * MS), found, found <= 320 * MS, 0.991),
+            ObjectiveResult(Objective("error_rate", None, 0.01), 12 / 1243, True, 0.99),
+        ),
+        steps=("speed 5", "spike at=25s for=12s x=4 seed=1"),
+        distributions=distributions,
+    )
+
+
+def invalid_run(label: str = "build-b") -> RunSummary:
+    """A run whose generator fell behind at the spike, and that was stopped early."""
+    late = Check("lateness p99", False, "41.2 ms", "≤ 1.00 ms", CHECKS[1].why)
+    busy = Check("generator CPU", False, "97 % of a core", "< 70 %", CHECKS[5].why)
+    checks = (CHECKS[0], late, *CHECKS[2:5], busy)
+    warnings = ("garbage collector paused the sender for up to 68 ms",)
+    validity = Validity(False, checks, warnings)
+    return dataclasses.replace(sample_run(label), validity=validity, partial=True, objectives=())
+
+
+def _effect(group: Group, before: MetricSummary, quantile: float, size: float, seed: int) -> Effect:
+    rng = np.random.default_rng(seed)
+    baseline = before.quantile_ns[quantile]
+    half = baseline * (0.012 if quantile < 0.9 else 0.03 if quantile < 0.99 else 0.075)
+    effect = baseline * size + rng.normal(0, half / 4)
+    tolerance = baseline * 0.02
+    if effect - half > tolerance:
+        verdict = Verdict.REGRESSION
+    elif abs(effect) + half <= tolerance:
+        verdict = Verdict.EQUIVALENT
+    else:
+        verdict = Verdict.INCONCLUSIVE
+    return Effect(
+        group=group,
+        metric=before.metric,
+        clock=before.clock,
+        quantile=quantile,
+        pairs=before.n,
+        baseline_ns=baseline,
+        candidate_ns=baseline + effect,
+        effect_ns=effect,
+        low_ns=effect - half,
+        high_ns=effect + half,
+        p_value=0.0004 if verdict is Verdict.REGRESSION else 0.61,
+        minimum_detectable_ns=half * 1.4,
+        noise_floor_ns=baseline * 0.008,
+        tolerance_ns=tolerance,
+        verdict=verdict,
+        pairs_needed=int(before.n * 12 * half / baseline / 0.02) if verdict is Verdict.INCONCLUSIVE else None,
+    )
+
+
+def sample_diff() -> DiffResult:
+    """A regression of TTFT (and so of E2E) in everything that streams, with one change of failures."""
+    baseline, candidate = sample_run(), sample_run("build-b", slow=1.3, seed=2)
+    sizes = {"ttft": 0.3, "e2e": 0.06, "itl": 0.0, "tpot": 0.0}
+    effects = tuple(
+        _effect(g.group, m, q, sizes[m.metric] if m.metric != "e2e" or g.group.name != "" else 0.05, 50 + i)
+        for g in baseline.groups
+        for i, m in enumerate(g.metrics)
+        for q in QUANTILES
+    )
+    return DiffResult(
+        baseline=baseline,
+        candidate=candidate,
+        verdict=Verdict.REGRESSION,
+        reasons=(
+            f"{CHAT}: TTFT p50 is 30 % slower (104 → 136 ms), far beyond the tolerance of 2 %.",
+            "Over all requests TTFT is slower at every quantile; ITL and TPOT are not.",
+        ),
+        effects=effects,
+        outcome_changes=(
+            OutcomeChange(Group("all", ""), "errors", 12, 14, 1240, 0.55, Verdict.EQUIVALENT),
+            OutcomeChange(Group("endpoint", CHAT), "HTTP 5xx", 6, 31, 902, 0.0002, Verdict.REGRESSION),
+        ),
+        pairs=1240,
+        unpaired_baseline=3,
+        unpaired_candidate=0,
+        tolerance=0.02,
+        block_s=4.2,
+        resamples=2000,
+        seed=1,
+        warnings=("one run per build: differences between two starts of one build can't be told apart",),
+    )
+
+
+HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>&\"'`%{x}"
+
+
+def hostile_diff() -> DiffResult:
+    """A comparison in which every text that a user or a server supplies tries to break out."""
+    diff = sample_diff()
+    group = Group("model", HOSTILE)
+    check = Check(HOSTILE, False, HOSTILE, HOSTILE, HOSTILE)
+
+    def spoil(run: RunSummary) -> RunSummary:
+        groups = (*run.groups, dataclasses.replace(run.groups[1], group=group, errors={HOSTILE: 3}))
+        timeline = dataclasses.replace(run.timeline, phases=((HOSTILE, 25.0, 37.0),))
+        return dataclasses.replace(
+            run,
+            label=HOSTILE,
+            target=HOSTILE,
+            groups=groups,
+            timeline=timeline,
+            steps=(HOSTILE,),
+            validity=Validity(True, (*run.validity.checks, check), (HOSTILE,)),
+        )
+
+    return dataclasses.replace(
+        diff,
+        baseline=spoil(diff.baseline),
+        candidate=spoil(diff.candidate),
+        reasons=(HOSTILE,),
+        warnings=(HOSTILE,),
+        effects=(*diff.effects, dataclasses.replace(diff.effects[0], group=group)),
+        outcome_changes=(dataclasses.replace(diff.outcome_changes[0], group=group, kind=HOSTILE),),
+    )

@@ -1,0 +1,241 @@
+"""The page: one file that needs nothing else, safe whatever its labels hold, legible in every window."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import html.parser
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Page
+from sample_values import HOSTILE
+
+from replay.analysis.values import DiffResult, RunSummary
+from replay.report.charts import effect_charts, timeline_chart
+from replay.report.html import diff_page, run_page
+
+COMMAND = ("peaktape", "diff", "runs/a.parquet", "runs/b 2.parquet", "--html", "diff.html")
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Outline(html.parser.HTMLParser):
+    """What a parser makes of a page: its elements, its text, and whether all that opens is closed."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["script"] and self.open[-1:] != ["style"]:
+            self.words += f"{data}\n"
+
+
+def charts_of(source: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', source, re.S)
+    assert found is not None
+    return dict(json.loads(found[1]))
+
+
+def test_the_verdict_and_its_doubt_stand_on_top(diff: DiffResult) -> None:
+    words = Outline(diff_page(diff, COMMAND)).words
+    order = [
+        "Regression",
+        diff.reasons[0],
+        "How far to trust it",
+        "1,240 pairs",
+        "Key figures",
+        "What changed",
+    ]
+    places = [words.index(text) for text in order]
+    assert places == sorted(places)
+
+
+def test_the_page_says_how_to_reproduce_it(diff: DiffResult) -> None:
+    words = Outline(diff_page(diff, COMMAND)).words
+    assert "peaktape diff runs/a.parquet 'runs/b 2.parquet' --html diff.html" in words
+    for fact in (diff.baseline.target, "speed 5 → spike", "2,000 stationary block resamples", "seed 1"):
+        assert fact in words
+
+
+def test_every_effect_is_in_a_real_table(diff: DiffResult) -> None:
+    outline = Outline(diff_page(diff, COMMAND))
+    assert outline.open == []
+    rows = sum(tag == "tr" for tag, _ in outline.elements)
+    assert rows > len(diff.effects)
+    headings = [attributes for tag, attributes in outline.elements if tag == "th"]
+    assert all(attributes.get("scope") for attributes in headings)
+    captions = sum(tag == "caption" for tag, _ in outline.elements)
+    assert captions == sum(tag == "table" for tag, _ in outline.elements)
+
+
+def test_no_element_refers_to_anything_outside(diff: DiffResult) -> None:
+    outline = Outline(diff_page(diff, COMMAND))
+    for tag, attributes in outline.elements:
+        assert tag not in ("link", "img", "iframe", "object", "base"), tag
+        assert not {"src", "href", "srcset", "action"} & set(attributes), (tag, attributes)
+
+
+def test_the_policy_forbids_every_fetch_and_foreign_script(diff: DiffResult) -> None:
+    policy = next(
+        a["content"]
+        for tag, a in Outline(diff_page(diff, ())).elements
+        if "content" in a and a.get("http-equiv")
+    )
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+
+
+def test_hostile_text_stays_text(spoiled_diff: DiffResult) -> None:
+    source = diff_page(spoiled_diff, (HOSTILE,))
+    outline = Outline(source)
+    assert outline.open == []
+    assert [tag for tag, _ in outline.elements].count("script") == 3  # the data, plotly.js, ours
+    assert not [tag for tag, _ in outline.elements if tag == "img"]
+    assert HOSTILE in outline.words
+    assert "<script>window.hacked" not in source
+    names = [trace["name"] for trace in charts_of(source)["timeline"]["data"]]
+    assert not any("<" in name for name in names)
+
+
+def test_missing_quantities_leave_gaps_and_break_nothing(run: RunSummary, diff: DiffResult) -> None:
+    assert timeline_chart((run,))["data"][4]["y"][3] is None
+    effect = diff.effects[0]
+    names = ("effect_ns", "low_ns", "high_ns", "noise_floor_ns", "minimum_detectable_ns", "p_value")
+    unknown = dataclasses.replace(effect, **dict.fromkeys(names, math.nan))
+    without_floor = dataclasses.replace(effect, noise_floor_ns=math.nan)
+    spoiled = dataclasses.replace(diff, effects=(unknown, without_floor))
+    assert effect_charts(spoiled)["0"]["data"][1]["x"] == [None]
+    assert "NaN" not in json.dumps(charts_of(diff_page(spoiled, ())))
+
+
+def test_an_empty_run_makes_a_page(run: RunSummary) -> None:
+    nothing = dict.fromkeys(
+        ("scheduled_per_s", "sent_per_s", "errors_per_s", "in_flight"), ()
+    ) | dict.fromkeys(("e2e_p50_ns", "e2e_p99_ns", "ttft_p50_ns", "ttft_p99_ns", "phases"), ())
+    empty = dataclasses.replace(
+        run,
+        scheduled=0,
+        sent=0,
+        ok=0,
+        groups=(),
+        objectives=(),
+        distributions={},
+        timeline=dataclasses.replace(run.timeline, **nothing),
+        lateness_quantile_ns={},
+    )
+    assert Outline(run_page(empty, ())).open == []
+
+
+async def opened(page: Page, folder: Path, name: str, source: str) -> None:
+    path = folder / f"{name}.html"
+    await asyncio.to_thread(path.write_text, source, "utf-8")
+    await page.open(path.as_uri())
+
+
+async def assert_sound(page: Page, charts: int) -> None:
+    """No complaint, no request but the file, no sideways scrolling, and every chart has drawn its traces."""
+    assert page.complaints == []
+    assert {url.split(":")[0] for url in page.requests} <= {"file", "data", "blob"}
+    assert sum(url.startswith("file:") for url in page.requests) == 1
+    assert await page.value("document.documentElement.scrollWidth") <= await page.value("window.innerWidth")
+    drawn = await page.value(
+        "[...document.querySelectorAll('.chart')].map(c => c.querySelectorAll('.trace').length)"
+    )
+    assert len(drawn) == charts
+    assert all(drawn), drawn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_the_comparison_draws_in_both_themes(
+    chromium: Page, diff: DiffResult, tmp_path: Path, width: int
+) -> None:
+    await chromium.look(width)
+    await opened(chromium, tmp_path, "diff", diff_page(diff, COMMAND))
+    await assert_sound(chromium, charts=3)
+    await chromium.screenshot(tmp_path / f"diff_{width}_light.png")
+    colour = "getComputedStyle(document.querySelector('#chart-distribution .js-line')).stroke"
+    light = await chromium.value(colour)
+    await chromium.look(width, dark=True)  # the reader changes the theme, and the page is not loaded anew
+    await assert_sound(chromium, charts=3)
+    await chromium.screenshot(tmp_path / f"diff_{width}_dark.png")
+    assert light == "rgb(0, 114, 178)"
+    assert await chromium.value(colour) == "rgb(86, 180, 233)"
+
+
+@pytest.mark.slow
+async def test_choices_change_the_charts(chromium: Page, diff: DiffResult, tmp_path: Path) -> None:
+    await chromium.look(1280)
+    await opened(chromium, tmp_path, "diff", diff_page(diff, COMMAND))
+
+    async def choose(name: str, value: str) -> None:
+        await chromium.value(
+            f"(s => {{ s.value = '{value}'; s.dispatchEvent(new Event('change')); return 1 }})"
+            f"(document.getElementById('{name}'))"
+        )
+        await chromium.settle()
+
+    title = "document.querySelector('#chart-distribution .xtitle').textContent"
+    assert (await chromium.value(title)).startswith("TTFT")
+    await choose("distribution-metric", "e2e")
+    await choose("distribution-view", "tail")
+    assert (await chromium.value(title)).startswith("E2E")
+    rows = "document.querySelectorAll('#chart-effects .ytick').length"
+    assert await chromium.value(rows) == 24
+    await choose("effects-group", "2")  # an endpoint that doesn't stream: E2E only
+    assert await chromium.value(rows) == 8
+    await assert_sound(chromium, charts=3)
+
+
+@pytest.mark.slow
+async def test_zooming_one_panel_zooms_all(chromium: Page, run: RunSummary, tmp_path: Path) -> None:
+    await chromium.look(1280, 3000)
+    await opened(chromium, tmp_path, "run", run_page(run, ()))
+    chart = "document.getElementById('chart-timeline')"
+    left, top, width = await chromium.value(
+        f"(r => [r.left, r.top, r.width])({chart}.querySelectorAll('.nsewdrag')[2].getBoundingClientRect())"
+    )
+    for kind, share in (("mousePressed", 0.25), ("mouseMoved", 0.5), ("mouseReleased", 0.5)):
+        place = {"x": left + share * width, "y": top + 50}
+        await chromium.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+        await chromium.settle()
+    assert await chromium.value(f"{chart}._fullLayout.xaxis.range") == pytest.approx([15, 30], abs=0.5)
+    shared = f"new Set({chart}._fullData.map(t => t.xaxis)).size"
+    assert await chromium.value(shared) == 1
+    await assert_sound(chromium, charts=2)
+
+
+@pytest.mark.slow
+async def test_hostile_text_runs_nothing(chromium: Page, spoiled_diff: DiffResult, tmp_path: Path) -> None:
+    await chromium.look(390)
+    await opened(chromium, tmp_path, "hostile", diff_page(spoiled_diff, (HOSTILE,)))
+    await assert_sound(chromium, charts=3)
+    assert await chromium.value("window.hacked === undefined")
+    assert await chromium.value("document.querySelectorAll('img').length") == 0
+
+
+@pytest.mark.slow
+async def test_a_script_that_found_a_way_in_would_not_run(
+    chromium: Page, run: RunSummary, tmp_path: Path
+) -> None:
+    source = run_page(run, ()).replace("<main>", "<main><script>window.hacked = 1</script>", 1)
+    await opened(chromium, tmp_path, "injected", source)
+    assert await chromium.value("window.hacked === undefined")
+    assert any("Content Security Policy" in complaint for complaint in chromium.complaints)
