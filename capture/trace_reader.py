@@ -239,7 +239,7 @@ def _normal(batch: pa.RecordBatch, names: Sequence[str], shift_ns: int) -> pa.Re
         if shift_ns and name in _INSTANTS:
             column = _shifted(column, shift_ns)
         columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, names=list(names))
+    return pa.RecordBatch.from_arrays(columns, schema=_schema_of(names))
 
 
 def _shifted(column: pa.Array, shift_ns: int) -> pa.Array:

@@ -153,14 +153,10 @@ def _scheduled(
 
 
 def _guard(target: Target, trace: Trace, allowed: list[str], *, allow_captured_host: bool) -> None:
-    from replay.engine.target import check_target, resolve, split_authority
+    from replay.engine.preflight import captured_places
+    from replay.engine.target import check_target, resolve
 
-    schemes = dict(zip(trace.column("host").to_pylist(), trace.column("scheme").to_pylist(), strict=True))
-    default = {"https": 443}
-    authorities = {*schemes, *trace.metadata.upstreams}
-    captured = {
-        split_authority(host, default.get(schemes.get(host, "http"), 80)) for host in authorities if host
-    }
+    captured = captured_places(trace)
     check_target(
         target,
         resolve(target.host, target.port),

@@ -61,6 +61,13 @@ class Pacer:
         if self._queue.put(due_monotonic_ns, action):
             self._arm(due_monotonic_ns)
 
+    async def calm(self, for_ns: int) -> None:
+        """Return when nothing falls due within the next `for_ns`: a good moment for other work."""
+        while (due_ns := self._queue.first_ns()) is not None and due_ns - time.monotonic_ns() < for_ns:
+            passed = self._loop.create_future()
+            self.at(due_ns, lambda passed=passed: passed.done() or passed.set_result(None))  # type: ignore[misc]
+            await passed
+
     def close(self) -> None:
         """Forget what is queued."""
         if self._timer is not None:

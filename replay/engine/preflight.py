@@ -10,9 +10,12 @@ import time
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from capture.failures import BadInput
-from replay.engine.target import Target
+from capture.trace_reader import Trace
+from replay.engine.target import Target, split_authority
 from replay.transform.schedule_format import Schedule
 
 LEAD_FLOOR_NS: Final = 20_000_000
@@ -36,6 +39,25 @@ def connect_time_ns(target: Target, timeout_s: float) -> int:
         raise BadInput(
             f"--target {target.base_url}: can't connect ({found}); start the target or correct the address"
         ) from error
+
+
+def captured_places(trace: Trace) -> set[tuple[str, int]]:
+    """Every (host, port) that requests of the trace went to: the upstreams, and the names clients called.
+
+    A client's Host header may be the proxy's own name: in production that leads to the same servers.
+    """
+    hosts = trace.column("host").to_pylist()
+    schemes = dict(zip(hosts, trace.column("scheme").to_pylist(), strict=True))
+    places = {(authority, "http") for authority in trace.metadata.upstreams} | set(schemes.items())
+    for batch in trace.iter_batches(["scheme", "request_headers"]):
+        headers = batch.column("request_headers")
+        names = pc.utf8_lower(pc.struct_field(headers.flatten(), "name"))
+        values = pc.struct_field(headers.flatten(), "value")
+        scheme = batch.column("scheme").take(pc.list_parent_indices(headers))
+        named = pc.is_in(names, pa.array(["host", ":authority"]))
+        called = zip(values.filter(named).to_pylist(), scheme.filter(named).to_pylist(), strict=True)
+        places.update(called)
+    return {split_authority(host, 443 if scheme == "https" else 80) for host, scheme in places if host}
 
 
 def lead_ns(connect_ns: int) -> int:

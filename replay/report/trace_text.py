@@ -49,6 +49,8 @@ def trace_lines(facts: TraceFacts) -> Iterator[str]:
     yield f"  source     {facts.source}" + (f", from {', '.join(facts.upstreams)}" if facts.upstreams else "")
     dropped = facts.counts.get("dropped") or {}
     yield f"  capture    {_capture(facts.counts)}, dropped {_counted(dropped) if dropped else 'none'}"
+    for note in facts.notes:
+        yield f"  note       {note}"
     for warning in facts.warnings:
         yield f"  WARNING    {warning}"
 

@@ -17,6 +17,7 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 MOST_BUCKETS: Final = 120
+COARSE_TICK_NS: Final = 1_000_000_000
 _BUCKETS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 300, 900, 3600, 21600, 86400)
 
 
@@ -57,6 +58,7 @@ class TraceFacts:
     redaction: Mapping[str, Any]
     dispersion: Mapping[str, float]
     """Index of dispersion for counts (variance/mean) by window, where at least 10 windows fit."""
+    notes: tuple[str, ...]
     warnings: tuple[str, ...]
     rate: RateCurve
 
@@ -81,24 +83,23 @@ def dispersion(at_ns: Int64, window_s: float) -> float | None:
     return float(counts.var(ddof=1) / counts.mean())
 
 
-def clock_warnings(arrival_ns: Int64) -> tuple[str, ...]:
-    """Doubts about a trace's clock: a coarse tick, or no time passing at all."""
+def clock_warnings(arrival_ns: Int64, stated_tick_ns: int = 1) -> tuple[str, ...]:
+    """Doubts about a trace's clock: a coarse tick (as its source states, or as seen), or no time passing."""
     if len(arrival_ns) < 20:
         return ()
     if arrival_ns[-1] == arrival_ns[0]:
         return ("all requests have the same arrival instant: the source's clock was lost",)
     gaps = np.diff(arrival_ns)
-    ties = float(np.mean(gaps == 0))
-    tick_ns = int(np.gcd.reduce(gaps[gaps > 0]))
-    typical_ns = int(np.median(gaps[gaps > 0]))
-    if ties > 0.5 and typical_ns >= 500_000_000:
-        apart = f"{ties:.0%} of arrivals tie and the rest lie about {typical_ns / 1e9:g}s apart"
-        return (f"{apart}: a rounded clock; bursts are not real",)
-    if tick_ns >= 1_000_000_000:
-        return (
-            f"all arrivals are multiples of {tick_ns / 1e9:g}s apart: a rounded clock; bursts are not real",
-        )
-    return ()
+    gaps = gaps[gaps > 0]
+    ties = 1 - len(gaps) / (len(arrival_ns) - 1)
+    typical_ns = int(np.median(gaps))
+    tick_ns = max(stated_tick_ns, int(np.gcd.reduce(gaps)))
+    if tick_ns < COARSE_TICK_NS and ties > 0.5 and typical_ns >= COARSE_TICK_NS / 2:
+        tick_ns = typical_ns
+    if tick_ns < COARSE_TICK_NS / 2:
+        return ()
+    rounded = f"the clock ticks every {tick_ns / 1e9:.3g} s"
+    return (f"{rounded} ({ties:.0%} of arrivals tie): bursts shorter than some ticks are not real",)
 
 
 def inspect_trace(trace: Trace) -> TraceFacts:
@@ -139,7 +140,8 @@ def inspect_trace(trace: Trace) -> TraceFacts:
         counts=trace.metadata.counts,
         redaction=trace.metadata.redaction,
         dispersion={name: value for name, value in windows.items() if value is not None},
-        warnings=clock_warnings(arrival_ns),
+        notes=trace.metadata.notes,
+        warnings=clock_warnings(arrival_ns, trace.metadata.clock_tick_ns),
         rate=rate_curve(arrival_ns),
     )
 

@@ -1,0 +1,281 @@
+"""The mitmproxy addon: turns mitmproxy's hooks into the events of exchanges, and never changes a byte.
+
+Run by `peaktape capture`, or by people who run mitmproxy themselves:
+
+    mitmdump -s capture/addon.py --set peaktape_out=segments/ --set connection_strategy=lazy
+
+Fail open: whatever goes wrong in here costs a row, which is counted, and never the client's bytes. Each
+hook does as little as it can; reading, redacting and writing are the recorder's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import ctx, http, tls
+from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import ConnectionState
+
+try:
+    import capture  # noqa: F401
+except ImportError:  # `mitmdump -s` of a checkout that is not installed
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from capture.exchange import Exchange, RequestHead
+from capture.failures import BadInput
+from capture.recorder import Recorder, RecorderOptions
+from capture.redaction import RedactionPolicy
+from capture.segments import clear_folder, prepare_folder
+from capture.sessions import SessionFinder
+
+logger = logging.getLogger(__name__)
+
+_SEEN = "peaktape.request_id"
+
+
+class ReadNumber:
+    """Numbers the turns of the event loop in which something was read: pieces of one turn came in together.
+
+    Between two network reads of one connection the loop turns, so pieces with the same number left the
+    socket at one instant, however many HTTP chunks they are.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._armed = False
+
+    def now(self) -> int:
+        """The number of this turn of the running loop."""
+        if not self._armed:
+            self._armed = True
+            asyncio.get_running_loop().call_soon(self._advance)
+        return self._number
+
+    def _advance(self) -> None:
+        self._number += 1
+        self._armed = False
+
+
+class CaptureAddon:
+    """Opens an exchange for each request and hands it to `recorder` once, when it is over."""
+
+    name = "peaktape"
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._zero_ns = recorder.zero_ns
+        self._live: dict[str, Exchange] = {}
+        self._sessions = SessionFinder()
+        self._reads = ReadNumber()
+        self._capture_id = secrets.token_hex(4)
+        self._number = 0
+        self._ended = False
+        self._untrusting: set[str] = set()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        self._guarded(flow, self._open)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        self._guarded(flow, self._whole)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        self._guarded(flow, self._answered)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        self._guarded(flow, self._finish)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        self._guarded(flow, self._fail)
+
+    def tls_failed_client(self, data: tls.TlsData) -> None:
+        """Say once per server name that a client doesn't trust us: such traffic can't be captured."""
+        name = data.conn.sni or "an unnamed server"
+        if name not in self._untrusting and len(self._untrusting) < 100:
+            self._untrusting.add(name)
+            certificate = f"{ctx.options.confdir}/mitmproxy-ca-cert.pem"
+            logger.warning(
+                "peaktape: a client refused the certificate for %s; let it trust %s", name, certificate
+            )
+
+    def done(self) -> None:
+        """The proxy shuts down: what is under way becomes rows; errors that follow are its own doing."""
+        self._ended = True
+        for exchange in self._live.values():
+            exchange.cut_off()
+            self._recorder.closed(exchange)
+        self._live.clear()
+
+    def _guarded(self, flow: http.HTTPFlow, step: Callable[[http.HTTPFlow, int], None]) -> None:
+        if self._ended:
+            return
+        try:
+            step(flow, time.monotonic_ns() - self._zero_ns)
+        except Exception:
+            self._lose(flow.id, step.__name__)
+
+    def _lose(self, flow_id: str, place: str) -> None:
+        """Give up on one exchange, and only on its recording."""
+        logger.exception("peaktape: a request is not recorded: failure in %s", place)
+        try:
+            if self._live.pop(flow_id, None) is not None or place == "_open":
+                self._recorder.lost("addon_error")
+        except Exception:
+            logger.exception("peaktape: the loss can't be counted")
+
+    def _open(self, flow: http.HTTPFlow, now_ns: int) -> None:
+        self._number += 1
+        flow.metadata[_SEEN] = request_id = f"{self._capture_id}-{self._number:08d}"
+        self._recorder.opened()
+        head = head_of(flow.request)
+        exchange = Exchange(request_id, head, now_ns, self._sessions.by_header(head.headers))
+        self._live[flow.id] = exchange
+
+    def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:
+        exchange = self._live.get(flow.id)
+        if exchange is not None:
+            exchange.whole(flow.request.raw_content, now_ns)
+
+    def _answered(self, flow: http.HTTPFlow, now_ns: int) -> None:
+        exchange = self._live.get(flow.id)
+        if exchange is None or flow.response is None:
+            return
+        exchange.answered(flow.response.status_code, pairs_of(flow.response.headers), now_ns)
+        flow.response.stream = self._passing_on(flow.id, exchange, flow.response.stream)
+
+    def _passing_on(self, flow_id: str, exchange: Exchange, other: Any) -> Callable[[bytes], Iterable[bytes]]:
+        """The stream of a response: each piece goes on its way first, and then a copy is kept.
+
+        `other` is what another addon put there; it keeps its say over the bytes.
+        """
+
+        def pass_on(piece: bytes) -> Iterator[bytes]:
+            at_ns = time.monotonic_ns()
+            changed = other(piece) if callable(other) else piece
+            if isinstance(changed, bytes):
+                if changed:
+                    yield changed
+            else:
+                yield from changed
+            if piece and not exchange.closed:
+                try:
+                    exchange.take(piece, at_ns - self._zero_ns, self._reads.now())
+                except Exception:
+                    self._lose(flow_id, "pass_on")
+
+        return pass_on
+
+    def _finish(self, flow: http.HTTPFlow, now_ns: int) -> None:
+        exchange = self._live.pop(flow.id, None)
+        if exchange is None or flow.response is None:
+            return
+        if flow.response.raw_content and not exchange.response_bytes:  # answered by another addon
+            exchange.take(flow.response.raw_content, now_ns, self._reads.now())
+        exchange.finish(now_ns)
+        self._recorder.closed(exchange)
+
+    def _fail(self, flow: http.HTTPFlow, now_ns: int) -> None:
+        if flow.id not in self._live and _SEEN not in flow.metadata:
+            self._open(flow, now_ns)  # mitmproxy refused it before its headers were announced
+        exchange = self._live.pop(flow.id, None)
+        if exchange is not None:
+            message = flow.error.msg if flow.error else "unknown error"
+            exchange.fail(message, now_ns, client_left=client_left(flow, message))
+            self._recorder.closed(exchange)
+
+
+def head_of(request: http.Request) -> RequestHead:
+    """A request's head as values; bytes are ISO 8859-1."""
+    host = request.data.host
+    return RequestHead(
+        method=request.data.method.decode("latin-1"),
+        scheme=request.data.scheme.decode("latin-1"),
+        host=f"[{host}]:{request.data.port}" if ":" in host else f"{host}:{request.data.port}",
+        path=request.data.path.decode("latin-1"),
+        http_version=request.data.http_version.decode("latin-1"),
+        headers=pairs_of(request.headers),
+    )
+
+
+def pairs_of(headers: http.Headers) -> list[tuple[str, str]]:
+    """Header fields as (name, value) pairs in their order, bytes as ISO 8859-1."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.fields]
+
+
+def client_left(flow: http.HTTPFlow, message: str) -> bool:
+    """Whether the client's side is what broke: its socket is closed, or it reset its HTTP/2 stream.
+
+    mitmproxy says "reset by client" of servers too; a server's is one where the client doesn't speak HTTP/2.
+    """
+    if "reset by client" in message:
+        return flow.request.is_http2
+    return not flow.client_conn.state & ConnectionState.CAN_READ
+
+
+class StandaloneAddon:
+    """The addon for people who run mitmproxy themselves: options in, rolling segments out."""
+
+    name = "peaktape_standalone"
+
+    def __init__(self) -> None:
+        self.addons: list[CaptureAddon] = []
+        self._recorder: Recorder | None = None
+
+    def load(self, loader: Loader) -> None:
+        loader.add_option("peaktape_out", str, "", "Folder for the trace's segments.")
+        loader.add_option("peaktape_overwrite", bool, False, "Replace an earlier capture in that folder.")
+        loader.add_option("peaktape_segment_mb", int, 64, "Close a segment at this size in memory.")
+        loader.add_option("peaktape_segment_s", int, 10, "Close a segment at this age in seconds.")
+        loader.add_option("peaktape_response_bodies", bool, True, "Keep response bodies in the trace.")
+        loader.add_option("peaktape_redact", str, "", "Further header and parameter names, comma-separated.")
+
+    def configure(self, updated: set[str]) -> None:
+        """Start recording once the output is known; later changes of it are refused."""
+        if "peaktape_out" not in updated or not ctx.options.peaktape_out:
+            return
+        if self._recorder is not None:
+            logger.error("peaktape: peaktape_out can't change while a capture runs")
+            return
+        folder = Path(ctx.options.peaktape_out)
+        try:
+            prepare_folder(folder, overwrite=ctx.options.peaktape_overwrite)
+            clear_folder(folder)
+        except (BadInput, OSError) as error:
+            logger.error("peaktape: %s", str(error).replace("--overwrite", "--set peaktape_overwrite=true"))
+            return
+        names = [name.strip() for name in ctx.options.peaktape_redact.split(",")]
+        options = RecorderOptions(
+            segment_bytes=ctx.options.peaktape_segment_mb << 20,
+            segment_s=float(ctx.options.peaktape_segment_s),
+            response_bodies=ctx.options.peaktape_response_bodies,
+            redaction=RedactionPolicy(tuple(name for name in names if name)),
+        )
+        self._recorder = Recorder(folder, options, source="mitmproxy addon")
+        self._recorder.start()
+        self.addons.append(CaptureAddon(self._recorder))
+
+    def running(self) -> None:
+        if not ctx.options.peaktape_out:
+            logger.error("peaktape: nothing is recorded: no output; add --set peaktape_out=FOLDER")
+        elif ctx.options.connection_strategy != "lazy":
+            logger.warning(
+                "peaktape: requests while the server is down stay unseen; add --set connection_strategy=lazy"
+            )
+
+    def done(self) -> None:
+        for addon in self.addons:
+            addon.done()
+        if self._recorder is not None:
+            self._recorder.stop()
+            logger.info("peaktape: %s", self._recorder.counts().line())
+            self._recorder = None
+
+
+if __name__.startswith("__mitmproxy_script__"):
+    addons = [StandaloneAddon()]

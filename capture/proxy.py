@@ -1,0 +1,234 @@
+"""Starts mitmproxy as a capture proxy: our own small `Master`, only the addons that are needed, on uvloop.
+
+Nothing of what is captured is decided here: that is the addon's and the recorder's. See `addon` for running
+inside a mitmproxy of your own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mitmproxy import options
+from mitmproxy.addons import core, disable_h2c, next_layer, proxyserver, tlsconfig
+from mitmproxy.master import Master
+
+from capture.addon import CaptureAddon
+from capture.failures import BadInput
+from capture.recorder import Recorder
+
+IDLE_TIMEOUT_S: Final = 24 * 3600
+"""mitmproxy closes silent connections after 10 minutes; a long generation may be silent for longer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProxyOptions:
+    """Where the proxy listens and where it sends to; `upstream` None makes it a regular proxy.
+
+    `upstream_ca` is a PEM file to trust for an https upstream besides nothing else; `certificates` is the
+    folder of the proxy's own certificate authority.
+    """
+
+    listen_host: str
+    listen_port: int
+    upstream: str | None = None
+    keep_host_header: bool = True
+    upstream_ca: Path | None = None
+    certificates: Path | None = None
+
+
+def run_proxy(chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `on_ready` gets the address that is listened on, "http://host:port".
+
+    Every request seen has been handed to `recorder` when this returns. Raises `BadInput` when the address
+    can't be listened on.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(_certificate_folder(chosen.certificates))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=_new_loop))
+        runner.run(_serve(chosen, recorder, on_ready, folder))
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """(host, port) of "host:port", ":port" or "port"; raises `BadInput`. Port 0 means any free one."""
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not port.isdecimal() or int(port) > 65535:
+        raise BadInput(f"--listen {text}: HOST:PORT wanted, for example 127.0.0.1:8080")
+    return host or "127.0.0.1", int(port)
+
+
+def parse_upstream(text: str) -> tuple[str, str]:
+    """("http://host:port", "host:port") of an upstream's URL; raises `BadInput`."""
+    wanted = "http://HOST:PORT or https://HOST wanted, for example http://127.0.0.1:8000"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise BadInput(f"--upstream {text}: {error}; {wanted}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadInput(f"--upstream {text}: {wanted}")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+        raise BadInput(f"--upstream {text}: no path, query or user can stand in it; {wanted}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    authority = f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
+    return f"{parts.scheme}://{authority}", authority
+
+
+class _BindCheck:
+    """Stands where mitmproxy looks for its `errorcheck`: a failed bind becomes one line and exit code 2."""
+
+    name = "errorcheck"
+
+    def __init__(self, servers: proxyserver.Proxyserver, place: str) -> None:
+        self._servers = servers
+        self._place = place
+
+    async def shutdown_if_errored(self) -> None:
+        for server in self._servers.servers:
+            error = server.last_exception
+            if error is not None:
+                number = error.errno if isinstance(error, OSError) else None
+                reason = os.strerror(number) if number else str(error).splitlines()[0]
+                raise BadInput(f"--listen {self._place}: {reason}; choose another port, or 0 for a free one")
+
+    def finish(self) -> None:
+        """Nothing to undo."""
+
+
+async def _serve(
+    chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str], None], folder: Path
+) -> None:
+    master = Master(options.Options())
+    servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
+    addon = CaptureAddon(recorder)
+    master.addons.add(  # type: ignore[no-untyped-call]
+        core.Core(),
+        servers,
+        disable_h2c.DisableH2C(),
+        next_layer.NextLayer(),
+        tlsconfig.TlsConfig(),
+        _BindCheck(servers, f"{chosen.listen_host}:{chosen.listen_port}"),
+        addon,
+        _Ready(servers, on_ready),
+    )
+    try:
+        master.options.update(**_mitmproxy_options(chosen, folder))  # type: ignore[no-untyped-call]
+        with _signals_end(master), _quiet_until_ready():
+            await master.run()
+    finally:
+        addon.done()
+
+
+def _mitmproxy_options(chosen: ProxyOptions, folder: Path) -> dict[str, Any]:
+    return {
+        "mode": [f"reverse:{chosen.upstream}" if chosen.upstream else "regular"],
+        "listen_host": chosen.listen_host,
+        "listen_port": chosen.listen_port,
+        "keep_host_header": chosen.keep_host_header,
+        "ssl_verify_upstream_trusted_ca": str(chosen.upstream_ca) if chosen.upstream_ca else None,
+        "confdir": str(folder),
+        "connection_strategy": "lazy",  # "eager" hides the requests made while the upstream is down
+        "http3": False,
+        "rawtcp": False,
+        "tcp_timeout": IDLE_TIMEOUT_S,
+    }
+
+
+class _Ready:
+    """Says where the proxy listens once it does, and settles the memory that start-up left."""
+
+    def __init__(self, servers: proxyserver.Proxyserver, on_ready: Callable[[str], None]) -> None:
+        self._servers = servers
+        self._on_ready = on_ready
+
+    def running(self) -> None:
+        # Full collections are what stalls a proxy for tens of ms: leave start-up's objects out of them.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(2000, 10, 1_000_000)
+        host, port, *_ = self._servers.listen_addrs()[0]
+        self._on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+
+@contextlib.contextmanager
+def _signals_end(master: Master) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, master.shutdown)
+    # The writer thread gives the interpreter back after 0.5 ms instead of 5: clients feel it less.
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval_s)
+
+
+@contextlib.contextmanager
+def _quiet_until_ready() -> Iterator[None]:
+    """mitmproxy's warnings go to stderr in one line each; a failed bind is told by `_BindCheck` alone."""
+    root = logging.getLogger()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: "failed to listen" not in record.getMessage())
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _certificate_folder(chosen: Path | None) -> Iterator[Path]:
+    """The folder of the proxy's certificate authority: kept between captures, unless it can't be."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    folder = chosen or Path(base) / "peaktape" / "mitmproxy"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK)
+    except OSError as error:
+        if chosen:
+            raise BadInput(f"{folder}: can't be made ({error.strerror}); choose another folder") from error
+        usable = False
+    if usable or chosen:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="peaktape-") as temporary:
+        yield Path(temporary)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+
+    class Loop(uvloop.Loop):
+        """uvloop passes `eager_start` to task factories, which mitmproxy's factory doesn't take."""
+
+        def set_task_factory(self, factory: Callable[..., Any] | None) -> None:
+            if factory is None:
+                super().set_task_factory(None)
+                return
+
+            def make(loop: asyncio.AbstractEventLoop, coro: Any, **facts: Any) -> Any:
+                facts.pop("eager_start", None)
+                return factory(loop, coro, **facts)
+
+            super().set_task_factory(make)
+
+    loop: asyncio.AbstractEventLoop = Loop()
+    return loop

@@ -1,0 +1,280 @@
+"""When something is wrong with the disk, the port, the output or our own code: clients don't notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from capture_rig import (
+    CHECKOUT,
+    PEAKTAPE,
+    Upstream,
+    eventually,
+    metadata_of,
+    rows_of,
+    running_capture,
+    running_upstream,
+    segments_in,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with running_upstream() as server:
+        yield server
+
+
+async def refusal(tmp_path: Path, *options: str) -> tuple[int | None, str]:
+    """Exit code and stderr of a `peaktape capture` that is expected not to start."""
+    process = await asyncio.create_subprocess_exec(
+        *PEAKTAPE,
+        "capture",
+        *options,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(CHECKOUT), "HOME": str(tmp_path)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, said.decode()
+
+
+async def test_a_port_in_use_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, said = await refusal(
+            tmp_path, "--upstream", "http://127.0.0.1:9", "--listen", address, "-o", "t.parquet"
+        )
+    assert code == 2
+    assert said.startswith(f"peaktape: --listen {address}: Address already in use")
+    assert len(said.splitlines()) == 1
+    assert not segments_in(tmp_path / "t.parquet.segments")
+    assert "t.parquet" not in os.listdir(tmp_path)
+
+
+async def test_a_capture_that_cannot_start_leaves_the_earlier_one_even_with_overwrite(tmp_path: Path) -> None:
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    (folder / "segment-000001.parquet").write_bytes(b"precious")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ("--upstream", "http://127.0.0.1:9", "--listen", address, "-o", str(folder))
+        assert (await refusal(tmp_path, *options, "--overwrite"))[0] == 2
+    assert (folder / "segment-000001.parquet").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--upstream", "localhost:8000"], "--upstream localhost:8000"),
+        (["--upstream", "http://h/v1"], "no path"),
+        (["--upstream", "http://h:99999999"], "--upstream"),
+        ([], "--upstream: missing"),
+        (["--mode", "regular", "--upstream", "http://h"], "--mode regular"),
+        (["--upstream", "http://h", "--listen", "nowhere"], "--listen nowhere"),
+    ],
+)
+async def test_options_that_make_no_sense_are_one_line(tmp_path: Path, options: list[str], told: str) -> None:
+    code, said = await refusal(tmp_path, "-o", "t.parquet", *options)
+    assert code == 2
+    assert told in said
+    assert len(said.splitlines()) == 1
+
+
+async def test_an_existing_output_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"precious")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("precious")
+    for name in ("t.parquet", "folder"):
+        code, said = await refusal(tmp_path, "--upstream", "http://127.0.0.1:9", "-o", name)
+        assert code == 2
+        assert len(said.splitlines()) == 1
+    code, _ = await refusal(tmp_path, "--upstream", "http://127.0.0.1:9", "-o", "folder", "--overwrite")
+    assert code == 2, "a folder with strangers' files is not emptied even with --overwrite"
+    assert (tmp_path / "t.parquet").read_bytes() == b"precious"
+    assert (tmp_path / "folder" / "notes.txt").read_text() == "precious"
+
+
+async def test_clients_are_served_while_the_disk_is_full_and_the_loss_is_counted_and_shown(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    folder = tmp_path / "segments"
+    options = ("--upstream", upstream.url, "--segment-s", "0.2", "--segment-mb", "1")
+    body = bytes(range(256)) * 4096
+    async with (
+        running_capture(folder, *options) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        limits = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, (1, limits[1]))
+        for _ in range(12):
+            assert (await client.post("/echo", content=body)).content == body
+            await asyncio.sleep(0.15)
+        assert not segments_in(folder)
+        resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, limits)
+        await eventually(lambda: segments_in(folder))
+        await client.post("/echo", content=b"after")
+        assert await proxy.stop() == 0
+    counts = metadata_of(folder)["counts"]
+    rows = rows_of(folder)
+    assert rows[-1]["request_body"] == b"after", "recording goes on once the disk takes it"
+    assert counts["dropped"]["disk_full"] > 0
+    assert counts["seen"] == 13 == counts["recorded"] + counts["dropped"]["disk_full"]
+    assert counts["recorded"] == len(rows)
+    assert "disk_full" in proxy.said[-2]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,
+    reason="no user namespaces here: a small file system can't be mounted",
+)
+async def test_a_file_system_without_space_loses_rows_and_no_client(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    capture = (
+        f"mount -t tmpfs -o size=2m none {disk} && exec {' '.join(PEAKTAPE)} capture -o {disk}/segments "
+        f"--upstream {upstream.url} --listen 127.0.0.1:0 --segment-s 0.2 --segment-mb 1"
+    )
+    async with (
+        running_capture(disk, command=["unshare", "-rm", "sh", "-c", capture]) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        seen_from_inside = Path(f"/proc/{proxy.process.pid}/root{disk}/segments")
+        for _ in range(10):
+            body = os.urandom(400_000)
+            assert (await client.post("/echo", content=body)).content == body
+            await asyncio.sleep(0.1)
+        kept = rows_of(seen_from_inside)
+        assert 0 < len(kept) < 10, "each segment that is there is whole"
+        assert await proxy.stop() == 0
+    assert f"seen 10 · recorded {len(kept)} " in proxy.said[-2]
+    assert f"(disk_full {10 - len(kept)})" in proxy.said[-2]
+
+
+BROKEN_ADDON = """
+import sys
+from pathlib import Path
+from capture import addon, proxy, recorder
+
+class Broken(recorder.Recorder):
+    def {hook}(self, *args):
+        raise RuntimeError("broken on purpose")
+
+chosen = proxy.ProxyOptions("127.0.0.1", 0, sys.argv[1], certificates=Path(sys.argv[2]) / "ca")
+broken = Broken(Path(sys.argv[2]), recorder.RecorderOptions(), "test")
+proxy.run_proxy(chosen, broken, lambda at: print("listening on", at, file=sys.stderr, flush=True))
+"""
+
+
+@pytest.mark.parametrize("hook", ["opened", "closed"])
+async def test_a_recorder_that_raises_changes_no_byte(upstream: Upstream, tmp_path: Path, hook: str) -> None:
+    program = [sys.executable, "-c", BROKEN_ADDON.replace("{hook}", hook), upstream.url, str(tmp_path)]
+    async with (
+        running_capture(tmp_path / "unused", command=program) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        for body in (b"a" * 100_000, b"b"):
+            assert (await client.post("/echo", content=body)).content == body
+        assert "broken on purpose" in "".join(proxy.said)
+
+
+BROKEN_STREAM = """
+from capture import exchange
+def take(self, *args):
+    raise RuntimeError("broken on purpose")
+exchange.Exchange.take = take
+from replay.cli import main
+import sys
+sys.argv = ["peaktape", *sys.argv[1:]]
+main()
+"""
+
+
+async def test_a_failure_while_a_response_passes_costs_the_row_and_not_the_bytes(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    output = tmp_path / "prod.parquet"
+    capture = ["capture", "--upstream", upstream.url, "--listen", "127.0.0.1:0", "-o", str(output)]
+    async with (
+        running_capture(output, command=[sys.executable, "-c", BROKEN_STREAM, *capture]) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        body = b"c" * 200_000
+        assert (await client.post("/echo", content=body)).content == body
+        assert (await client.get("/echo")).content == b""
+        assert await proxy.stop() == 0
+    assert metadata_of(output)["counts"] == {"seen": 2, "recorded": 1, "dropped": {"addon_error": 1}}
+
+
+async def test_segments_that_cannot_be_merged_stay_and_are_named(upstream: Upstream, tmp_path: Path) -> None:
+    output = tmp_path / "prod.parquet"
+    async with (
+        running_capture(output, "--upstream", upstream.url, "--segment-s", "0.1") as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        await client.post("/echo", content=b"kept")
+        folder = tmp_path / "prod.parquet.segments"
+        await eventually(lambda: segments_in(folder))
+        (folder / "segment-999999.parquet").write_bytes(b"PAR1 broken PAR1")
+        assert await proxy.stop() == 0
+    assert not output.exists()
+    assert "could not be made one file" in "".join(proxy.said)
+    assert rows_of_readable(folder) == [b"kept"]
+
+
+def rows_of_readable(folder: Path) -> list[bytes]:
+    (folder / "segment-999999.parquet").unlink()
+    return [row["request_body"] for row in rows_of(folder)]
+
+
+async def test_mitmdump_runs_the_addon_by_its_path(upstream: Upstream, tmp_path: Path) -> None:
+    folder = tmp_path / "segments"
+    mitmdump = str(Path(sys.executable).with_name("mitmdump"))
+    program = [
+        mitmdump, "-s", str(CHECKOUT / "capture" / "addon.py"), "--mode", f"reverse:{upstream.url}",
+        "--listen-host", "127.0.0.1", "--listen-port", "0", "--set", f"confdir={tmp_path / 'ca'}",
+        "--set", f"peaktape_out={folder}", "--set", "connection_strategy=lazy",
+    ]  # fmt: skip
+    async with (
+        running_mitmdump(program, tmp_path) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        assert (await client.post("/echo", content=b"through mitmdump")).content == b"through mitmdump"
+    (row,) = rows_of(folder)
+    assert (row["request_body"], row["outcome"]) == (b"through mitmdump", "complete")
+    assert metadata_of(folder)["source"] == "mitmproxy addon"
+
+
+class running_mitmdump:  # noqa: N801
+    """mitmdump as a process; it says on stdout where it listens."""
+
+    def __init__(self, program: list[str], folder: Path) -> None:
+        self._program, self._folder = program, folder
+
+    async def __aenter__(self) -> str:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._program, cwd=self._folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(30):
+            async for line in self._process.stdout:
+                if b"listening at" in line:
+                    return "http://" + line.split()[-1].decode().rstrip(".")
+        raise AssertionError("mitmdump did not start")
+
+    async def __aexit__(self, *_: object) -> None:
+        self._process.terminate()
+        await asyncio.wait_for(self._process.communicate(), 30)

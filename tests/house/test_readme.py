@@ -1,0 +1,108 @@
+"""The README is executed: its commands by hand as one script, its two install lines against what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(mark: str) -> list[str]:
+    """The shell blocks that follow the comment `<!-- mark -->`."""
+    return re.findall(rf"<!-- {mark} -->\n```sh\n(.*?)```", README, flags=re.DOTALL)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports
+
+
+@pytest.mark.slow
+def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
+    script = "\n".join(blocks("by-hand"))
+    for port, free in zip(("8000", "9000", "9001", "8080"), free_ports(4), strict=True):
+        script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free}").replace(
+            f"--port {port}", f"--port {free}"
+        )
+    # The environment is the one the tests run in; everything else is taken from the README as it stands.
+    script = script.replace(". .venv/bin/activate", f'PATH="{Path(sys.executable).parent}:$PATH"')
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    # On a busy test machine a run may be late; the README's own figures are no test's concern.
+    script = re.sub(r"(peaktape replay .*)", r"\1 --max-lateness-p99 1s --max-lateness 10s", script)
+    # The servers that the README starts in the background end with the script.
+    script = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + script
+    with subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "100"},
+    ) as shell:
+        try:
+            assert shell.stdout is not None
+            said, _ = shell.communicate(timeout=200)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)
+            raise
+    assert shell.returncode == 0, said
+    assert "data: [DONE]" in said
+    assert "2 requests over" in said
+    assert b"not-on-disk" not in (tmp_path / "prod.parquet").read_bytes()
+    for name in ("peak.html", "diff.html"):
+        assert (tmp_path / name).read_text().startswith("<!doctype html>")
+    assert '"verdict"' in (tmp_path / "diff.json").read_text()
+
+
+def test_the_two_commands_install_alike_and_are_one_line_each() -> None:
+    (demo,), (tests,) = blocks("demo-command"), blocks("test-command")
+    assert demo.count("\n") == tests.count("\n") == 1
+    assert demo.strip().endswith("&& .venv/bin/peaktape demo")
+    assert tests.strip().endswith("&& .venv/bin/pytest")
+    assert demo.rpartition("&&")[0] == tests.rpartition("&&")[0]
+    assert "requirements.lock" in demo
+
+
+def test_the_lock_names_hashes_and_no_hosts() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    pinned = re.findall(r"^[a-z0-9][\w.-]*==", lock, flags=re.MULTILINE)
+    hashed = re.findall(r"^[a-z0-9][\w.-]*==[^\n]*\\\n    --hash=sha256:", lock, flags=re.MULTILINE)
+    assert len(pinned) == len(hashed) > 40
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["demo", "capture", "inspect", "transform", "replay", "report", "diff", "demo-server", "import har"],
+)
+def test_every_verb_has_help_with_examples(verb: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "replay.cli", *verb.split(), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "120"},
+    )
+    assert f"peaktape {verb}" in found.stdout
+    assert "Examples:" in found.stdout
+    assert "[bold]" not in found.stdout
+
+
+def test_files_the_readme_links_to_are_there() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
