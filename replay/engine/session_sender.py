@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import errno
 import functools
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -108,11 +109,27 @@ class _Staged:
             return
         if transport.is_closing():
             return  # the waiting task sees the lost connection, and stages once more
-        transport.write(self.held)
+        _write_now(transport, self.held)
         exchange.sent_ns = monotonic_ns()
         exchange.bytes_out = len(self.held)
         self.held = b""
         self.sender.note_sent(exchange)
+
+
+def _write_now(transport: asyncio.Transport, data: bytes) -> None:
+    """Hand `data` to the kernel at once; what it does not take, and TLS, goes through the transport.
+
+    uvloop's transports write at the end of the loop's iteration, after whatever else is ready by then.
+    """
+    if transport.get_extra_info("sslcontext") is None and transport.get_write_buffer_size() == 0:
+        try:
+            taken = os.write(transport.get_extra_info("socket").fileno(), data)
+        except OSError:
+            # Full for now, or broken: the transport waits, or finds out for itself and tells the protocol.
+            taken = 0
+        data = data[taken:]
+    if data:
+        transport.write(data)
 
 
 class _StagedRequest(ClientRequest):

@@ -20,7 +20,7 @@ from capture.__about__ import VERSION
 from replay.analysis.values import DiffResult, RunSummary
 from replay.report import page_tables as tables
 from replay.report.charts import distribution_charts, effect_charts, timeline_chart
-from replay.report.telling import by_group, left_out, telling_effects
+from replay.report.telling import by_group, left_out, most_changed_group, telling_effects
 from replay.report.wording import (
     METRIC_MEANINGS,
     diff_doubts,
@@ -95,14 +95,16 @@ def _key_figures_section(runs: Sequence[RunSummary]) -> str:
 def _effects_section(diff: DiffResult) -> str:
     if not diff.effects:
         return ""
-    groups = [(str(index), group_name(group)) for index, (group, _) in enumerate(by_group(diff.effects))]
+    found = [group for group, _ in by_group(diff.effects)]
+    groups = [(str(index), group_name(group)) for index, group in enumerate(found)]
+    first = most_changed_group(diff.effects)
     shown = telling_effects(diff.effects)
     hidden = left_out(diff.effects, shown).total()
     body = (
         '<p class="note">Change of each quantile with its 95 % confidence interval. An effect counts when '
         "its interval excludes zero and it lies beyond both the tolerance and the noise floor (the shaded "
         "bands); no difference means that the whole interval lies inside the tolerance.</p>"
-        + _select("effects-group", "Requests", groups)
+        + _select("effects-group", "Requests", groups, str(found.index(first)) if first in found else "0")
         + _chart("effects", "Effects with confidence intervals; the table below holds the same figures")
         + _legend(_EFFECT_KEYS)
         + tables.effect_table(shown, "The telling effects")
@@ -152,8 +154,11 @@ def _chart(name: str, label: str) -> str:
     return f'<div class="chart" id="chart-{name}" role="img" aria-label="{html.escape(label)}"></div>'
 
 
-def _select(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
-    items = "".join(f'<option value="{html.escape(v)}">{html.escape(t)}</option>' for v, t in options)
+def _select(name: str, label: str, options: Sequence[tuple[str, str]], chosen: str = "") -> str:
+    items = "".join(
+        f'<option value="{html.escape(v)}"{" selected" if v == chosen else ""}>{html.escape(t)}</option>'
+        for v, t in options
+    )
     return f'<label class="choice">{label} <select id="{name}">{items}</select></label>'
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from replay.analysis.values import METRICS, Effect, Group, GroupSummary, Verdict
+from replay.analysis.values import METRICS, Effect, Group, GroupSummary, OutcomeChange, Verdict
 from replay.report.figures import relative
 
 _KINDS = ("all", "endpoint", "model", "phase")
@@ -17,12 +17,12 @@ _DECIDED = (Verdict.REGRESSION, Verdict.IMPROVED)
 def telling_effects(effects: tuple[Effect, ...], limit: int = 24) -> tuple[Effect, ...]:
     """At most `limit` effects in reading order.
 
-    Always p50 and p99 of every metric over all requests, from due; then regressions and improvements,
-    largest first, of each metric the lowest and the highest quantile that moved. An effect from `sent` is
-    left out when its twin from `due` says the same, a group when it holds the requests of an earlier one.
+    Always the `headline_effects`; then regressions and improvements, largest first, of each metric the
+    lowest and the highest quantile that moved. An effect from `sent` is left out when its twin from `due`
+    says the same, a group when it holds the requests of an earlier one.
     """
     effects = without_twins(effects)
-    always = [e for e in effects if e.group.kind == "all" and e.clock == "due" and e.quantile in (0.5, 0.99)]
+    always = list(headline_effects(effects))
     said = {(*_place(e), e.verdict) for e in effects if e.clock == "due"}
     moved = [
         effect
@@ -34,6 +34,41 @@ def telling_effects(effects: tuple[Effect, ...], limit: int = 24) -> tuple[Effec
     decided = _outermost(moved)
     decided.sort(key=lambda e: (e.verdict is not Verdict.REGRESSION, -abs(_size(e))))
     return in_reading_order(tuple((always + decided)[:limit]))
+
+
+def headline_effects(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """From due: p50 and p99 of every metric in the widest group that has it, and p50 of E2E per endpoint."""
+    widest: dict[str, Group] = {}
+    for effect in in_reading_order(effects):
+        widest.setdefault(effect.metric, effect.group)
+    return tuple(
+        effect
+        for effect in in_reading_order(effects)
+        if effect.clock == "due"
+        and (
+            (effect.group == widest[effect.metric] and effect.quantile in (0.5, 0.99))
+            or (effect.group.kind == "endpoint" and effect.metric == "e2e" and effect.quantile == 0.5)
+        )
+    )
+
+
+def most_changed_group(effects: tuple[Effect, ...]) -> Group | None:
+    """The narrowest kind of group with the largest decided change: where a reader should look first."""
+    decided = [effect for effect in effects if effect.verdict in _DECIDED and effect.group.kind != "phase"]
+    if not decided:
+        return None
+    decided.sort(key=lambda e: (e.group.kind != "endpoint", -abs(_size(e))))
+    return decided[0].group
+
+
+def telling_changes(changes: tuple[OutcomeChange, ...]) -> tuple[OutcomeChange, ...]:
+    """The changes of failure counts that differ at all, and always the failures over all requests."""
+    return tuple(
+        change
+        for change in changes
+        if change.baseline_count != change.candidate_count
+        or (change.group.kind == "all" and change.kind == "failure")
+    )
 
 
 def without_twins(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:

@@ -16,7 +16,7 @@ from replay.report.figures import (
     format_pair_ns,
     relative,
 )
-from replay.report.telling import by_group, left_out, telling_effects
+from replay.report.telling import by_group, left_out, telling_changes, telling_effects
 from replay.report.terminal_parts import TONES, indented, plain_table
 from replay.report.wording import (
     EFFECT_WORDS,
@@ -87,12 +87,12 @@ def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
 
 
 def outcomes(changes: tuple[OutcomeChange, ...]) -> RenderableType:
-    """Failure counts of both runs by group and kind, those that changed first."""
+    """Failure counts of both runs by group and kind: all failures, and whatever differs."""
     table = plain_table(header=True)
     table.add_column("", overflow="fold")
     for title in ("base → candidate", "p", ""):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
-    for change in sorted(changes, key=lambda c: c.verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)):
+    for change in telling_changes(changes):
         table.add_row(
             Text(f"{group_name(change.group)}: {change.kind}"),
             f"{format_count(change.baseline_count)} → {format_count(change.candidate_count)}",

@@ -29,6 +29,7 @@ from replay.report.figures import (
     format_ratio,
     relative,
 )
+from replay.report.telling import headline_effects
 
 METRIC_NAMES: Mapping[str, str] = {
     "ttft": "TTFT",
@@ -163,7 +164,7 @@ def diff_doubts(diff: DiffResult) -> tuple[str, ...]:
     doubts = [f"{pairs}; tolerance {format_bound(diff.tolerance)}."]
     seen = _smallest_changes(diff.effects)
     if seen:
-        doubts.append(f"Smallest change it could see over all requests, p50 / p99: {seen}.")
+        doubts.append(f"Smallest change it could see, p50 / p99: {seen}.")
     for run in (diff.baseline, diff.candidate):
         doubts.extend(f"{run.label}: {text}" for text in run_doubts(run))
     return (*doubts, *diff.warnings)
@@ -232,8 +233,8 @@ def _headline_quantiles(summary: RunSummary, metric: str) -> list[tuple[float, f
 
 def _smallest_changes(effects: tuple[Effect, ...]) -> str:
     found: dict[str, list[str]] = {}
-    for effect in effects:
-        if effect.group.kind == "all" and effect.clock == "due" and effect.quantile in (0.5, 0.99):
+    for effect in headline_effects(effects):
+        if len(found.get(effect.metric, ())) < 2:
             share = format_change_ratio(relative(effect.minimum_detectable_ns, effect.baseline_ns))
             found.setdefault(effect.metric, []).append(share.lstrip("+"))
     known = [metric for metric in METRICS if metric in found]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.engine import timerfd
-from replay.engine.pacer import DueQueue, Pacer
+from replay.engine.pacer import LEAST_SPIN_NS, MOST_SPIN_NS, DueQueue, Pacer, next_spin_ns
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.lists(st.integers(0, 60), max_size=12))
@@ -31,6 +31,20 @@ def test_putting_says_whether_the_timer_must_be_set_anew() -> None:
     queue = DueQueue()
     assert [queue.put(due, print) for due in (5, 7, 5, 3)] == [True, False, False, True]
     assert queue.first_ns() == 3
+
+
+@given(st.integers(0, MOST_SPIN_NS), st.integers(-(10**6), 10**8))
+def test_the_spin_covers_the_last_overshoot_within_its_bounds(spin_ns: int, overshoot_ns: int) -> None:
+    spin = next_spin_ns(spin_ns, overshoot_ns)
+    assert LEAST_SPIN_NS <= spin <= MOST_SPIN_NS
+    assert spin >= min(overshoot_ns, MOST_SPIN_NS)
+
+
+def test_the_spin_sinks_back_when_timers_are_good_again() -> None:
+    spin = MOST_SPIN_NS
+    for _ in range(300):
+        spin = next_spin_ns(spin, 0)
+    assert spin == LEAST_SPIN_NS
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["timerfd", "loop timers"])

@@ -234,3 +234,21 @@ def test_rewritten_headers_reach_the_server(tmp_path: Path) -> None:
     assert b"x-peaktape-request: r0/0" in head
     assert b"Host: 127.0.0.1:" in head
     assert b"\r\nContent-Length: %d\r\n" % len(body) in head + b"\r\n"
+
+
+def test_memory_does_not_grow_with_the_trace(tmp_path: Path) -> None:
+    """Four times the requests, at the same rate: the worker's peak stays where it was."""
+
+    def answer_all(connection: socket.socket) -> None:
+        while connection.recv(65536):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    peaks_kib = []
+    with scripted_server(answer_all) as url:
+        for copies in (5, 20):
+            # 500 requests a second from 500 rows. The 7,500 more, kept, would be well over 11 MiB.
+            rows = [request(i, i * 2 * copies * MS, input="word " * 200) for i in range(500)]
+            plan = Plan(amplify=copies, jitter_ns=100 * MS)
+            done = replay_rows(tmp_path, rows, url, plan=plan)
+            peaks_kib.append(done.metadata.workers[0]["peak_rss_kib"])
+    assert peaks_kib[1] - peaks_kib[0] < 6 * 1024

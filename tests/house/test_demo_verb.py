@@ -1,0 +1,87 @@
+"""The demo, shortened: its verdict is the truth it was built with, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from capture.trace_reader import open_trace
+from replay.engine.run_format import read_run
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "replay.cli", "demo", "-o", str(folder), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "100"},
+        start_new_session=True,
+    )
+
+
+def left_over(folder: Path) -> list[str]:
+    """Command lines of processes that the demo in `folder` started and that still run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def test_the_verdict_is_the_truth_and_nothing_is_left_over(tmp_path: Path) -> None:
+    folder = tmp_path / "shown"
+    with start(folder, "--seconds", "20") as demo:
+        said, _ = demo.communicate(timeout=150)
+    assert demo.returncode == 0, said
+    verdict = said[said.index("REGRESSION") :]
+    assert "POST /v1/chat/completions: TTFT" in verdict
+    assert "POST /v1/embeddings: TTFT" not in said
+    reasons = verdict[: verdict.index("Doubt")]
+    assert "embeddings" not in reasons
+    assert "infer" not in reasons
+    assert "ITL" not in reasons
+    assert (folder / "diff.html").read_text().startswith("<!doctype html>")
+    assert str(folder / "diff.html") in said
+    trace = open_trace(folder / "prod.parquet")
+    assert trace.rows == 220
+    outcomes = set(trace.column("outcome").to_pylist())
+    assert outcomes == {"complete", "client_aborted"}
+    assert {400, 404, 500, 200} <= set(trace.column("status").to_pylist())
+    assert b"demo-key" not in (folder / "prod.parquet").read_bytes()
+    table, _ = read_run(folder / "a.parquet")
+    assert table.num_rows == 220
+    assert left_over(folder) == []
+
+
+@pytest.mark.parametrize("after_s", [4.0, 19.0], ids=["while capturing", "while replaying"])
+@pytest.mark.parametrize("to_group", [True, False], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, after_s: float, to_group: bool) -> None:
+    folder = tmp_path / "stopped"
+    with start(folder, "--seconds", "12") as demo:
+        time.sleep(after_s)
+        assert demo.poll() is None
+        if to_group:  # as a terminal does
+            os.killpg(demo.pid, signal.SIGINT)
+        else:
+            demo.terminate()
+        said, _ = demo.communicate(timeout=40)
+    assert demo.returncode == 130, said
+    assert "Traceback" not in said
+    assert left_over(folder) == []
+    servers = subprocess.run(["pgrep", "-f", f"parent-pid={demo.pid}"], capture_output=True, text=True)
+    assert servers.stdout == ""
