@@ -1,0 +1,199 @@
+"""Estimates of how much a quantile differs between two runs, with their standard errors.
+
+Numbers only: what they amount to is said by `verdicts`. The standard error is that of the stationary
+bootstrap over time cells shared by both runs, so that pairing and autocorrelation are both in it. It is
+taken of the logarithm of candidate/baseline: the noise of latencies is multiplicative (congested stretches
+scale them up in both runs), and on that scale few blocks go further. Intervals are given back in ns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from replay.analysis.grouping import groups_of
+from replay.analysis.metrics import Latencies, Sample, clocks_of
+from replay.analysis.pairing import BlockLength, Pairs
+from replay.analysis.quantiles import harrell_davis, resampled_quantiles
+from replay.analysis.run_table import Bools, Ints
+from replay.analysis.values import METRICS, QUANTILES, Group
+
+FEWEST_IN_TAIL = 8
+"""Fewer requests beyond a quantile, in either run, don't tell how noisy it is: the bootstrap can't invent
+what the tail did not show. With p99 that asks for some 800 requests."""
+
+FEWEST_BLOCKS_SEEN = 4.0
+
+_KIND_ORDER = ("all", "endpoint", "model", "phase")
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """One quantile of both runs in ns, the standard error of its log-ratio, and that one's freedom.
+
+    `judged` is false where there are too few requests in the tail or too few blocks of time; the standard
+    error is NaN then, and `pairs_wanted` says how many pairs a judgement takes at least.
+    """
+
+    group: Group
+    metric: str
+    clock: str
+    quantile: float
+    pairs: int
+    baseline_ns: float
+    candidate_ns: float
+    standard_error: float
+    freedom: float
+    judged: bool
+    pairs_wanted: int
+
+    @property
+    def effect_ns(self) -> float:
+        """Candidate − baseline in ns."""
+        return self.candidate_ns - self.baseline_ns
+
+    @property
+    def log_ratio(self) -> float:
+        """ln(candidate/baseline)."""
+        return float(np.log(max(self.candidate_ns, 1.0) / max(self.baseline_ns, 1.0)))
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of no effect, by Student's t; NaN where not judged."""
+        if not self.judged:
+            return float("nan")
+        if self.standard_error == 0.0:
+            return 1.0 if self.log_ratio == 0.0 else 0.0
+        t = abs(self.log_ratio) / self.standard_error
+        return float(2.0 * stats.t.sf(t, self.freedom))
+
+    def half_width(self, level: float) -> float:
+        """Half the width of the log-ratio's interval of confidence 1 − `level`; NaN where not judged."""
+        return float(stats.t.ppf(1.0 - level / 2.0, self.freedom)) * self.standard_error
+
+    def interval_ns(self, level: float) -> tuple[float, float]:
+        """The interval of the effect in ns: baseline × (ratio − 1) at both ends of the log-ratio's."""
+        half, baseline = self.half_width(level), max(self.baseline_ns, 1.0)
+        low, high = np.expm1(self.log_ratio - half), np.expm1(self.log_ratio + half)
+        return float(baseline * low), float(baseline * high)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Population:
+    """The paired values of one metric on one clock: two samples whose `row` is the index of the pair."""
+
+    baseline: Sample
+    candidate: Sample
+    defined: Bools
+
+
+def estimates(
+    pairs: Pairs,
+    baseline: Latencies,
+    candidate: Latencies,
+    multiplicity: npt.NDArray[np.float32],
+    length: BlockLength,
+) -> list[Estimate]:
+    """Every metric, clock, group and quantile; groups that cover the same requests as another appear once.
+
+    `multiplicity` is float32, resamples × cells of `pairs`. A pair counts where both runs have a value.
+    """
+    found: list[Estimate] = []
+    for metric in METRICS:
+        for clock in clocks_of(metric):
+            population = _population(pairs, baseline, candidate, metric, clock)
+            for group, mask in distinct_groups(pairs, baseline, population.defined):
+                arms = (_kept(population.baseline, mask), _kept(population.candidate, mask))
+                found += _group_estimates(pairs, group, metric, clock, arms, multiplicity, length)
+    return sorted(found, key=lambda estimate: _KIND_ORDER.index(estimate.group.kind))
+
+
+def distinct_groups(pairs: Pairs, baseline: Latencies, defined: Bools) -> Iterator[tuple[Group, Bools]]:
+    """Groups with their defined pairs (bool per pair), none empty, none twice: endpoints go before all."""
+    seen: set[bytes] = set()
+    preferred = ("endpoint", "all", "model", "phase")
+    for group, rows in sorted(groups_of(baseline.run), key=lambda item: preferred.index(item[0].kind)):
+        mask = rows[pairs.baseline] & defined
+        key = np.packbits(mask).tobytes()
+        if mask.any() and key not in seen:
+            seen.add(key)
+            yield group, mask
+
+
+def _population(
+    pairs: Pairs, baseline: Latencies, candidate: Latencies, metric: str, clock: str
+) -> _Population:
+    before = _by_pair(baseline.sample(metric, clock), pairs.baseline, len(baseline.run))
+    after = _by_pair(candidate.sample(metric, clock), pairs.candidate, len(candidate.run))
+    defined = np.zeros((2, len(pairs)), dtype=np.bool_)
+    defined[0, before.row], defined[1, after.row] = True, True
+    both = defined.all(axis=0)
+    return _Population(_kept(before, both), _kept(after, both), both)
+
+
+def _by_pair(sample: Sample, rows: Ints, size: int) -> Sample:
+    """The sample with each value's row of the run replaced by its pair; values of unpaired rows left out."""
+    pair_of_row = np.full(size, -1, dtype=np.int64)
+    pair_of_row[rows] = np.arange(len(rows))
+    pair = pair_of_row[sample.row]
+    return Sample(sample.values_ns[pair >= 0], pair[pair >= 0])
+
+
+def _kept(sample: Sample, mask: Bools) -> Sample:
+    chosen = mask[sample.row]
+    return Sample(sample.values_ns[chosen], sample.row[chosen])
+
+
+def _group_estimates(
+    pairs: Pairs,
+    group: Group,
+    metric: str,
+    clock: str,
+    arms: tuple[Sample, Sample],
+    multiplicity: npt.NDArray[np.float32],
+    length: BlockLength,
+) -> Iterator[Estimate]:
+    points = np.array([harrell_davis(arm.values_ns, QUANTILES) for arm in arms])
+    drawn = [resampled_quantiles(arm.values_ns, pairs.cell[arm.row], multiplicity, QUANTILES) for arm in arms]
+    ratio = np.log(np.maximum(drawn[1], 1.0)) - np.log(np.maximum(drawn[0], 1.0))
+    count = len(np.unique(arms[0].row))
+    cells_seen = len(np.unique(pairs.cell[arms[0].row]))
+    blocks = min(pairs.cells / length.cells, cells_seen)
+    for index, quantile in enumerate(QUANTILES):
+        tail = min(_tail(arm, points[a, index]) for a, arm in enumerate(arms))
+        error = _standard_error(ratio[:, index], blocks, length.shortfall)
+        judged = tail >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN and bool(np.isfinite(error))
+        yield Estimate(
+            group=group,
+            metric=metric,
+            clock=clock,
+            quantile=quantile,
+            pairs=count,
+            baseline_ns=float(points[0, index]),
+            candidate_ns=float(points[1, index]),
+            standard_error=error if judged else float("nan"),
+            freedom=max(blocks - 1.0, 1.0),
+            judged=judged,
+            pairs_wanted=max(count, round(count * FEWEST_IN_TAIL / max(tail, 0.5))),
+        )
+
+
+def _tail(arm: Sample, threshold: float) -> int:
+    """Distinct requests with a value at or beyond the quantile."""
+    return len(np.unique(arm.row[arm.values_ns >= threshold]))
+
+
+def _standard_error(ratio: npt.NDArray[np.float64], blocks: float, shortfall: float) -> float:
+    """Spread of the resampled log-ratios, widened for few and short blocks; NaN if many drew nothing.
+
+    A variance over K blocks falls short by (K − 1)/K, as any variance about an estimated mean, and by
+    `shortfall`, see `pairing.curtail`.
+    """
+    drawn = ratio[~np.isnan(ratio)]
+    if len(drawn) < 0.9 * len(ratio) or blocks <= 1.0:
+        return float("nan")
+    return float(np.std(drawn, ddof=1) * np.sqrt(blocks / (blocks - 1.0) / (1.0 - shortfall)))

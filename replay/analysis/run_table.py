@@ -1,0 +1,145 @@
+"""A run's columns as numpy arrays: the form in which every figure is computed.
+
+Here a Parquet table becomes arrays, once, and nothing else: no latency, no grouping, no judgement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from replay.engine.run_format import RunMetadata
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """A column of few distinct texts: `codes` int64 into `names`, −1 where the text is missing."""
+
+    codes: Ints
+    names: tuple[str, ...]
+
+    def mask(self, name: str) -> Bools:
+        """Which rows carry `name`, bool of the column's length."""
+        if name not in self.names:
+            return np.zeros(len(self.codes), dtype=np.bool_)
+        return np.asarray(self.codes == self.names.index(name))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunTable:
+    """Arrays of one length, a row per scheduled request, in the run's order.
+
+    Instants are float64 ns from the run's zero (exact up to 104 days) and counts are float64, both NaN where
+    the run holds none. `status` is int64, 0 for no answer. The reads of row i are
+    `chunk_ns[chunk_at[i]:chunk_at[i + 1]]` (int64 ns), with `chunk_tokens` (int64) beside.
+    """
+
+    metadata: RunMetadata
+    request_key: pa.Array
+    endpoint: Labels
+    model: Labels
+    phase: Labels
+    error: Labels
+    stream: Bools
+    due_ns: Floats
+    connected_ns: Floats
+    sent_ns: Floats
+    first_token_ns: Floats
+    end_ns: Floats
+    status: Ints
+    input_tokens: Floats
+    output_tokens: Floats
+    in_flight: Ints
+    worker: Ints
+    chunk_at: Ints
+    chunk_ns: Ints
+    chunk_tokens: Ints
+
+    def __len__(self) -> int:
+        return len(self.due_ns)
+
+    @classmethod
+    def of(cls, table: pa.Table, metadata: RunMetadata) -> Self:
+        """Views and copies of the columns of a table with `RUN_SCHEMA`."""
+        table = table.combine_chunks()
+        chunk_at, chunk_ns = _ragged(table, "chunk_ns")
+        _, chunk_tokens = _ragged(table, "chunk_tokens")
+        return cls(
+            metadata=metadata,
+            request_key=pc.binary_join_element_wise(
+                _column(table, "request_id"), _column(table, "copy").cast(pa.string()), "\x1f"
+            ),
+            endpoint=_labels(table, "endpoint"),
+            model=_labels(table, "model"),
+            phase=_labels(table, "phase"),
+            error=_labels(table, "error"),
+            stream=np.asarray(_column(table, "stream").to_numpy(zero_copy_only=False), dtype=np.bool_),
+            due_ns=_floats(table, "due_ns"),
+            connected_ns=_floats(table, "connected_ns"),
+            sent_ns=_floats(table, "sent_ns"),
+            first_token_ns=_floats(table, "first_token_ns"),
+            end_ns=_floats(table, "end_ns"),
+            status=_ints(table, "status"),
+            input_tokens=_floats(table, "input_tokens"),
+            output_tokens=_floats(table, "output_tokens"),
+            in_flight=_ints(table, "in_flight"),
+            worker=_ints(table, "worker"),
+            chunk_at=chunk_at,
+            chunk_ns=chunk_ns,
+            chunk_tokens=chunk_tokens,
+        )
+
+    @property
+    def sent(self) -> Bools:
+        """Which requests left the sender, bool per row."""
+        return ~np.isnan(self.sent_ns)
+
+    @property
+    def ok(self) -> Bools:
+        """Which requests were answered whole, without error, with a status from 100 to 399; bool per row."""
+        return (self.error.codes < 0) & (self.status > 0) & (self.status < 400) & ~np.isnan(self.end_ns)
+
+    @property
+    def lateness_ns(self) -> Floats:
+        """sent − due per row, float64 ns, against the absolute schedule; NaN where nothing was sent."""
+        return self.sent_ns - self.due_ns
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [_empty(column)])
+
+
+def _empty(column: pa.ChunkedArray) -> pa.Array:
+    return pa.array([], type=column.type)
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    return np.asarray(_column(table, name).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _ints(table: pa.Table, name: str) -> Ints:
+    filled = _column(table, name).fill_null(0)
+    return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _labels(table: pa.Table, name: str) -> Labels:
+    encoded = _column(table, name).dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return Labels(codes, tuple(encoded.dictionary.to_pylist()))
+
+
+def _ragged(table: pa.Table, name: str) -> tuple[Ints, Ints]:
+    column = _column(table, name)
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    return offsets, np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -1,0 +1,116 @@
+"""All that one run says: counts, rates, latencies by group, the timeline, validity, objectives."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from replay.analysis.grouping import groups_of
+from replay.analysis.metrics import Latencies, Sample, clocks_of
+from replay.analysis.quantiles import harrell_davis
+from replay.analysis.run_table import Bools, Floats, RunTable
+from replay.analysis.slo import evaluate, met_all
+from replay.analysis.timeline import duration_s, timeline
+from replay.analysis.validity import judge
+from replay.analysis.values import (
+    METRICS,
+    QUANTILES,
+    Group,
+    GroupSummary,
+    MetricSummary,
+    Objective,
+    RunSummary,
+)
+
+MOST_POINTS = 2000
+LATENESS_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+
+
+def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSummary:
+    """The summary of a run; an empty one gives zero counts and NaN figures.
+
+    Rates are (n − 1) requests over the time from the first to the last of them, due for the offered rate and
+    sent for the achieved one. Tokens are summed over the answers that stated them.
+    """
+    latencies = Latencies(run)
+    ok, sent = latencies.ok, run.sent
+    length_s = duration_s(run)
+    lateness = run.lateness_ns[sent]
+    good = float(np.count_nonzero(met_all(latencies, objectives)))
+    return RunSummary(
+        label=run.metadata.label,
+        target=run.metadata.target,
+        partial=run.metadata.partial,
+        mode=run.metadata.mode,
+        scheduled=len(run),
+        sent=int(sent.sum()),
+        ok=int(ok.sum()),
+        duration_s=length_s,
+        offered_per_s=_rate(run.due_ns),
+        achieved_per_s=_rate(run.sent_ns[sent]),
+        error_rate=float(np.mean(~ok)) if len(run) else float("nan"),
+        input_tokens=int(np.nansum(run.input_tokens[ok])),
+        output_tokens=int(np.nansum(run.output_tokens[ok])),
+        goodput_per_s=good / length_s if objectives and length_s else float("nan"),
+        lateness_quantile_ns=_quantiles(lateness, LATENESS_QUANTILES),
+        lateness_max_ns=float(lateness.max()) if len(lateness) else float("nan"),
+        groups=tuple(_summarise_group(latencies, group, mask) for group, mask in groups_of(run)),
+        timeline=timeline(latencies),
+        validity=judge(run),
+        objectives=evaluate(latencies, objectives),
+        steps=run.metadata.steps,
+        distributions={
+            metric: _spaced(latencies.sample(metric, "due").values_ns)
+            for metric in METRICS
+            if len(latencies.sample(metric, "due").row)
+        },
+    )
+
+
+def _rate(instants_ns: Floats) -> float:
+    span_s = float(np.ptp(instants_ns)) / 1e9 if len(instants_ns) else 0.0
+    return (len(instants_ns) - 1) / span_s if span_s > 0 else float("nan")
+
+
+def _quantiles(values: Floats, quantiles: tuple[float, ...]) -> dict[float, float]:
+    return dict(zip(quantiles, harrell_davis(values, quantiles).tolist(), strict=True))
+
+
+def _summarise_group(latencies: Latencies, group: Group, mask: Bools) -> GroupSummary:
+    run = latencies.run
+    errors = run.error.codes[mask & (run.error.codes >= 0)]
+    statuses, counts = np.unique(run.status[mask & (run.status > 0)], return_counts=True)
+    kinds, times = np.unique(errors, return_counts=True)
+    by_metric = (
+        _summarise_metric(metric, clock, latencies.sample(metric, clock), mask)
+        for metric in METRICS
+        for clock in clocks_of(metric)
+    )
+    return GroupSummary(
+        group=group,
+        scheduled=int(mask.sum()),
+        sent=int((mask & run.sent).sum()),
+        ok=int((mask & latencies.ok).sum()),
+        errors={run.error.names[kind]: int(n) for kind, n in zip(kinds, times, strict=True)},
+        statuses={int(status): int(n) for status, n in zip(statuses, counts, strict=True)},
+        metrics=tuple(metric for metric in by_metric if metric.n),
+    )
+
+
+def _summarise_metric(metric: str, clock: str, sample: Sample, mask: Bools) -> MetricSummary:
+    values = sample.values_ns[mask[sample.row]]
+    return MetricSummary(
+        metric=metric,
+        clock=clock,
+        n=len(values),
+        mean_ns=float(values.mean()) if len(values) else float("nan"),
+        max_ns=float(values.max()) if len(values) else float("nan"),
+        quantile_ns=_quantiles(values, QUANTILES),
+    )
+
+
+def _spaced(values: Floats) -> tuple[float, ...]:
+    """The sorted values, thinned to evenly spaced ranks when there are more than 2,000; the ends are kept."""
+    ordered = np.sort(values)
+    if len(ordered) > MOST_POINTS:
+        ordered = ordered[np.linspace(0, len(ordered) - 1, MOST_POINTS).round().astype(np.int64)]
+    return tuple(ordered.tolist())

@@ -1,0 +1,120 @@
+"""A run over time: rates, errors, requests in flight and latencies per bucket."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from replay.analysis.metrics import Latencies
+from replay.analysis.quantiles import harrell_davis
+from replay.analysis.run_table import Bools, Floats, Ints, RunTable
+from replay.analysis.values import Timeline
+
+MOST_BUCKETS = 200
+_STEPS = (1.0, 2.0, 5.0)
+_FEWEST_FOR_P99 = 5
+
+
+def bucket_width_s(duration_s: float) -> float:
+    """The smallest width of 1, 2 or 5 × 10^k s, from 1 ms up, that gives at most 200 (some 80–200)."""
+    power = 1e-3
+    while True:
+        for step in _STEPS:
+            if duration_s <= MOST_BUCKETS * step * power:
+                return step * power
+        power *= 10.0
+
+
+def duration_s(run: RunTable) -> float:
+    """From the run's zero to the last instant of any request, in s; 0 for an empty run."""
+    if len(run) == 0:
+        return 0.0
+    last = np.fmax(np.fmax(run.due_ns, run.sent_ns), run.end_ns)
+    return float(max(last.max(), 0.0)) / 1e9
+
+
+def timeline(latencies: Latencies) -> Timeline:
+    """Buckets from the run's zero; requests fall into the bucket of their due instant, except `sent_per_s`.
+
+    `in_flight` is the mean number over the bucket, of all workers. A latency quantile of a bucket is NaN
+    without values, and p99 is the bucket's largest value for want of more when there are fewer than 100.
+    """
+    run = latencies.run
+    length_s = duration_s(run)
+    width = bucket_width_s(length_s)
+    buckets = max(1, int(np.ceil(length_s / width)))
+    due = _bucket(run.due_ns, width, buckets)
+    failed = ~latencies.ok
+    sent = _bucket(run.sent_ns[run.sent], width, buckets)
+    e2e = _quantiles(due, latencies.e2e_ns("due"), buckets)
+    ttft = _quantiles(due, latencies.ttft_ns("due"), buckets)
+    return Timeline(
+        width_s=width,
+        scheduled_per_s=_rate(due, width, buckets),
+        sent_per_s=_rate(sent, width, buckets),
+        errors_per_s=_rate(due[failed], width, buckets),
+        in_flight=_in_flight(run, width, buckets),
+        e2e_p50_ns=e2e[0],
+        e2e_p99_ns=e2e[1],
+        ttft_p50_ns=ttft[0],
+        ttft_p99_ns=ttft[1],
+        phases=_phases(run),
+    )
+
+
+def _bucket(instant_ns: Floats, width_s: float, buckets: int) -> Ints:
+    return np.clip((instant_ns / (width_s * 1e9)).astype(np.int64), 0, buckets - 1)
+
+
+def _rate(bucket: Ints, width_s: float, buckets: int) -> tuple[float, ...]:
+    return tuple((np.bincount(bucket, minlength=buckets) / width_s).tolist())
+
+
+def _quantiles(bucket: Ints, values: Floats, buckets: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """p50 and p99 per bucket; below 100 values p99 is the largest, which needs at least 5 to be shown."""
+    known = ~np.isnan(values)
+    order = np.lexsort((values[known], bucket[known]))
+    kept, ordered = bucket[known][order], values[known][order]
+    edges = np.searchsorted(kept, np.arange(buckets + 1))
+    p50, p99 = [], []
+    for first, last in itertools.pairwise(edges):
+        inside = ordered[first:last]
+        middle, high = harrell_davis(inside, (0.5, 0.99)) if len(inside) else (np.nan, np.nan)
+        p50.append(float(middle))
+        short = float(inside[-1]) if len(inside) >= _FEWEST_FOR_P99 else float("nan")
+        p99.append(float(high) if len(inside) >= 100 else short)
+    return tuple(p50), tuple(p99)
+
+
+def _in_flight(run: RunTable, width_s: float, buckets: int) -> tuple[float, ...]:
+    """Time in flight that falls into each bucket, over its width; a request without an end counts nothing."""
+    known = run.sent & ~np.isnan(run.end_ns)
+    edges = np.arange(buckets + 1, dtype=np.float64) * (width_s * 1e9)
+    busy = _busy_until(edges, run.sent_ns[known]) - _busy_until(edges, run.end_ns[known])
+    return tuple((np.diff(busy) / (width_s * 1e9)).tolist())
+
+
+def _busy_until(edges_ns: Floats, start_ns: Floats) -> Floats:
+    """Σ max(edge − start, 0) per edge."""
+    ordered = np.sort(start_ns)
+    before = np.searchsorted(ordered, edges_ns)
+    total = np.concatenate([[0.0], np.cumsum(ordered)])
+    return np.asarray(before * edges_ns - total[before])
+
+
+def _phases(run: RunTable) -> tuple[tuple[str, float, float], ...]:
+    """Stretches of one phase other than base, each up to the due instant of the next stretch."""
+    if len(run) == 0:
+        return ()
+    order = np.argsort(run.due_ns, kind="stable")
+    codes, due_s = run.phase.codes[order], run.due_ns[order] / 1e9
+    starts = np.flatnonzero(_changes(codes))
+    ends = np.append(due_s[starts[1:]], due_s[-1])
+    spans = zip(codes[starts], due_s[starts], ends, strict=True)
+    named = ((run.phase.names[code], float(start), float(end)) for code, start, end in spans)
+    return tuple(span for span in named if span[0] != "base")
+
+
+def _changes(codes: Ints) -> Bools:
+    return np.concatenate([[True], codes[1:] != codes[:-1]])

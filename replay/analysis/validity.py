@@ -1,0 +1,276 @@
+"""Whether a run may carry a verdict: did it send what was scheduled, when it was due, open loop?
+
+Each check says what was found, what was wanted, and why it matters. A check whose data are missing or too
+few passes with `found` "not judged: …", and the doubt is repeated among the warnings where the user can do
+something about it. How arrivals are compared stands in `arrivals`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from capture.failures import RunInvalid
+from replay.analysis.arrivals import (
+    IDC_BOUND,
+    IDC_SLACK,
+    coupling,
+    dispersion,
+    gap_distance,
+)
+from replay.analysis.run_table import Bools, RunTable
+from replay.analysis.values import Check, Validity
+
+ACHIEVED_BOUND = 0.99
+LATENESS_P99_NS = 1e6
+LATENESS_SHARE = 0.01
+LATENESS_MAX_NS = 50e6
+CPU_BOUND = 0.70
+FEWEST_FOR_ARRIVALS = 30
+WORST_LAG_NS = 50e6
+
+GAP_SLACK = 0.75
+"""Gaps may differ by this part of the bound of lateness p99: two requests late at random within the bound
+seldom differ by more, while every second request late by the whole bound does."""
+
+TARGET_FAULTS = ("dns", "connect_refused", "connect_timeout", "connect_failed", "tls")
+"""Errors by which the target kept a request from being sent: the generator tried, so they count as load."""
+
+
+def judge(run: RunTable) -> Validity:
+    """Every check of the run. It is valid if all pass; `warnings` are doubts that do not invalidate it."""
+    checks = (
+        _whole(run),
+        _achieved(run),
+        _late_p99(run),
+        _late_max(run),
+        _open_loop(run),
+        _gaps(run),
+        _burstiness(run),
+        _cpu(run),
+        _limit(run),
+        _workers_alive(run),
+    )
+    return Validity(all(check.passed for check in checks), checks, tuple(_warnings(run)))
+
+
+def require_valid(label: str, validity: Validity) -> None:
+    """Raise `RunInvalid` naming the failed checks of the run `label`, unless there are none."""
+    failed = [f"{check.name}: {check.found} found, {check.wanted} wanted" for check in validity.checks]
+    failed = [text for text, check in zip(failed, validity.checks, strict=True) if not check.passed]
+    if not validity.valid:
+        raise RunInvalid(
+            f"{label or 'run'} is INVALID, no verdict: {'; '.join(failed)}; replay it again on a quieter or "
+            "larger generator"
+        )
+
+
+def lateness_bounds_ns(run: RunTable) -> tuple[float, float]:
+    """Bounds of the p99 and of the largest lateness in ns: stated by the user, else by the rule.
+
+    The rule: p99 at most 1 ms and at most 1 % of the median latency (E2E from due, where there is one), so
+    that lateness stays far below what is measured; 50 ms at most for any request.
+    """
+    stated = run.metadata.bounds
+    latency = np.where(run.ok, run.end_ns - run.due_ns, np.nan)
+    median = float(np.nanmedian(latency)) if np.any(run.ok) else np.inf
+    rule = min(LATENESS_P99_NS, LATENESS_SHARE * median)
+    return (
+        float(stated.get("lateness_p99_ns", rule)),
+        float(stated.get("lateness_max_ns", LATENESS_MAX_NS)),
+    )
+
+
+def _whole(run: RunTable) -> Check:
+    missing = run.metadata.scheduled - len(run)
+    found = "stopped early" if run.metadata.partial else "whole"
+    if missing:
+        found = f"{len(run)} rows of {run.metadata.scheduled} scheduled requests"
+    return Check(
+        "whole",
+        passed=not run.metadata.partial and missing == 0,
+        found=found,
+        wanted="a replay that ran to its end",
+        why="a part of the schedule is another load than the schedule",
+    )
+
+
+def _achieved(run: RunTable) -> Check:
+    owed = ~_excused(run)
+    tried = run.sent | np.isin(run.error.codes, _codes(run, TARGET_FAULTS))
+    wanted, done = int(owed.sum()), int((owed & tried).sum())
+    share = done / wanted if wanted else 0.0
+    return Check(
+        "achieved load",
+        passed=share >= ACHIEVED_BOUND,
+        found=f"{done} of {wanted} requests sent ({100 * share:.1f} %)",
+        wanted="at least 99 %",
+        why="the target answered less than the schedule asks for",
+    )
+
+
+def _excused(run: RunTable) -> Bools:
+    """Later turns whose predecessor failed: in partly-open mode they never became due."""
+    if run.metadata.mode == "open" or run.metadata.partial:
+        return np.zeros(len(run), dtype=np.bool_)
+    return ~run.sent & run.error.mask("not_sent")
+
+
+def _codes(run: RunTable, names: tuple[str, ...]) -> list[int]:
+    return [code for code, name in enumerate(run.error.names) if name in names]
+
+
+def _late_p99(run: RunTable) -> Check:
+    bound = lateness_bounds_ns(run)[0]
+    late = np.abs(run.lateness_ns[run.sent])
+    found = float(np.quantile(late, 0.99)) if len(late) else float("nan")
+    stated = " (stated by the user)" if "lateness_p99_ns" in run.metadata.bounds else ""
+    return Check(
+        "lateness p99",
+        passed=len(late) == 0 or found <= bound,
+        found=_ms(found) + _waited(run, bound) if len(late) else "not judged: nothing was sent",
+        wanted=f"at most {_ms(bound)}{stated}",
+        why="requests that leave late are another load, and hide what a user would have waited",
+    )
+
+
+def _waited(run: RunTable, bound: float) -> str:
+    """How many of the late requests had no connection when they were due: a hint at the cause."""
+    late = run.sent & (run.lateness_ns > bound)
+    unconnected = late & (run.connected_ns > run.due_ns)
+    if late.sum() < 1 or unconnected.sum() < 0.5 * late.sum():
+        return ""
+    return f" ({int(unconnected.sum())} of {int(late.sum())} late ones waited for a connection)"
+
+
+def _late_max(run: RunTable) -> Check:
+    bound = lateness_bounds_ns(run)[1]
+    late = np.abs(run.lateness_ns[run.sent])
+    stated = " (stated by the user)" if "lateness_max_ns" in run.metadata.bounds else ""
+    return Check(
+        "lateness max",
+        passed=len(late) == 0 or float(late.max()) < bound,
+        found=_ms(float(late.max())) if len(late) else "not judged: nothing was sent",
+        wanted=f"below {_ms(bound)}{stated}",
+        why="a single long stall of the generator bunches requests that were apart",
+    )
+
+
+def _open_loop(run: RunTable) -> Check:
+    late, in_flight = run.lateness_ns[run.sent], run.in_flight[run.sent]
+    material_ns = lateness_bounds_ns(run)[0] / 2.0
+    found = coupling(late, in_flight)
+    judged = found is not None
+    text = "not judged: too few requests, or always the same number in flight"
+    if found is not None:
+        text = f"Spearman {found.rank_correlation:+.2f}, {_ms(found.rise_ns)} later when most are in flight"
+    return Check(
+        "open loop",
+        passed=not judged or not (found is not None and found.is_material(material_ns)),
+        found=text,
+        wanted=f"Spearman below +0.30, or less than {_ms(material_ns)} later",
+        why="lateness that grows with the requests in flight means that the target slowed the generator down",
+    )
+
+
+def _gaps(run: RunTable) -> Check:
+    due, sent = run.due_ns[run.sent], run.sent_ns[run.sent]
+    slack_ns = GAP_SLACK * lateness_bounds_ns(run)[0]
+    judged = len(due) >= FEWEST_FOR_ARRIVALS
+    distance, critical = gap_distance(due, sent, slack_ns) if judged else (float("nan"), float("nan"))
+    return Check(
+        "inter-arrival times",
+        passed=not judged or distance <= critical,
+        found=f"Kolmogorov-Smirnov distance {distance:.3f}"
+        if judged
+        else "not judged: fewer than 30 requests",
+        wanted=f"at most {critical:.3f} beyond {_ms(slack_ns)}" if judged else "planned as achieved",
+        why="the gaps between requests make the bursts; the achieved ones must be the planned ones",
+    )
+
+
+def _burstiness(run: RunTable) -> Check:
+    windows = list(dispersion(run.due_ns[run.sent], run.sent_ns[run.sent]))
+    judged = [w for w in windows if w.judged]
+    far = [w for w in judged if not w.close]
+    said = "; ".join(f"{w.planned:.2f} → {w.achieved:.2f} at {w.window_s:g} s" for w in judged)
+    skipped = ", ".join(f"{w.window_s:g} s" for w in windows if not w.judged)
+    found = "; ".join(
+        filter(None, [said, f"not judged at {skipped}: the run is too short" if skipped else ""])
+    )
+    return Check(
+        "burstiness",
+        passed=not far,
+        found=found,
+        wanted=f"index of dispersion within {100 * IDC_BOUND:.0f} % or {IDC_SLACK:g}",
+        why="smoothed or bunched bursts load the target differently at the same mean rate",
+    )
+
+
+def _cpu(run: RunTable) -> Check:
+    shares = [share for worker in run.metadata.workers if (share := _cpu_share(worker)) is not None]
+    return Check(
+        "generator CPU",
+        passed=not shares or max(shares) < CPU_BOUND,
+        found=f"{100 * max(shares):.0f} % of a core" if shares else "not judged: no CPU samples",
+        wanted=f"below {100 * CPU_BOUND:.0f} % of a core for each worker",
+        why="a busy generator stamps answers late, and blames the target for it; add --workers",
+    )
+
+
+def _cpu_share(worker: Mapping[str, Any]) -> float | None:
+    cpu, wall = worker.get("cpu_s"), worker.get("wall_s")
+    return float(cpu) / float(wall) if cpu is not None and wall else None
+
+
+def _limit(run: RunTable) -> Check:
+    limit = run.metadata.in_flight_limit
+    most = int(run.in_flight.max()) if len(run) else 0
+    return Check(
+        "in-flight limit",
+        passed=limit is None or most < limit,
+        found=f"{most} in flight at most, limit {'none' if limit is None else limit}",
+        wanted="a limit that is never reached",
+        why="at its limit the generator waits for answers: the loop is closed just when it matters",
+    )
+
+
+def _workers_alive(run: RunTable) -> Check:
+    lost = int(run.error.mask("lost").sum())
+    return Check(
+        "workers alive",
+        passed=lost == 0,
+        found=f"{lost} requests lost",
+        wanted="no request lost with a worker",
+        why="what a dead worker held was neither sent on time nor measured",
+    )
+
+
+def _warnings(run: RunTable) -> Iterator[str]:
+    bound = lateness_bounds_ns(run)[0]
+    if len(run) < FEWEST_FOR_ARRIVALS:
+        yield f"only {len(run)} requests: too few to judge arrivals by"
+    if not any(_cpu_share(worker) is not None for worker in run.metadata.workers):
+        yield "generator CPU not judged: the run holds no samples"
+    excused = int(_excused(run).sum())
+    if excused:
+        yield f"{excused} later turns were never due: their session's predecessor failed"
+    faults = int(np.isin(run.error.codes, _codes(run, TARGET_FAULTS)).sum())
+    if faults:
+        yield f"{faults} requests found no connection to the target"
+    for worker in run.metadata.workers:
+        lags, pauses = worker.get("loop_lag_ns") or (), worker.get("gc_pause_ns") or ()
+        name = f"worker {worker.get('worker', '?')}"
+        # Samples are few, so p99 of them is about the largest; the bound of sending suits receiving too.
+        if len(lags) and (lag := float(np.quantile(np.asarray(lags, dtype=float), 0.99))) > max(bound, 1e6):
+            yield f"{name}: event loop late by {_ms(lag)} (p99): answers may be stamped as much too late"
+        if len(pauses) and (pause := float(max(pauses))) > WORST_LAG_NS / 5:
+            yield f"{name}: garbage collection paused it for {_ms(pause)}"
+
+
+def _ms(duration_ns: float) -> str:
+    milliseconds = duration_ns / 1e6
+    digits = 0 if abs(milliseconds) >= 100 else 1 if abs(milliseconds) >= 10 else 2
+    return f"{milliseconds:.{digits}f} ms"
