@@ -160,7 +160,7 @@ def _warnings(
     if not measured:
         yield (
             "one run of each build: differences from run to run are assumed (2 ms + 2 %), not measured; "
-            "add two runs of one build to measure them"
+            "give --same-build two runs of one build to measure them"
         )
     blocks = pairs.cells / length.cells
     if blocks < 20:

@@ -61,6 +61,10 @@ def diff(
     baseline: Annotated[Path, typer.Argument(help="The run of the build in use.")],
     candidate: Annotated[Path, typer.Argument(help="The run of the build to judge.")],
     tolerance: Annotated[str, typer.Option(help="Changes up to this share do not matter.")] = "2%",
+    same_build: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Two runs of one build: the noise floor is then measured, not assumed."),
+    ] = None,
     slo: Slo = None,
     html: Html = None,
     as_json: Json = False,
@@ -76,6 +80,7 @@ def diff(
     Examples:
       peaktape diff runs/a.parquet runs/b.parquet
       peaktape diff runs/a.parquet runs/b.parquet --tolerance 5% --html diff.html
+      peaktape diff runs/a.parquet runs/b.parquet --same-build runs/a.parquet runs/a-again.parquet
       peaktape diff runs/a.parquet runs/b.parquet --json | jq -r .verdict
     """
     import numpy as np
@@ -97,6 +102,7 @@ def diff(
         tolerance=share,
         objectives=objectives,
         resamples=resamples,
+        same_build=(_table(same_build[0]), _table(same_build[1])) if same_build else None,
         rng=np.random.default_rng(seed),
     )
     _show(diff_json(result) if as_json else diff_report(result), as_json=as_json)
