@@ -16,12 +16,11 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from capture.sessions import SessionFinder, Talk
-from capture.sse import Answer, EventStream, choices_in, parse_json
+from capture.sse import Answer, EventStream, choices_in, outline, parse_json, storable
 from capture.trace_format import CLIENT_ABORTED, COMPLETE
 
 DECODED_LIMIT_BYTES: Final = 256 << 20
 _MODEL_IN_PATH: Final = re.compile(r"/(?:models|deployments|engines)/([^/?:]+)")
-_LARGEST_COUNT: Final = 2**31 - 1
 _LAST_EVENTS: Final = ("message_stop", "response.completed")
 
 type Headers = Sequence[tuple[str, str]]
@@ -45,9 +44,10 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
     if row["outcome"] == CLIENT_ABORTED and reading.answer.done:
         row["outcome"], row["error"], row["end_ns"] = COMPLETE, None, row["chunk_ns"][-1]
     row["stream"] = asked.get("stream") is True or "text/event-stream" in kind
-    row["model"] = _encodable(_model_asked(asked, row["path"]) or reading.answer.model)
-    row["input_tokens"] = _small(reading.answer.input_tokens)
-    row["output_tokens"] = _small(reading.answer.output_tokens)
+    model = _model_asked(asked, row["path"]) or reading.answer.model
+    row["model"] = None if model is None else storable(model)
+    row["input_tokens"] = reading.answer.input_tokens
+    row["output_tokens"] = reading.answer.output_tokens
     if row.get("session_id") is None:
         whole = row["outcome"] == COMPLETE and row["status"] == 200 and reading.found
         session_id, row["turn"] = sessions.find(
@@ -61,7 +61,7 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
                 end_ns=row["end_ns"],
             )
         )
-        row["session_id"] = _encodable(session_id)
+        row["session_id"] = None if session_id is None else storable(session_id)
 
 
 def header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
@@ -188,7 +188,7 @@ def _read_answer(body: bytes | None, headers: Headers, kind: str) -> _Reading:
         for line in decoded.splitlines():
             reading.take(parse_json(line))
     elif decoded[:64].lstrip()[:1] == b"{":
-        reading.take(parse_json(decoded))
+        reading.take(outline(decoded))
     return reading
 
 
@@ -234,12 +234,3 @@ def _model_asked(request: dict[str, Any], path: str) -> str | None:
         return str(request["model"])
     named = _MODEL_IN_PATH.search(path)
     return unquote(named[1]) if named else None
-
-
-def _encodable(text: str | None) -> str | None:
-    """JSON may hold lone surrogates, UTF-8 can't."""
-    return None if text is None else text.encode("utf-8", "replace").decode()
-
-
-def _small(count: int | None) -> int | None:
-    return count if count is not None and count <= _LARGEST_COUNT else None

@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
+
+LARGEST_COUNT: Final = 2**31 - 1
+WHOLE_BYTES: Final = 256 << 10
+END_BYTES: Final = 4096
+_MODEL: Final = re.compile(rb'"model"\s*:\s*("[^"\\]{1,200}")')
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 
 
 class EventStream:
@@ -49,6 +56,18 @@ class EventStream:
         return events
 
 
+class JsonLines:
+    """Splits a byte stream into its lines (NDJSON, as Ollama streams), however the reads cut it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that end within `piece`, blank ones left out."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return [line for line in lines if line.strip()]
+
+
 @dataclasses.dataclass
 class Answer:
     """What an inference response says of itself; null where it says nothing, never a guess."""
@@ -75,7 +94,7 @@ class Answer:
 
     def _absorb_facts(self, holder: dict[str, Any]) -> None:
         if isinstance(holder.get("model"), str):
-            self.model = holder["model"]
+            self.model = storable(holder["model"])
         usage = holder.get("usage")
         if isinstance(usage, dict):
             self.input_tokens = _count(usage, "prompt_tokens", "input_tokens", default=self.input_tokens)
@@ -85,16 +104,17 @@ class Answer:
         self.input_tokens = _count(holder, "prompt_eval_count", default=self.input_tokens)
         self.output_tokens = _count(holder, "eval_count", default=self.output_tokens)
         error = holder.get("error")
-        if error:
+        # A number or a list under this name is some model's own field, not a failure.
+        if error and isinstance(error, dict | str):
             text = error.get("message") if isinstance(error, dict) else error
-            self.error = str(text)[:200]
+            self.error = storable(str(text)[:200])
         for choice in choices_in(holder):
             if choice.get("finish_reason"):
-                self.finish_reason = str(choice["finish_reason"])
+                self.finish_reason = storable(str(choice["finish_reason"])[:100])
         delta = holder.get("delta")
         for place in (holder, delta):
             if isinstance(place, dict) and isinstance(place.get("stop_reason"), str):
-                self.finish_reason = place["stop_reason"]
+                self.finish_reason = storable(place["stop_reason"][:100])
 
 
 def choices_in(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -106,7 +126,7 @@ def choices_in(message: dict[str, Any]) -> list[dict[str, Any]]:
 def _count(holder: dict[str, Any], *names: str, default: int | None) -> int | None:
     for name in names:
         value = holder.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
             return value
     return default
 
@@ -140,7 +160,28 @@ def _content_in(message: dict[str, Any]) -> bool:
     ollama = message.get("message")
     if isinstance(ollama, dict) and "done" in message:
         return bool(ollama.get("content"))
-    return False
+    # Ollama /api/generate, llama.cpp /completion, TGI and vLLM /generate.
+    return any(message.get(key) and isinstance(message[key], str) for key in ("response", "content", "text"))
+
+
+def storable(text: str) -> str:
+    """JSON may hold lone surrogates, UTF-8 can't: those become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def outline(raw: bytes) -> Any:
+    """What a JSON body says of itself: all of it, or of a large one only its `model` and `usage`.
+
+    Parsing megabytes (embeddings are numbers in text) would hold the interpreter for tens of milliseconds.
+    """
+    if len(raw) <= WHOLE_BYTES:
+        return parse_json(raw)
+    ends = raw[:END_BYTES] + raw[-END_BYTES:]
+    model, usage = _MODEL.search(ends), _USAGE.search(ends)
+    return {
+        "model": parse_json(model[1]) if model else None,
+        "usage": parse_json(usage[1]) if usage else None,
+    }
 
 
 def parse_json(raw: bytes) -> Any:
@@ -159,9 +200,9 @@ class StreamReading:
     content_events: tuple[int, ...]
 
 
-def read_stream(pieces: Iterable[bytes]) -> StreamReading:
-    """Read a decoded event-stream body that arrived as `pieces` (one per network read)."""
-    stream, answer = EventStream(), Answer()
+def read_stream(pieces: Iterable[bytes], stream: EventStream | JsonLines | None = None) -> StreamReading:
+    """Read a decoded body that arrived as `pieces` (one per network read); an event stream by default."""
+    stream, answer = stream or EventStream(), Answer()
     counts = tuple(sum(_absorb_event(answer, event) for event in stream.feed(piece)) for piece in pieces)
     return StreamReading(answer, counts)
 
@@ -172,8 +213,9 @@ def _absorb_event(answer: Answer, event: bytes) -> bool:
         return False
     message = parse_json(event)
     carries = answer.absorb(message)
-    if isinstance(message, dict) and message.get("type") in ("message_stop", "response.completed"):
-        answer.done = True
+    if isinstance(message, dict):
+        ended = message.get("type") in ("message_stop", "response.completed") or message.get("done") is True
+        answer.done = answer.done or ended
     return carries
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from capture.redaction import REDACTED
 from replay.engine.target import Target
@@ -28,6 +30,10 @@ _CONNECTION_HEADERS: Final = frozenset(
         "content-length",
     )
 )
+
+
+# White space and "#" can't stand in a request line's target; all else goes out as it came in.
+_PATH_AS_IT_IS: Final = "".join(set(string.printable) - set(string.whitespace) - {"#"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +91,7 @@ def rewritten(headers: Sequence[tuple[str, str]], rewrite: Rewrite, tag: str) ->
     """The recorded headers less those of the connection and those redacted, with the rewrite's laid over."""
     replaced = {name.lower() for name, _ in rewrite.headers} | {TAG_HEADER}
     kept = [
-        (name, value)
+        (name, _as_recorded(value))
         for name, value in headers
         if not name.startswith(":")
         and (low := name.lower()) not in _CONNECTION_HEADERS
@@ -98,8 +104,17 @@ def rewritten(headers: Sequence[tuple[str, str]], rewrite: Rewrite, tag: str) ->
     return tuple(kept)
 
 
+def _as_recorded(value: str) -> str:
+    """The text whose UTF-8 is the recorded bytes (a trace has them as ISO 8859-1), where there is one."""
+    try:
+        return value if value.isascii() else value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 def url_of(target: Target, path: str) -> str:
     """The absolute URL of a recorded path; an absolute-form or odd path is appended from its first slash."""
-    if "://" in path.partition("?")[0]:
-        path = "/" + path.split("://", 1)[1].partition("/")[2]
-    return target.base_url + (path if path.startswith("/") else f"/{path}")
+    if not path.startswith("/"):
+        scheme, found, rest = path.partition("://")
+        path = "/" + (rest.partition("/")[2] if found and scheme.isalpha() else path)
+    return target.base_url + quote(path, safe=_PATH_AS_IT_IS, encoding="latin-1")

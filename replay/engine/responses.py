@@ -8,12 +8,16 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 import brotli
 import zstandard
 
 from capture.semantics import decode_content
-from capture.sse import Answer, cut, parse_json, read_stream
+from capture.sse import Answer, EventStream, JsonLines, cut, outline, read_stream
+
+EVENTS: Final = "text/event-stream"
+STREAMS: Final = (EVENTS, "application/x-ndjson", "application/jsonl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +31,19 @@ class Reading:
 
 def read_response(body: bytes, read_bytes: Sequence[int], content_type: str, encoding: str) -> Reading:
     """Read a response body that came in reads of `read_bytes`, still content-encoded."""
-    if content_type.partition(";")[0].strip().lower() == "text/event-stream":
-        stream = read_stream(_decoded(cut(body, read_bytes), encoding))
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in STREAMS:
+        splitter = EventStream() if kind == EVENTS else JsonLines()
+        stream = read_stream(_decoded(cut(body, read_bytes), encoding), splitter)
         first = next((at for at, count in enumerate(stream.content_events) if count), None)
         missing = (0,) * (len(read_bytes) - len(stream.content_events))
         return Reading(stream.answer, stream.content_events + missing, first)
     answer = Answer()
     decoded = decode_content(body, encoding or None)
     if decoded is not None and decoded[:1] == b"{":
-        answer.absorb(parse_json(decoded))
+        answer.absorb(outline(decoded))
+    # Failing inside a whole answer is what statuses are for; "error" there may be any model's own field.
+    answer.error = None
     return Reading(answer, (0,) * len(read_bytes), None)
 
 

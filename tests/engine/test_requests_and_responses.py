@@ -48,6 +48,12 @@ def test_a_rewrite_replaces_headers_of_the_same_name_whatever_its_case() -> None
     assert sent == (("X-Tenant", "a"), ("AUTHORIZATION", "Bearer t"))
 
 
+def test_header_bytes_beyond_ascii_go_out_as_they_came_in() -> None:
+    """A trace holds them as ISO 8859-1; the client encodes as UTF-8."""
+    (sent,) = rewritten([("x-name", "Zo\xc3\xab")], Rewrite(tag=False), "")
+    assert sent[1].encode() == b"Zo\xc3\xab"
+
+
 @pytest.mark.parametrize(
     ("path", "url"),
     [
@@ -55,6 +61,8 @@ def test_a_rewrite_replaces_headers_of_the_same_name_whatever_its_case() -> None
         ("http://production.test/v1/x", "http://h:1/p/v1/x"),
         ("*", "http://h:1/p/*"),
         ("/v1/x?u=http://y", "http://h:1/p/v1/x?u=http://y"),
+        ("/v1/x?q=[a]|{b}'\"&c=%zz", "http://h:1/p/v1/x?q=[a]|{b}'\"&c=%zz"),
+        ("/a b#c\xc3\xa9", "http://h:1/p/a%20b%23c%C3%A9"),
     ],
 )
 def test_paths_go_to_the_target_as_they_were(path: str, url: str) -> None:
@@ -106,6 +114,21 @@ def test_tokens_are_counted_per_read_in_every_content_coding(encoding: str) -> N
     assert found.tokens_per_read == (0, 1, 2, 0)
     assert found.first_token_read == 1
     assert found.answer.done
+
+
+def test_json_lines_are_a_stream_too() -> None:
+    """As Ollama streams: one JSON text a line, whose reads may cut anywhere."""
+    lines = [b'{"message": {"content": "hi"}, "done": false}\n', b'{"message": {"content": ""}, "do']
+    lines.append(b'ne": true, "prompt_eval_count": 3, "eval_count": 1}\n')
+    found = read_response(b"".join(lines), [len(line) for line in lines], "application/x-ndjson", "")
+    assert found.tokens_per_read == (1, 0, 0)
+    assert (found.answer.input_tokens, found.answer.output_tokens) == (3, 1)
+    assert found.answer.done
+
+
+def test_an_error_field_in_a_whole_answer_is_the_model_s_own_business() -> None:
+    body = json.dumps({"error": "mean absolute", "score": 0.3}).encode()
+    assert read_response(body, [len(body)], "application/json", "").answer.error is None
 
 
 def test_a_damaged_coding_ends_the_reading_not_the_run() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.sse import Answer, EventStream, cut, read_stream
+from capture.sse import LARGEST_COUNT, WHOLE_BYTES, Answer, EventStream, JsonLines, cut, outline, read_stream
 
 SCRIPT = b": hello\r\ndata: one\r\n\r\ndata:two\ndata: lines\n\nevent: x\rdata\r\rid: 7\n\ndata: last"
 EVENTS = [b"one", b"two\nlines", b""]
@@ -67,6 +67,36 @@ def test_usage_of_other_dialects_and_an_error_inside_a_stream() -> None:
     )
     answer.absorb({"error": {"message": "overloaded"}})
     assert answer == Answer("claude", 9, 4, "end_turn", "overloaded")
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20))
+def test_any_cut_gives_the_same_lines(sizes: list[int]) -> None:
+    script = b'{"a": 1}\n\n{"b": 2}\n{"unfinished'
+    splitter = JsonLines()
+    pieces = [*cut(script, sizes), script[sum(sizes) :]]
+    assert [line for piece in pieces for line in splitter.feed(piece)] == [b'{"a": 1}', b'{"b": 2}']
+
+
+def test_of_a_large_body_model_and_usage_are_read_from_its_ends() -> None:
+    data = [{"embedding": [0.125] * 100_000}]
+    usage = {"prompt_tokens": 7, "details": {"cached_tokens": 2}}
+    large = json.dumps({"model": "m", "data": data, "usage": usage}).encode()
+    assert len(large) > WHOLE_BYTES
+    assert outline(large) == {"model": "m", "usage": usage}
+    assert outline(b"[" + b"0," * WHOLE_BYTES + b"0]") == {"model": None, "usage": None}
+
+
+def test_what_an_answer_says_can_be_stored() -> None:
+    answer = Answer()
+    answer.absorb({"model": "\ud800", "choices": [{"finish_reason": "\ud800"}], "error": "\ud800"})
+    answer.absorb({"usage": {"prompt_tokens": LARGEST_COUNT + 1}, "stop_reason": "\udfff"})
+    assert answer == Answer("?", None, None, "?", "?")
+
+
+def test_an_error_that_is_no_message_is_none() -> None:
+    answer = Answer()
+    answer.absorb({"error": 0.25, "score": 1})
+    assert answer.error is None
 
 
 def test_no_count_is_ever_guessed() -> None:
