@@ -1,7 +1,7 @@
 """Reading traces in bounded memory: a file, a folder of segments or a glob, as one trace in arrival order.
 
 Rows are numbered 0 … n−1 in arrival order over all files; segments may overlap in time. Nothing is held but
-8 bytes per row (16 for several files) and a window of row groups. Writing is in `trace_writer`.
+8 bytes per row (24 for several files) and a window of row groups. Writing is in `trace_writer`.
 """
 
 from __future__ import annotations
@@ -178,8 +178,20 @@ class Trace:
                 yield checked
                 first += batch.num_rows
             return
-        for start in range(0, self.rows, BATCH_ROWS):
-            yield self.take(np.arange(start, min(start + BATCH_ROWS, self.rows)), names)
+        # As many rows as a row group has on average: groups of large bodies are short.
+        step = max(1, min(BATCH_ROWS, self.rows // max(1, len(self._groups))))
+        for start in range(0, self.rows, step):
+            yield self.take(np.arange(start, min(start + step, self.rows)), names)
+
+    def may_lack(self, name: str) -> bool:
+        """Whether the column may hold nulls, by the files' own statistics; True where they don't say."""
+        for segment, index in self._groups:
+            group = segment.file.metadata.row_group(index)
+            columns = [group.column(i) for i in range(group.num_columns)]
+            found = [column.statistics for column in columns if column.path_in_schema == name]
+            if not found or found[0] is None or not found[0].has_null_count or found[0].null_count:
+                return True
+        return False
 
     def take(
         self, rows: npt.NDArray[np.integer[Any]], columns: Sequence[str] | None = None
@@ -220,9 +232,12 @@ def _schema_of(names: Sequence[str]) -> pa.Schema:
 
 
 def _batches(segment: Segment, names: list[str], groups: list[int] | None) -> Iterator[pa.RecordBatch]:
+    # One row group at a time: a batch would else span many, and with large bodies take all memory.
+    chosen = range(segment.file.num_row_groups) if groups is None else groups
     try:
-        for batch in segment.file.iter_batches(batch_size=BATCH_ROWS, columns=names, row_groups=groups):
-            yield _normal(batch, names, segment.shift_ns)
+        for group in chosen:
+            for batch in segment.file.iter_batches(batch_size=BATCH_ROWS, columns=names, row_groups=[group]):
+                yield _normal(batch, names, segment.shift_ns)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
             f"{segment.path}: damaged data ({_first_line(error)}); capture or copy the file again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -116,7 +117,7 @@ def replay(
     refuse_existing(output, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
         path, schedule, lineage, opened = _scheduled(source, trace, plan, Path(folder))
-        _guard(chosen, opened, allow_host or [], allow_captured_host=allow_captured_host)
+        chosen = _guarded(chosen, opened, allow_host or [], allow_captured_host=allow_captured_host)
         order = _order(path, schedule, lineage, opened, chosen, rewrite, label, workers, seconds, bounds)
         fire(order, output)
     finish(output)
@@ -152,19 +153,21 @@ def _scheduled(
     return path, schedule, lineage, opened
 
 
-def _guard(target: Target, trace: Trace, allowed: list[str], *, allow_captured_host: bool) -> None:
+def _guarded(target: Target, trace: Trace, allowed: list[str], *, allow_captured_host: bool) -> Target:
     from replay.engine.preflight import captured_places
     from replay.engine.target import check_target, resolve
 
     captured = captured_places(trace)
+    addresses = resolve(target.host, target.port)
     check_target(
         target,
-        resolve(target.host, target.port),
+        addresses,
         captured,
         {(address, port) for host, port in captured for address in resolve(host, port)},
         allowed_hosts=allowed,
         allow_captured_host=allow_captured_host,
     )
+    return dataclasses.replace(target, addresses=tuple(sorted(addresses)))
 
 
 def _order(
@@ -195,7 +198,7 @@ def _order(
         workers=workers or workers_for(schedule, processors()),
         lead_ns=lead_ns(connect_time_ns(target, seconds["connect_timeout_s"])),
         bounds=bounds,
-        command=tuple(sys.argv[1:]),
+        command=without_header_values(sys.argv[1:]),
         **seconds,
     )
 
@@ -269,6 +272,20 @@ def _headers(texts: list[str] | None, auth_env: str | None, auth_header: str) ->
         bearer = auth_header.lower() == "authorization" and " " not in secret
         headers.append((auth_header, f"Bearer {secret}" if bearer else secret))
     return tuple(headers)
+
+
+def without_header_values(arguments: list[str]) -> tuple[str, ...]:
+    """The command line as it may be written down: names of headers, no values."""
+    shown: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, _ = argument.partition("=")
+        if before == "--header":
+            shown.append(f"{argument.partition(':')[0]}: REDACTED")
+        elif option == "--header" and equals:
+            shown.append(f"--header={argument[9:].partition(':')[0]}: REDACTED")
+        else:
+            shown.append(argument)
+    return tuple(shown)
 
 
 def _bounds(lateness_p99: str | None, lateness_max: str | None) -> dict[str, float]:

@@ -28,7 +28,8 @@ def connect_time_ns(target: Target, timeout_s: float) -> int:
     """Time to open one connection (with TLS where asked) in ns; raises `BadInput` when it can't be opened."""
     began_ns = time.monotonic_ns()
     try:
-        with socket.create_connection((target.host, target.port), timeout=timeout_s) as plain:
+        address = target.addresses[0] if target.addresses else target.host
+        with socket.create_connection((address, target.port), timeout=timeout_s) as plain:
             if target.scheme == "https":
                 context = ssl.create_default_context()
                 with context.wrap_socket(plain, server_hostname=target.host):
@@ -76,7 +77,7 @@ def workers_for(schedule: Schedule, cores: int) -> int:
     """Workers for a schedule's busiest second, 1 … sessions, leaving one core to everything else."""
     if not len(schedule):
         return 1
-    busiest_per_s = int(np.bincount(schedule.due_ns // 1_000_000_000).max())
+    busiest_per_s = int(np.unique(schedule.due_ns // 1_000_000_000, return_counts=True)[1].max())
     wanted = math.ceil(busiest_per_s / REQUESTS_PER_S_PER_WORKER)
     sessions = len(np.unique(schedule.session))
     return max(1, min(wanted, cores - 1, sessions))

@@ -12,12 +12,14 @@ import contextvars
 import errno
 import functools
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ClientResponse
 from aiohttp.http_exceptions import HttpProcessingError
@@ -55,6 +57,31 @@ class _HeldTransport:
         return getattr(self.transport, name)
 
 
+class _Vetted(AbstractResolver):
+    """Resolves to the addresses that the target guard has seen, and to no others."""
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
 class _StampedHandler(ResponseHandler):
     """aiohttp's client protocol, noting when each read came and how much body it brought."""
 
@@ -64,7 +91,8 @@ class _StampedHandler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         now_ns = monotonic_ns()
         exchange = self.exchange
-        if exchange is None or exchange.end_ns is not None:
+        # aiohttp also calls this with nothing, to go on with what it holds: no read, no stamp.
+        if not data or exchange is None or exchange.sent_ns is None or exchange.end_ns is not None:
             super().data_received(data)
             return
         if exchange.first_byte_ns is None:
@@ -173,7 +201,7 @@ class SessionSender:
         note_sent: Callable[[Exchange], None],
     ) -> None:
         loop = asyncio.get_running_loop()
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=_Vetted(target.addresses))
         # aiohttp has no public way to choose the protocol class.
         factory: Any = functools.partial(_StampedHandler, loop=loop)
         connector._factory = factory

@@ -10,9 +10,12 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from capture.failures import BadInput, TargetRefused
+
+LOOPBACK: Final = "this machine"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Target:
     host: str
     port: int
     prefix: str = ""
+    addresses: tuple[str, ...] = ()
+    """The IP addresses behind the host that the guard has vetted; a sender connects to no others."""
 
     @property
     def authority(self) -> str:
@@ -84,14 +89,16 @@ def check_target(
     `addresses` are the target's IPs; `captured` the (host, port) pairs the trace was captured from and
     `captured_addresses` the (IP, port) pairs behind them.
     """
-    places = {(target.host.lower(), target.port), *((address, target.port) for address in addresses)}
-    same = places & {*captured, *captured_addresses}
-    if same and not allow_captured_host:
+    addresses = tuple(addresses)
+    if not addresses:
+        raise BadInput(f"--target {target.base_url}: {target.host} does not resolve; correct the name")
+    here = {_place(host, target.port) for host in (target.host, *addresses)}
+    if here & {_place(*place) for place in (*captured, *captured_addresses)} and not allow_captured_host:
         raise TargetRefused(
             f"--target {target.base_url}: the trace was captured from this host; aim at staging, "
             "or add --allow-captured-host if this really is no production"
         )
-    open_to_all = [address for address in addresses if not _is_near(address)]
+    open_to_all = [address for address in addresses if not _is_near(_unmapped(address))]
     allowed = {host.lower() for host in allowed_hosts}
     if open_to_all and target.host.lower() not in allowed and target.authority.lower() not in allowed:
         raise TargetRefused(
@@ -100,6 +107,19 @@ def check_target(
         )
 
 
-def _is_near(address: str) -> bool:
+def _place(host: str, port: int) -> tuple[str, int | None]:
+    """What makes two addresses the same host: the name, and on this machine, which holds many, the port."""
+    try:
+        ip = _unmapped(host)
+    except ValueError:
+        return (LOOPBACK, port) if host.lower() == "localhost" else (host.lower(), None)
+    return (LOOPBACK, port) if ip.is_loopback or ip.is_unspecified else (str(ip), None)
+
+
+def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     ip = ipaddress.ip_address(address)
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
+
+
+def _is_near(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return ip.is_loopback or ip.is_private or ip.is_link_local

@@ -124,7 +124,7 @@ def inspect_trace(trace: Trace) -> TraceFacts:
         rows=trace.rows,
         span_s=span_s,
         mean_per_s=trace.rows / span_s if span_s > 0 else float("nan"),
-        peak_1s_per_s=float(np.bincount(arrival_ns // 1_000_000_000).max()),
+        peak_1s_per_s=float(np.unique(arrival_ns // 1_000_000_000, return_counts=True)[1].max()),
         sessions=len(sessions) + totals["without_session"],
         multi_turn_sessions=sum(1 for turns in sessions.values() if turns > 1),
         longest_session_turns=max(sessions.values(), default=1),

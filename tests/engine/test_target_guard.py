@@ -24,10 +24,12 @@ PRODUCTION_ADDRESSES = {("203.0.113.7", 443)}
         ("https://staging.example.com", ["93.184.216.34"], ["STAGING.example.com"], None),
         ("https://staging.example.com", ["93.184.216.34"], ["example.com"], "public address"),
         ("https://api.prod.test", ["10.0.0.1"], ["api.prod.test"], "captured from this host"),
-        ("https://API.prod.test", [], [], "captured from this host"),
+        ("https://API.prod.test", ["10.0.0.1"], [], "captured from this host"),
         ("https://alias.test", ["203.0.113.7"], ["alias.test"], "captured from this host"),
         ("https://203.0.113.7", ["203.0.113.7"], [], "captured from this host"),
-        ("https://api.prod.test:8443", ["10.0.0.1"], [], None),  # another port is another server
+        ("https://api.prod.test:8443", ["10.0.0.1"], [], "captured from this host"),  # whatever the port
+        ("https://alias.test", ["::ffff:203.0.113.7"], ["alias.test"], "captured from this host"),
+        ("http://[::ffff:93.184.216.34]", ["::ffff:93.184.216.34"], [], "public address"),
     ],
 )
 def test_the_table(url: str, addresses: list[str], allowed: list[str], refused: str | None) -> None:
@@ -40,6 +42,32 @@ def test_the_table(url: str, addresses: list[str], allowed: list[str], refused: 
     with pytest.raises(TargetRefused, match=refused) as failure:
         check()
     assert failure.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses", "refused"),
+    [
+        ("http://127.0.0.1:8000", ["127.0.0.1"], True),
+        ("http://localhost:8000", ["127.0.0.1", "::1"], True),
+        ("http://[::1]:8000", ["::1"], True),
+        ("http://0.0.0.0:8000", ["0.0.0.0"], True),
+        ("http://127.0.0.2:8000", ["127.0.0.2"], True),
+        ("http://127.0.0.1:9000", ["127.0.0.1"], False),
+        ("http://localhost:9000", ["127.0.0.1"], False),
+    ],
+)
+def test_on_this_machine_the_port_tells_servers_apart(url: str, addresses: list[str], refused: bool) -> None:
+    captured = {("127.0.0.1", 8000)}
+    if not refused:
+        check_target(parse_target(url), addresses, captured, captured)
+        return
+    with pytest.raises(TargetRefused, match="captured from this host"):
+        check_target(parse_target(url), addresses, captured, captured)
+
+
+def test_a_name_that_does_not_resolve_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="nowhere.test does not resolve"):
+        check_target(parse_target("http://nowhere.test"), [], set(), set())
 
 
 def test_the_captured_host_may_be_fired_at_only_by_its_own_flag() -> None:
