@@ -6,6 +6,7 @@ Reading inline would stall the pacer for up to a tenth of a second; a thread wit
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,6 @@ class Feed:
 
         try:
             asyncio.run_coroutine_threadsafe(put(), self._loop).result()
-        except RuntimeError:  # the loop has gone: the worker is stopping
+        except (RuntimeError, concurrent.futures.CancelledError):  # the loop has gone: the worker is stopping
             return False
         return True

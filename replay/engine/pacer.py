@@ -17,6 +17,7 @@ from replay.engine import timerfd
 
 LEAST_SPIN_NS: Final = 50_000
 MOST_SPIN_NS: Final = 400_000
+ACTIONS_A_WAKE: Final = 16
 
 
 class DueQueue:
@@ -73,9 +74,12 @@ class Pacer:
         if self._queue.put(due_monotonic_ns, action):
             self._arm(due_monotonic_ns)
 
-    async def calm(self, for_ns: int) -> None:
-        """Return when nothing falls due within the next `for_ns`: a good moment for other work."""
-        while (due_ns := self._queue.first_ns()) is not None and due_ns - time.monotonic_ns() < for_ns:
+    async def calm(self, for_ns: int, until_ns: int) -> None:
+        """Return when nothing falls due within `for_ns`, or it is `until_ns`: a moment for other work."""
+        while (due_ns := self._queue.first_ns()) is not None:
+            now_ns = time.monotonic_ns()
+            if due_ns - now_ns >= for_ns or now_ns >= until_ns:
+                return
             passed = self._loop.create_future()
             self.at(due_ns, lambda passed=passed: passed.done() or passed.set_result(None))  # type: ignore[misc]
             await passed
@@ -91,7 +95,7 @@ class Pacer:
 
     def _arm(self, due_ns: int) -> None:
         if self._timer is not None:
-            self._armed_ns = due_ns - self._spin_ns
+            self._armed_ns = max(due_ns - self._spin_ns, time.monotonic_ns())
             self._timer.arm(self._armed_ns)
             return
         if self._handle is not None:
@@ -106,12 +110,16 @@ class Pacer:
                 self._spin_ns = next_spin_ns(self._spin_ns, time.monotonic_ns() - self._armed_ns)
                 self._armed_ns = 0
         clock = time.monotonic_ns
-        while (due_ns := self._queue.first_ns()) is not None:
+        for _ in range(ACTIONS_A_WAKE):
+            if (due_ns := self._queue.first_ns()) is None:
+                return
             now_ns = clock()
             if due_ns - now_ns > self._spin_ns:
-                self._arm(due_ns)
-                return
+                break
             while now_ns < due_ns:
                 now_ns = clock()
             if (action := self._queue.pop_due(now_ns)) is not None:
                 action()
+        # Enough, or nothing due soon: the loop must see to its sockets in between.
+        if (due_ns := self._queue.first_ns()) is not None:
+            self._arm(due_ns)

@@ -30,6 +30,7 @@ from replay.engine.target import Target
 TICK_S: Final = 0.1
 STATS_EVERY_TICKS: Final = 3
 MAX_SAMPLES: Final = 3000
+CPU_WINDOW_S: Final = 5.0
 PRIORITY: Final = -10
 STAGING_NS: Final = 700_000
 """Staging a request takes some 0.5 ms of the loop: not just before another one is due."""
@@ -63,31 +64,42 @@ class Watch:
         self._gc_began_ns = 0
         self._began_ns = 0
         self._cpu_began_s = 0.0
+        self.cpu_busiest_share = 0.0
+        self._window_ns, self._window_cpu_s = 0, 0.0
         gc.callbacks.append(self._on_gc)
 
     def begin(self) -> None:
         """The load starts: CPU and wall time count from here."""
         self._began_ns = time.monotonic_ns()
         self._cpu_began_s = time.process_time()
+        self._window_ns, self._window_cpu_s = self._began_ns, self._cpu_began_s
         self.gc_pause_ns.clear()
+
+    def look_at_cpu(self) -> None:
+        """Keep the busiest window of `CPU_WINDOW_S`: a mean over the run would hide the peak."""
+        now_ns, cpu_s = time.monotonic_ns(), time.process_time()
+        elapsed_s = (now_ns - self._window_ns) / 1e9
+        if elapsed_s >= CPU_WINDOW_S:
+            share = (cpu_s - self._window_cpu_s) / elapsed_s
+            self.cpu_busiest_share = max(self.cpu_busiest_share, share)
+            self._window_ns, self._window_cpu_s = now_ns, cpu_s
 
     def _on_gc(self, phase: str, _info: dict[str, int]) -> None:
         if phase == "start":
             self._gc_began_ns = time.monotonic_ns()
-        elif len(self.gc_pause_ns) < MAX_SAMPLES:
-            self.gc_pause_ns.append(time.monotonic_ns() - self._gc_began_ns)
+        else:
+            keep_worst(self.gc_pause_ns, time.monotonic_ns() - self._gc_began_ns)
 
     def totals(self, worker: int) -> dict[str, Any]:
         """The worker's entry in the run's metadata."""
-        pauses = sorted(self.gc_pause_ns, reverse=True)
         return {
             "worker": worker,
             "sent": self.sent,
             "cpu_s": time.process_time() - self._cpu_began_s,
             "wall_s": (time.monotonic_ns() - self._began_ns) / 1e9,
-            "loop_lag_ns": self.loop_lag_ns[:MAX_SAMPLES],
-            "gc_pause_ns": pauses[:100],
-            "gc_pauses": len(pauses),
+            "cpu_busiest_share": self.cpu_busiest_share,
+            "loop_lag_ns": self.loop_lag_ns,
+            "gc_pause_ns": sorted(self.gc_pause_ns, reverse=True)[:100],
             "priority": os.getpriority(os.PRIO_PROCESS, 0),
             "peak_rss_kib": peak_rss_kib(),
         }
@@ -135,10 +147,9 @@ class Worker:
             pacer.close()
 
     async def _wind_down(self, firing: asyncio.Task[None], stopping: asyncio.Task[Any]) -> None:
-        if not firing.done():
-            for task in (firing, *self._tasks):
-                task.cancel()
-            await asyncio.wait({firing, *self._tasks})
+        for task in (firing, *self._tasks):
+            task.cancel()
+        await asyncio.wait({firing, *self._tasks})
         stopping.cancel()
         if not firing.cancelled() and (error := firing.exception()) is not None:
             self._tell("failed", str(error) if isinstance(error, PeaktapeError) else repr(error))
@@ -152,7 +163,7 @@ class Worker:
                     await asyncio.sleep((slack_ns - self._job.lead_ns) / 1e9)
                     slack_ns = self._job.lead_ns
                 if slack_ns > LEAST_SLACK_NS:
-                    await pacer.calm(STAGING_NS)
+                    await pacer.calm(STAGING_NS, clock() + slack_ns - LEAST_SLACK_NS)
                 task = asyncio.create_task(self._perform(sender, prepared))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -175,12 +186,20 @@ class Worker:
             began_ns = time.monotonic_ns()
             await asyncio.sleep(TICK_S)
             lag_ns = time.monotonic_ns() - began_ns - int(TICK_S * 1e9)
-            if len(self._watch.loop_lag_ns) < MAX_SAMPLES:
-                self._watch.loop_lag_ns.append(lag_ns)
+            keep_worst(self._watch.loop_lag_ns, lag_ns)
+            self._watch.look_at_cpu()
             ticks += 1
             if ticks % STATS_EVERY_TICKS == 0:
                 lateness_ns, self._watch.lateness_ns = self._watch.lateness_ns, []
                 self._tell("stats", (self._watch.sent, sender.in_flight, lateness_ns[-500:]))
+
+
+def keep_worst(samples: list[int], sample: int) -> None:
+    """Add a sample; past `MAX_SAMPLES` the smaller half goes, so that what is rare and bad stays."""
+    samples.append(sample)
+    if len(samples) > MAX_SAMPLES:
+        samples.sort(reverse=True)
+        del samples[MAX_SAMPLES // 2 :]
 
 
 def peak_rss_kib() -> int:

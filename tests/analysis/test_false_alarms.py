@@ -34,6 +34,7 @@ MODELS: dict[str, Arm] = {
 }
 
 
+@functools.cache
 def estimated(arm: Arm, seed: int, factor: float = 1.0, *, by_blocks: bool = True) -> list[Estimate]:
     """Estimates of one baseline and one candidate, 13 s at 60 requests/s."""
     rng = np.random.default_rng(seed)

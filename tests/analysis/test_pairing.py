@@ -13,7 +13,7 @@ from made_runs import MS, MadeRun, metadata
 
 from capture.failures import BadInput
 from replay.analysis.metrics import Latencies
-from replay.analysis.pairing import FEWEST_BLOCKS, block_length, pair, time_cells
+from replay.analysis.pairing import FEWEST_BLOCKS, MOST_SHORTFALL, block_length, curtail, pair, time_cells
 from replay.analysis.run_table import RunTable
 from replay.engine.run_format import RUN_SCHEMA
 
@@ -105,6 +105,17 @@ def test_a_drift_of_one_run_is_curtailed_and_said() -> None:
     cells, curtailed, of = length(1000, np.zeros(1000), np.linspace(-3, 3, 1000))
     assert curtailed
     assert cells == of / FEWEST_BLOCKS
+
+
+def test_blocks_as_long_as_asked_miss_the_root_of_their_share_of_the_run() -> None:
+    # At b = (G/g)^(2/3) n^(1/3) the missing part G/(g b) is √(b/n).
+    assert curtail(9.0, 900).shortfall == pytest.approx(0.1)
+
+
+def test_curtailed_blocks_miss_more_of_the_variance_within_reason() -> None:
+    whole, cut = curtail(100.0, 900), curtail(200.0, 900)
+    assert (whole.curtailed, cut.curtailed) == (False, True)
+    assert whole.shortfall < cut.shortfall <= MOST_SHORTFALL
 
 
 def test_pairs_need_no_latency_at_all() -> None:

@@ -168,6 +168,12 @@ def test_missing_samples_of_the_generator_are_a_doubt() -> None:
     assert any("CPU not judged" in warning for warning in validity.warnings)
 
 
+def test_the_busiest_seconds_of_a_worker_count_where_they_are_known() -> None:
+    calm = {"worker": 0, "cpu_s": 1.0, "wall_s": 10.0}
+    assert failed(healthy().run(workers=(calm,))) == []
+    assert failed(healthy().run(workers=({**calm, "cpu_busiest_share": 0.9},))) == ["generator CPU"]
+
+
 def test_lag_and_pauses_of_the_generator_are_doubts() -> None:
     worker = {"worker": 3, "cpu_s": 1, "wall_s": 9, "loop_lag_ns": [2e7] * 9, "gc_pause_ns": [7e7]}
     first, second = judge(healthy().run(workers=(worker,))).warnings
