@@ -11,8 +11,11 @@ from typing import Any
 
 from replay.engine.requests import Prepared
 
+HUNG_UP = ("aborted", "the client hung up, as it did when it was recorded")
+"""Error and text of an exchange that ends where the recorded client was gone."""
 
-@dataclasses.dataclass(slots=True)
+
+@dataclasses.dataclass(slots=True, eq=False)
 class Exchange:
     """The life of one prepared request, filled in as it goes."""
 
@@ -35,6 +38,13 @@ class Exchange:
     body: bytes = b""
     read_ns: list[int] = dataclasses.field(default_factory=list)
     read_bytes: list[int] = dataclasses.field(default_factory=list)
+    staged_again: bool = False
+    over: bool = False
+
+    def hangs_up_now(self) -> bool:
+        """Whether the recorded client was gone after as many reads as have come."""
+        after = self.prepared.hang_up_after_reads
+        return after is not None and len(self.read_ns) >= after
 
     def fail(self, error: str, text: str) -> None:
         """Note an error of the run format's vocabulary; the first one stays."""

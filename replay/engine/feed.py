@@ -17,11 +17,15 @@ import numpy as np
 from capture.failures import PeaktapeError
 from capture.trace_reader import Trace, open_trace
 from replay.engine.requests import Prepared, Rewrite, prepare
+from replay.engine.target import Target
 from replay.transform.schedule_format import Schedule, read_schedule
 
 WINDOW_ROWS: Final = 128
 QUEUE_WINDOWS: Final = 4
-COLUMNS: Final = ("request_id", "method", "path", "request_headers", "request_body", "model", "stream")
+COLUMNS: Final = (
+    *("request_id", "method", "path", "request_headers", "request_body", "model", "stream"),
+    *("outcome", "request_body_ns", "chunk_ns", "end_ns"),
+)
 
 
 def share_of(schedule: Schedule, worker: int, workers: int) -> np.ndarray:
@@ -30,9 +34,9 @@ def share_of(schedule: Schedule, worker: int, workers: int) -> np.ndarray:
 
 
 def prepared_windows(
-    trace: Trace, schedule: Schedule, share: np.ndarray, rewrite: Rewrite
+    trace: Trace, schedule: Schedule, share: np.ndarray, rewrite: Rewrite, target: Target | None = None
 ) -> Iterator[list[Prepared]]:
-    """The share's requests in due order, `WINDOW_ROWS` at a time."""
+    """The share's requests in due order, `WINDOW_ROWS` at a time; serialised for `target`, if it is given."""
     for start in range(0, len(share), WINDOW_ROWS):
         index = share[start : start + WINDOW_ROWS]
         rows = trace.take(schedule.row[index], COLUMNS).to_pylist()
@@ -47,6 +51,7 @@ def prepared_windows(
                     "phase": int(schedule.phase[at]),
                 },
                 rewrite,
+                target,
             )
             for at, row in zip(index, rows, strict=True)
         ]
@@ -55,13 +60,24 @@ def prepared_windows(
 class Feed:
     """Windows of prepared requests, read by a thread, waited for by the loop. `None` ends it."""
 
-    def __init__(self, trace: str, schedule: str, worker: int, workers: int, rewrite: Rewrite) -> None:
+    def __init__(
+        self,
+        trace: str,
+        schedule: str,
+        worker: int,
+        workers: int,
+        rewrite: Rewrite,
+        target: Target | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[list[Prepared] | Exception | None] = asyncio.Queue(QUEUE_WINDOWS)
         self._ready = asyncio.Event()
         self._stopped = False
         self._thread = threading.Thread(
-            target=self._read, args=(trace, schedule, worker, workers, rewrite), daemon=True, name="feed"
+            target=self._read,
+            args=(trace, schedule, worker, workers, rewrite, target),
+            daemon=True,
+            name="feed",
         )
         self._thread.start()
 
@@ -80,10 +96,19 @@ class Feed:
         """Read no further."""
         self._stopped = True
 
-    def _read(self, trace: str, schedule: str, worker: int, workers: int, rewrite: Rewrite) -> None:
+    def _read(
+        self,
+        trace: str,
+        schedule: str,
+        worker: int,
+        workers: int,
+        rewrite: Rewrite,
+        target: Target | None,
+    ) -> None:
         try:
             opened, (planned, _) = open_trace(trace), read_schedule(Path(schedule))
-            for window in prepared_windows(opened, planned, share_of(planned, worker, workers), rewrite):
+            share = share_of(planned, worker, workers)
+            for window in prepared_windows(opened, planned, share, rewrite, target):
                 if self._stopped or not self._put(window):
                     return
             self._put(None)

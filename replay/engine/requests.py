@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from capture.redaction import REDACTED
+from capture.trace_format import CLIENT_ABORTED
 from replay.engine.target import Target
 
 TAG_HEADER: Final = "x-peaktape-request"
@@ -36,12 +37,19 @@ _CONNECTION_HEADERS: Final = frozenset(
 _PATH_AS_IT_IS: Final = "".join(set(string.printable) - set(string.whitespace) - {"#"})
 
 
+_BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
 @dataclasses.dataclass(frozen=True)
 class Rewrite:
-    """What a replay changes in every request: headers set (replacing those of the same name), the tag."""
+    """What a replay changes in every request: headers set (replacing those of the same name), the tag.
+
+    With `aborts`, clients that hung up do so again.
+    """
 
     headers: tuple[tuple[str, str], ...] = ()
     tag: bool = True
+    aborts: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,11 +69,27 @@ class Prepared:
     path: str
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
+    wire: bytes | None = None
+    """The request serialised, for the sender that takes it so; `body` is None then."""
+    hang_up_after_reads: int | None = None
+    """The recorded client was gone after so many reads of the body …"""
+    hang_up_after_ns: int | None = None
+    """… or, before any, this long after it had sent."""
 
 
-def prepare(row: Mapping[str, Any], place: Mapping[str, int], rewrite: Rewrite) -> Prepared:
-    """A trace row (`row`, its columns as Python values) scheduled at `place` (a schedule row's values)."""
-    path = row["path"]
+def prepare(
+    row: Mapping[str, Any], place: Mapping[str, int], rewrite: Rewrite, target: Target | None = None
+) -> Prepared:
+    """A trace row (`row`, its columns as Python values) scheduled at `place` (a schedule row's values).
+
+    It is serialised where a `target` is given.
+    """
+    path, method, body = row["path"], row["method"], row["request_body"] or None
+    headers = rewritten(
+        [(pair["name"], pair["value"]) for pair in row["request_headers"]],
+        rewrite,
+        f"{row['request_id']}/{place['copy']}",
+    )
     return Prepared(
         index=place["index"],
         due_ns=place["due_ns"],
@@ -73,18 +97,27 @@ def prepare(row: Mapping[str, Any], place: Mapping[str, int], rewrite: Rewrite) 
         copy=place["copy"],
         session=place["session"],
         phase=place["phase"],
-        endpoint=f"{row['method']} {path.partition('?')[0]}",
+        endpoint=f"{method} {path.partition('?')[0]}",
         model=row["model"],
         stream=row["stream"],
-        method=row["method"],
+        method=method,
         path=path,
-        headers=rewritten(
-            [(pair["name"], pair["value"]) for pair in row["request_headers"]],
-            rewrite,
-            f"{row['request_id']}/{place['copy']}",
-        ),
-        body=row["request_body"],
+        headers=headers,
+        body=None if target else body,
+        wire=serialise(target, method, path, headers, body) if target else None,
+        **(hang_up_of(row) if rewrite.aborts else {}),
     )
+
+
+def hang_up_of(row: Mapping[str, Any]) -> dict[str, int]:
+    """When the recorded client hung up: after so many reads of the answer, or before any, after a time."""
+    if row.get("outcome") != CLIENT_ABORTED:
+        return {}
+    if row["chunk_ns"]:
+        return {"hang_up_after_reads": len(row["chunk_ns"])}
+    if row["end_ns"] is None or row["request_body_ns"] is None:
+        return {}
+    return {"hang_up_after_ns": max(0, row["end_ns"] - row["request_body_ns"])}
 
 
 def rewritten(headers: Sequence[tuple[str, str]], rewrite: Rewrite, tag: str) -> tuple[tuple[str, str], ...]:
@@ -113,8 +146,26 @@ def _as_recorded(value: str) -> str:
 
 
 def url_of(target: Target, path: str) -> str:
-    """The absolute URL of a recorded path; an absolute-form or odd path is appended from its first slash."""
+    """The absolute URL of a recorded path at the target."""
+    return f"{target.scheme}://{target.authority}{path_at(target, path)}"
+
+
+def path_at(target: Target, path: str) -> str:
+    """The target's prefix and a recorded path; of an absolute-form or odd one, from its first slash."""
     if not path.startswith("/"):
         scheme, found, rest = path.partition("://")
         path = "/" + (rest.partition("/")[2] if found and scheme.isalpha() else path)
-    return target.base_url + quote(path, safe=_PATH_AS_IT_IS, encoding="latin-1")
+    return target.prefix + quote(path, safe=_PATH_AS_IT_IS, encoding="latin-1")
+
+
+def serialise(
+    target: Target, method: str, path: str, headers: tuple[tuple[str, str], ...], body: bytes | None
+) -> bytes:
+    """A request as the bytes of HTTP/1.1 (RFC 9112): the same ones that aiohttp's client would send."""
+    lines = [f"{method} {path_at(target, path)} HTTP/1.1"]
+    if not any(name.lower() == "host" for name, _ in headers):
+        lines.append(f"Host: {target.host_header}")
+    lines += [f"{name}: {value}" for name, value in headers]
+    if body or method not in _BODILESS_METHODS:
+        lines.append(f"Content-Length: {len(body or b'')}")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + (body or b"")

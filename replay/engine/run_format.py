@@ -30,6 +30,7 @@ ERRORS: Final = (
     "timeout",  # the response was not whole within the total timeout
     "protocol",  # the response is not HTTP
     "stream_error",  # the response is whole, but its events say that the server failed
+    "aborted",  # the client hung up, as it did in production: no failure of the target
     "interrupted",  # the replay was stopped while it was under way
     "not_sent",  # the replay was stopped before it was due, or its predecessor never ended
     "lost",  # the worker that held it died
@@ -88,6 +89,8 @@ class RunMetadata:
     steps: tuple[str, ...]
     scheduled: int
     mode: str = "open"
+    sender: str = "session"
+    sender_reason: str = ""
     partial: bool = False
     workers: tuple[Mapping[str, Any], ...] = ()
     bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)

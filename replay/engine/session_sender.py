@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import errno
 import functools
-import os
 import socket
 import ssl
 import time
@@ -25,9 +24,13 @@ from aiohttp.client_reqrep import ClientRequest, ClientResponse
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from replay.engine.exchange import Exchange
+from replay.engine.connecting import Connecting
+from replay.engine.deadlines import Deadlines
+from replay.engine.exchange import HUNG_UP, Exchange
+from replay.engine.flushing import write_now
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared, url_of
+from replay.engine.sender import KEEP_ALIVE_S, Sender, stopped
 from replay.engine.target import Target
 
 # Flow control would pause reading until the body is consumed, and so falsify the stamps: bodies are read
@@ -58,14 +61,17 @@ class _HeldTransport:
 
 
 class _Vetted(AbstractResolver):
-    """Resolves to the addresses that the target guard has seen, and to no others."""
+    """Resolves the target to the addresses that its guard has seen, and to no others; a proxy as usual."""
 
-    def __init__(self, addresses: tuple[str, ...]) -> None:
-        self._addresses = addresses
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._other = aiohttp.ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
+        if host != self._target.host:
+            return await self._other.resolve(host, port, family)
         return [
             ResolveResult(
                 hostname=host,
@@ -75,7 +81,7 @@ class _Vetted(AbstractResolver):
                 proto=0,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in self._addresses
+            for address in self._target.addresses
         ]
 
     async def close(self) -> None:
@@ -109,15 +115,18 @@ class _StampedHandler(ResponseHandler):
         if body_bytes > 0:
             exchange.read_ns.append(now_ns)
             exchange.read_bytes.append(body_bytes)
+        if exchange.hangs_up_now() and exchange.error is None and self.transport is not None:
+            exchange.fail(*HUNG_UP)
+            self.transport.abort()
 
 
 class _Staged:
     """A request between staging and sending: holds its bytes, and sends them when the pacer says."""
 
-    def __init__(self, sender: SessionSender, exchange: Exchange, due_monotonic_ns: int) -> None:
+    def __init__(self, sender: SessionSender, exchange: Exchange) -> None:
         self.sender = sender
         self.exchange = exchange
-        self.due_monotonic_ns = due_monotonic_ns
+        self.due_monotonic_ns = sender.due_monotonic_ns(exchange)
         self.transport: asyncio.Transport | None = None
         self.held = b""
 
@@ -133,35 +142,33 @@ class _Staged:
     def send(self) -> None:
         """Hand the bytes to the transport; runs at the due instant."""
         exchange, transport = self.exchange, self.transport
-        if transport is None or exchange.sent_ns is not None or exchange.end_ns is not None:
+        if transport is None or exchange.sent_ns is not None or exchange.over:
             return
         if transport.is_closing():
             return  # the waiting task sees the lost connection, and stages once more
-        _write_now(transport, self.held)
+        plain = transport.get_extra_info("sslcontext") is None
+        descriptor = transport.get_extra_info("socket").fileno() if plain else None
+        write_now(transport, descriptor, self.held)
         exchange.sent_ns = monotonic_ns()
         exchange.bytes_out = len(self.held)
         self.held = b""
         self.sender.note_sent(exchange)
 
-
-def _write_now(transport: asyncio.Transport, data: bytes) -> None:
-    """Hand `data` to the kernel at once; what it does not take, and TLS, goes through the transport.
-
-    uvloop's transports write at the end of the loop's iteration, after whatever else is ready by then.
-    """
-    if transport.get_extra_info("sslcontext") is None and transport.get_write_buffer_size() == 0:
-        try:
-            taken = os.write(transport.get_extra_info("socket").fileno(), data)
-        except OSError:
-            # Full for now, or broken: the transport waits, or finds out for itself and tells the protocol.
-            taken = 0
-        data = data[taken:]
-    if data:
-        transport.write(data)
+    def break_off(self, error: str, text: str) -> None:
+        """End the exchange from our side; the waiting task sees the connection go."""
+        if not self.exchange.over and self.transport is not None:
+            self.exchange.fail(error, text)
+            self.transport.abort()
 
 
 class _StagedRequest(ClientRequest):
     """aiohttp's request, whose `send` serialises into a held transport instead of the socket."""
+
+    def update_headers(self, headers: Any) -> None:
+        super().update_headers(None)  # Host
+        # The session folds headers whose names differ in case alone; a replay sends all that were recorded.
+        for name, value in _current.get().exchange.prepared.headers:
+            self.headers.add(name, value)
 
     async def send(self, conn: Any) -> ClientResponse:
         staged = _current.get()
@@ -188,88 +195,98 @@ class _StagedRequest(ClientRequest):
         return response
 
 
-class SessionSender:
+class SessionSender(Sender):
     """Performs prepared requests, each at its due instant, through one aiohttp session."""
+
+    staging_ns = 700_000
 
     def __init__(
         self,
-        target: Target,
+        connecting: Connecting,
         pacer: Pacer,
         zero_monotonic_ns: int,
-        timeout_s: float,
-        connect_timeout_s: float,
-        note_sent: Callable[[Exchange], None],
+        on_sent: Callable[[Exchange], None],
+        on_finished: Callable[[Exchange], None],
     ) -> None:
+        super().__init__(connecting, pacer, zero_monotonic_ns, on_sent, on_finished)
         loop = asyncio.get_running_loop()
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, resolver=_Vetted(target.addresses))
+        connector = _connector(connecting)
         # aiohttp has no public way to choose the protocol class.
         factory: Any = functools.partial(_StampedHandler, loop=loop)
         connector._factory = factory
         self._session = aiohttp.ClientSession(
             connector=connector,
             request_class=_StagedRequest,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connecting.connect_timeout_s),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BUFFER_BYTES,
             skip_auto_headers=_AUTOMATIC_HEADERS,
             trust_env=False,
         )
-        self._target = target
-        self._zero_monotonic_ns = zero_monotonic_ns
-        self._timeout_s = timeout_s
-        self._on_sent = note_sent
-        self.pacer = pacer
-        self.in_flight = 0
+        self._loop = loop
+        self._tasks: dict[Exchange, tuple[_Staged, asyncio.Task[None]]] = {}
+        self._firsts = (
+            Deadlines(round(connecting.first_byte_timeout_s * 1e9), self._time_out_first)
+            if connecting.first_byte_timeout_s is not None
+            else None
+        )
+
+    def stage(self, prepared: Prepared) -> None:
+        exchange = self._begin(prepared)
+        staged = _Staged(self, exchange)
+        self._tasks[exchange] = (staged, self._loop.create_task(self._perform(staged)))
 
     def note_sent(self, exchange: Exchange) -> None:
-        """Count a request that has just left."""
-        self.in_flight += 1
-        exchange.in_flight = self.in_flight
-        self._on_sent(exchange)
+        super().note_sent(exchange)
+        if self._firsts is not None and exchange.sent_ns is not None:
+            self._firsts.add(exchange.sent_ns, exchange)
+        if exchange.prepared.hang_up_after_ns is not None:
+            staged, _ = self._tasks[exchange]
+            self._loop.call_later(exchange.prepared.hang_up_after_ns / 1e9, staged.break_off, *HUNG_UP)
 
-    async def perform(self, prepared: Prepared) -> Exchange:
+    def _time_out_first(self, exchange: Exchange) -> None:
+        if exchange.first_byte_ns is None:
+            self._tasks[exchange][0].break_off("timeout", "no first byte in time")
+
+    async def _perform(self, staged: _Staged) -> None:
         """Send one request when it is due, and read its response whole; errors are in the exchange."""
-        exchange = Exchange(prepared, dequeued_ns=monotonic_ns())
-        due_monotonic_ns = self._zero_monotonic_ns + prepared.due_ns
-        staged = _Staged(self, exchange, due_monotonic_ns)
+        exchange = staged.exchange
         _current.set(staged)
-        wait_s = max(0, due_monotonic_ns - monotonic_ns()) / 1e9
+        wait_s = max(0, staged.due_monotonic_ns - monotonic_ns()) / 1e9
         try:
-            async with asyncio.timeout(wait_s + self._timeout_s):
-                await self._exchange(prepared, exchange)
+            async with asyncio.timeout(wait_s + self.connecting.timeout_s):
+                await self._exchange(exchange)
         except asyncio.CancelledError:
-            # Only the worker's stop cancels, and it wants the row: so the exchange ends like any other.
-            stopped = "interrupted" if exchange.sent_ns is not None else "not_sent"
-            exchange.fail(stopped, "the replay was stopped")
+            # Only `stop` cancels, and it wants the row: so the exchange ends like any other.
+            exchange.fail(stopped(exchange), "the replay was stopped")
         except Exception as error:
             exchange.fail(*classify(error, connected=exchange.connected_ns is not None))
         finally:
-            exchange.end_ns = exchange.last_read_ns if exchange.error is None else None
-            if exchange.end_ns is None:
-                exchange.end_ns = monotonic_ns()
-            if exchange.sent_ns is not None:
-                self.in_flight -= 1
-        return exchange
+            exchange.over = True
+            del self._tasks[exchange]
+            self._end(exchange)
 
-    async def _exchange(self, prepared: Prepared, exchange: Exchange) -> None:
+    async def _exchange(self, exchange: Exchange) -> None:
         try:
-            await self._once(prepared, exchange)
+            await self._once(exchange)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             # An idle connection may be closed by the server between staging and sending: no byte left yet,
             # so the request is staged on another one. It then may be late, and its lateness says so.
             if exchange.sent_ns is not None or exchange.connected_ns is None:
                 raise
+            exchange.staged_again = True
             exchange.error_text = f"staged again: {error}"[:200]
-            await self._once(prepared, exchange)
+            await self._once(exchange)
 
-    async def _once(self, prepared: Prepared, exchange: Exchange) -> None:
+    async def _once(self, exchange: Exchange) -> None:
+        prepared = exchange.prepared
         response = await self._session.request(
             prepared.method,
-            URL(url_of(self._target, prepared.path), encoded=True),
-            headers=prepared.headers,
+            URL(url_of(self.connecting.target, prepared.path), encoded=True),
             data=prepared.body,
             allow_redirects=False,
+            proxy=self.connecting.proxy,
         )
         try:
             exchange.status = response.status
@@ -285,9 +302,25 @@ class SessionSender:
         finally:
             response.release()
 
+    def stop(self) -> None:
+        for _, task in list(self._tasks.values()):
+            task.cancel()
+
     async def close(self) -> None:
-        """Close all connections."""
+        if self._firsts is not None:
+            self._firsts.close()
         await self._session.close()
+
+
+def _connector(connecting: Connecting) -> aiohttp.BaseConnector:
+    if connecting.unix_socket is not None:
+        return aiohttp.UnixConnector(connecting.unix_socket, limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    return aiohttp.TCPConnector(
+        limit=0,
+        keepalive_timeout=KEEP_ALIVE_S,
+        resolver=_Vetted(connecting.target),
+        ssl=connecting.tls() or True,
+    )
 
 
 def _read_so_far(content: aiohttp.StreamReader) -> bytes:

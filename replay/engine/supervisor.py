@@ -27,11 +27,11 @@ import capture
 from capture.__about__ import VERSION
 from capture.failures import BadInput
 from capture.trace_reader import Trace
+from replay.engine.connecting import Connecting
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.requests import Rewrite
 from replay.engine.run_format import RunMetadata
 from replay.engine.run_writer import RunWriter, run_row, unsent_row
-from replay.engine.target import Target
 from replay.engine.worker import Job
 from replay.transform.schedule_format import PHASES, Lineage, Schedule
 
@@ -51,12 +51,12 @@ class ReplayOrder:
     lineage: Lineage
     schedule_fingerprint: str
     trace: Trace
-    target: Target
+    connecting: Connecting
+    sender: str
+    sender_reason: str
     rewrite: Rewrite
     label: str
     workers: int
-    timeout_s: float
-    connect_timeout_s: float
     lead_ns: int
     bounds: Mapping[str, float]
     command: tuple[str, ...]
@@ -158,10 +158,9 @@ class Supervisor:
             order.workers,
             order.trace.name,
             str(order.schedule_path),
-            order.target,
+            order.connecting,
+            order.sender,
             order.rewrite,
-            order.timeout_s,
-            order.connect_timeout_s,
             order.lead_ns,
         )
         ours.sendall(frame(("job", job)))
@@ -201,21 +200,26 @@ class Supervisor:
                 if worker.totals is None:
                     worker.totals = {"worker": self._workers.index(worker), "died": True}
                 continue
-            taken = (self._take(worker, *message) for message in worker.splitter.feed(data))
-            self._writer.add(row for row in taken if row is not None)
+            for message in worker.splitter.feed(data):
+                self._take(worker, *message)
 
-    def _take(self, worker: _WorkerProcess, kind: str, content: Any) -> dict[str, Any] | None:
+    def _take_row(self, number: int, values: tuple[Any, ...]) -> dict[str, Any]:
+        progress = self.progress
+        row = run_row(number, values, self._zero_ns)
+        self._reported[values[0]] = True
+        progress.finished += 1
+        if row["error"] is not None or (row["status"] or 0) >= 400:
+            progress.errors += 1
+        if row["first_token_ns"] is not None:
+            progress.ttft_ns.append(row["first_token_ns"] - row["due_ns"])
+        return row
+
+    def _take(self, worker: _WorkerProcess, kind: str, content: Any) -> None:
         progress = self.progress
         if kind == "finished":
-            row = run_row(self._workers.index(worker), content, self._zero_ns)
-            self._reported[content[0]] = True
-            progress.finished += 1
-            if row["error"] is not None or (row["status"] or 0) >= 400:
-                progress.errors += 1
-            if row["first_token_ns"] is not None:
-                progress.ttft_ns.append(row["first_token_ns"] - row["due_ns"])
-            return row
-        if kind == "stats":
+            number = self._workers.index(worker)
+            self._writer.add(self._take_row(number, values) for values in content)
+        elif kind == "stats":
             worker.sent, worker.in_flight, lateness_ns = content
             progress.lateness_ns.extend(lateness_ns)
         elif kind == "ready":
@@ -225,7 +229,6 @@ class Supervisor:
             worker.sent, worker.in_flight = content["sent"], 0
         elif kind == "failed":
             worker.failure = content
-        return None
 
     def _tick(self) -> None:
         progress = self.progress
@@ -270,7 +273,9 @@ class Supervisor:
         order = self._order
         return RunMetadata(
             label=order.label,
-            target=order.target.base_url,
+            target=order.connecting.target.base_url,
+            sender=order.sender,
+            sender_reason=order.sender_reason,
             zero_monotonic_ns=self._zero_ns,
             zero_wall_ns=self._zero_wall_ns,
             trace_fingerprint=order.lineage.trace_fingerprint,

@@ -35,6 +35,12 @@ class Target:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def host_header(self) -> str:
+        """What the Host header says: without the port where it is the scheme's own (RFC 9110, 7.2)."""
+        default = 443 if self.scheme == "https" else 80
+        return self.authority.rpartition(":")[0] if self.port == default else self.authority
+
+    @property
     def base_url(self) -> str:
         """The URL that a recorded path is appended to."""
         return f"{self.scheme}://{self.authority}{self.prefix}"
@@ -73,6 +79,26 @@ def resolve(host: str, port: int) -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(str(entry[4][0]).split("%")[0] for entry in found)
+
+
+def pinned_addresses(pins: Iterable[str], target: Target) -> frozenset[str]:
+    """The addresses that "HOST:PORT:ADDRESS" texts give the target; empty when none is for it; `BadInput`.
+
+    The form is curl's `--resolve`; an IPv6 address may stand in brackets.
+    """
+    found = set()
+    for text in pins:
+        host, _, rest = text.partition(":")
+        port, _, address = rest.partition(":")
+        try:
+            ip = ipaddress.ip_address(address.strip("[]"))
+        except ValueError:
+            ip = None
+        if not host or not port.isdecimal() or ip is None:
+            raise BadInput(f"--resolve {text!r} found, HOST:PORT:ADDRESS wanted, e.g. api.test:443:10.0.0.7")
+        if (host.lower(), int(port)) == (target.host.lower(), target.port):
+            found.add(str(ip))
+    return frozenset(found)
 
 
 def check_target(

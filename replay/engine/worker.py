@@ -19,21 +19,21 @@ import time
 from typing import Any, Final
 
 from capture.failures import PeaktapeError
+from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange, finished
 from replay.engine.feed import Feed
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Rewrite
-from replay.engine.session_sender import SessionSender
-from replay.engine.target import Target
+from replay.engine.sender import WIRE, Sender
 
 TICK_S: Final = 0.1
 STATS_EVERY_TICKS: Final = 3
 MAX_SAMPLES: Final = 3000
 CPU_WINDOW_S: Final = 5.0
 PRIORITY: Final = -10
-STAGING_NS: Final = 700_000
-"""Staging a request takes some 0.5 ms of the loop: not just before another one is due."""
+REPORT_ROWS: Final = 64
+"""So many finished exchanges make one message to the parent; each tick sends what there is."""
 LEAST_SLACK_NS: Final = 8_000_000
 """With less time than this before its own due instant, a request is staged at once."""
 
@@ -46,10 +46,9 @@ class Job:
     workers: int
     trace: str
     schedule: str
-    target: Target
+    connecting: Connecting
+    sender: str
     rewrite: Rewrite
-    timeout_s: float
-    connect_timeout_s: float
     lead_ns: int
 
 
@@ -113,7 +112,7 @@ class Worker:
         self._inbox = inbox
         self._writer = writer
         self._watch = Watch()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._finished: list[tuple[Any, ...]] = []
         self._zero_ns = 0
 
     def _tell(self, kind: str, content: Any = None) -> None:
@@ -123,14 +122,13 @@ class Worker:
     async def run(self) -> None:
         """The whole life; returns when everything has been reported."""
         job = self._job
-        feed = Feed(job.trace, job.schedule, job.worker, job.workers, job.rewrite)
+        target = job.connecting.target if job.sender == WIRE else None
+        feed = Feed(job.trace, job.schedule, job.worker, job.workers, job.rewrite, target)
         await feed.ready()
         self._tell("ready")
         self._zero_ns = await self._inbox.next("start")
         pacer = Pacer(asyncio.get_running_loop())
-        sender = SessionSender(
-            job.target, pacer, self._zero_ns, job.timeout_s, job.connect_timeout_s, self._note_sent
-        )
+        sender = _sender(job, pacer, self._zero_ns, self._note_sent, self._note_finished)
         _quieten_collector()
         self._watch.begin()
         ticking = asyncio.create_task(self._tick(sender))
@@ -139,22 +137,26 @@ class Worker:
         try:
             await asyncio.wait({firing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             feed.stop()
-            await self._wind_down(firing, stopping)
+            await self._wind_down(sender, firing, stopping)
         finally:
             ticking.cancel()
+            self._report()
             self._tell("done", self._watch.totals(job.worker))
             await sender.close()
             pacer.close()
 
-    async def _wind_down(self, firing: asyncio.Task[None], stopping: asyncio.Task[Any]) -> None:
-        for task in (firing, *self._tasks):
-            task.cancel()
-        await asyncio.wait({firing, *self._tasks})
+    async def _wind_down(
+        self, sender: Sender, firing: asyncio.Task[None], stopping: asyncio.Task[Any]
+    ) -> None:
+        firing.cancel()
+        await asyncio.wait({firing})
+        sender.stop()
+        await sender.drained()
         stopping.cancel()
         if not firing.cancelled() and (error := firing.exception()) is not None:
             self._tell("failed", str(error) if isinstance(error, PeaktapeError) else repr(error))
 
-    async def _fire(self, feed: Feed, sender: SessionSender, pacer: Pacer) -> None:
+    async def _fire(self, feed: Feed, sender: Sender, pacer: Pacer) -> None:
         clock = time.monotonic_ns
         while (window := await feed.next()) is not None:
             for prepared in window:
@@ -163,24 +165,27 @@ class Worker:
                     await asyncio.sleep((slack_ns - self._job.lead_ns) / 1e9)
                     slack_ns = self._job.lead_ns
                 if slack_ns > LEAST_SLACK_NS:
-                    await pacer.calm(STAGING_NS, clock() + slack_ns - LEAST_SLACK_NS)
-                task = asyncio.create_task(self._perform(sender, prepared))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                    await pacer.calm(sender.staging_ns, clock() + slack_ns - LEAST_SLACK_NS)
+                sender.stage(prepared)
             await asyncio.sleep(0)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await sender.drained()
 
-    async def _perform(self, sender: SessionSender, prepared: Any) -> None:
-        exchange = await sender.perform(prepared)
-        self._tell("finished", finished(exchange))
+    def _note_finished(self, exchange: Exchange) -> None:
+        self._finished.append(finished(exchange))
+        if len(self._finished) >= REPORT_ROWS:
+            self._report()
+
+    def _report(self) -> None:
+        if self._finished:
+            self._tell("finished", self._finished)
+            self._finished = []
 
     def _note_sent(self, exchange: Exchange) -> None:
         self._watch.sent += 1
         if exchange.sent_ns is not None:
             self._watch.lateness_ns.append(exchange.sent_ns - self._zero_ns - exchange.prepared.due_ns)
 
-    async def _tick(self, sender: SessionSender) -> None:
+    async def _tick(self, sender: Sender) -> None:
         ticks = 0
         while True:
             began_ns = time.monotonic_ns()
@@ -188,10 +193,22 @@ class Worker:
             lag_ns = time.monotonic_ns() - began_ns - int(TICK_S * 1e9)
             keep_worst(self._watch.loop_lag_ns, lag_ns)
             self._watch.look_at_cpu()
+            self._report()
             ticks += 1
             if ticks % STATS_EVERY_TICKS == 0:
                 lateness_ns, self._watch.lateness_ns = self._watch.lateness_ns, []
                 self._tell("stats", (self._watch.sent, sender.in_flight, lateness_ns[-500:]))
+
+
+def _sender(job: Job, *given: Any) -> Sender:
+    # Each room brings its own libraries; the other's need not be loaded.
+    if job.sender == WIRE:
+        from replay.engine.wire_sender import WireSender
+
+        return WireSender(job.connecting, *given)
+    from replay.engine.session_sender import SessionSender
+
+    return SessionSender(job.connecting, *given)
 
 
 def keep_worst(samples: list[int], sample: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import pyarrow as pa
 from capture.trace_format import TraceMetadata
 from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of, write_trace
+from replay.engine.connecting import Connecting
 from replay.engine.requests import Rewrite
 from replay.engine.run_format import RunMetadata, read_run
 from replay.engine.run_writer import RunWriter
 from replay.engine.supervisor import Progress, ReplayOrder, Supervisor
-from replay.engine.target import parse_target
+from replay.engine.target import parse_target, resolve
 from replay.transform.plan import Plan, apply_plan, schedule_of
 from replay.transform.schedule_format import Lineage, write_schedule
 
@@ -80,6 +81,8 @@ def replay_rows(
     workers: int = 1,
     timeout_s: float = 20.0,
     rewrite: Rewrite | None = None,
+    sender: str = "session",
+    connecting: Mapping[str, Any] | None = None,
     on_progress: Callable[[Supervisor, Progress], None] = lambda supervisor, progress: None,
 ) -> Replayed:
     """Replay `rows` at `target_url` with real workers; every row of the run by (request_id, copy)."""
@@ -88,18 +91,20 @@ def replay_rows(
     schedule = apply_plan(schedule_of(trace)[0], plan or Plan())
     lineage = Lineage(trace.name, trace.fingerprint, trace.rows, (), 0)
     write_schedule(folder / "schedule.parquet", schedule, lineage, overwrite=True)
+    target = parse_target(target_url)
+    target = dataclasses.replace(target, addresses=tuple(sorted(resolve(target.host, target.port))))
     order = ReplayOrder(
         schedule_path=folder / "schedule.parquet",
         schedule=schedule,
         lineage=lineage,
         schedule_fingerprint="of the test",
         trace=trace,
-        target=parse_target(target_url),
+        connecting=Connecting(target, timeout_s, connect_timeout_s=5.0, **(connecting or {})),
+        sender=sender,
+        sender_reason="the test's choice",
         rewrite=rewrite or Rewrite(),
         label="test",
         workers=workers,
-        timeout_s=timeout_s,
-        connect_timeout_s=5.0,
         lead_ns=20 * MS,
         bounds={},
         command=(),

@@ -19,6 +19,7 @@ from replay.demo.arrivals import read_arrivals
 from replay.demo.build import Build
 from replay.demo.launch import RunningServer
 from replay.engine.requests import Rewrite
+from replay.engine.sender import SENDERS
 from replay.engine.supervisor import Progress, Supervisor
 from replay.transform.plan import Plan
 
@@ -74,14 +75,15 @@ def test_the_split_over_workers_changes_nothing_in_the_rows(tmp_path: Path) -> N
     assert {row["worker"] for row in three.rows.values()} == {0, 1, 2}
 
 
-def test_a_stopped_replay_is_a_readable_partial_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sender", SENDERS)
+def test_a_stopped_replay_is_a_readable_partial_run(tmp_path: Path, sender: str) -> None:
     def stop_midway(supervisor: Supervisor, progress: Progress) -> None:
         if progress.sent >= 5:
             supervisor.stop()
 
     rows = [chat(i, i * 200 * MS, tokens=60) for i in range(40)]
     with RunningServer() as server:
-        done = replay_rows(tmp_path, rows, server.base_url, on_progress=stop_midway)
+        done = replay_rows(tmp_path, rows, server.base_url, on_progress=stop_midway, sender=sender)
     assert done.metadata.partial
     errors = collections.Counter(row["error"] for row in done.rows.values())
     assert errors["not_sent"] > 0
@@ -158,6 +160,7 @@ STREAM_ERROR = (
 )
 
 
+@pytest.mark.parametrize("sender", SENDERS)
 @pytest.mark.parametrize(
     ("behave", "status", "error"),
     [
@@ -186,23 +189,31 @@ STREAM_ERROR = (
     ],
 )
 def test_failures_become_rows_of_the_closed_vocabulary(
-    tmp_path: Path, behave: Callable[[socket.socket], None], status: int | None, error: str | None
+    tmp_path: Path,
+    behave: Callable[[socket.socket], None],
+    status: int | None,
+    error: str | None,
+    sender: str,
 ) -> None:
+    rows = [request(i, i * 30 * MS) for i in range(3)]
     with scripted_server(behave) as url:
-        done = replay_rows(tmp_path, [request(i, i * 30 * MS) for i in range(3)], url, timeout_s=1.0)
+        done = replay_rows(tmp_path, rows, url, timeout_s=1.0, sender=sender)
     assert {(row["status"], row["error"]) for row in done.rows.values()} == {(status, error)}
     assert all(row["sent_ns"] is not None and row["end_ns"] is not None for row in done.rows.values())
 
 
-def test_a_target_that_is_down_is_connect_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sender", SENDERS)
+def test_a_target_that_is_down_is_connect_refused(tmp_path: Path, sender: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    done = replay_rows(tmp_path, [request(0, 0), request(1, 10 * MS)], f"http://127.0.0.1:{port}")
+    rows = [request(0, 0), request(1, 10 * MS)]
+    done = replay_rows(tmp_path, rows, f"http://127.0.0.1:{port}", sender=sender)
     assert [row["error"] for row in done.rows.values()] == ["connect_refused"] * 2
     assert all(row["sent_ns"] is None for row in done.rows.values())
 
 
-def test_a_connection_closed_while_a_request_is_staged_costs_no_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sender", SENDERS)
+def test_a_connection_closed_while_a_request_is_staged_costs_no_request(tmp_path: Path, sender: str) -> None:
     """A keep-alive connection that the server closes is not used; the request still goes out, once."""
     seen: list[bytes] = []
 
@@ -214,7 +225,7 @@ def test_a_connection_closed_while_a_request_is_staged_costs_no_request(tmp_path
         connection.close()
 
     with scripted_server(close_after_each) as url:
-        done = replay_rows(tmp_path, [request(i, i * 8 * MS) for i in range(30)], url)
+        done = replay_rows(tmp_path, [request(i, i * 8 * MS) for i in range(30)], url, sender=sender)
     assert {row["error"] for row in done.rows.values()} == {None}
     assert len(seen) == 30
 

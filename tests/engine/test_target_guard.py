@@ -66,7 +66,7 @@ def test_on_this_machine_the_port_tells_servers_apart(url: str, addresses: list[
 
 
 def test_a_name_that_does_not_resolve_is_bad_input() -> None:
-    with pytest.raises(BadInput, match="nowhere.test does not resolve"):
+    with pytest.raises(BadInput, match=r"nowhere\.test does not resolve"):
         check_target(parse_target("http://nowhere.test"), [], set(), set())
 
 

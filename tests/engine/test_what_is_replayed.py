@@ -12,7 +12,7 @@ from capture.failures import BadInput
 from capture.trace_format import TraceMetadata
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
-from replay.cli.replaying import without_header_values
+from replay.cli.ordering import without_header_values
 from replay.transform.plan import schedule_of
 
 

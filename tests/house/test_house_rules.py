@@ -17,6 +17,7 @@ FLOORS = ("capture", "replay.transform", "replay.engine", "replay.analysis", "re
 ROOMS = {
     "mitmproxy": ("capture.addon", "capture.proxy", "capture.importers.mitm_flows"),
     "aiohttp": ("replay.engine.session_sender", "replay.demo"),
+    "httptools": ("replay.engine.wire_connection",),
     "typer": ("replay.cli",),
     "plotly": ("replay.report",),
     "plotext": ("replay.report",),

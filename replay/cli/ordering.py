@@ -1,0 +1,182 @@
+"""From what `replay` was asked to what a supervisor needs: schedule, vetted target, connections, order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import replay.cli.transforming as flags
+
+if TYPE_CHECKING:
+    from capture.trace_reader import Trace
+    from replay.engine.connecting import Connecting
+    from replay.engine.requests import Rewrite
+    from replay.engine.supervisor import ReplayOrder
+    from replay.transform.plan import Plan
+    from replay.transform.schedule_format import Lineage, Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheduled:
+    """A schedule with its file, its lineage, and the trace that it refers to."""
+
+    path: Path
+    schedule: Schedule
+    lineage: Lineage
+    trace: Trace
+
+
+def scheduled(source: str, moved: str | None, plan: Plan, folder: Path) -> Scheduled:
+    """The schedule that `source` is, or that `plan` makes of it (written into `folder`); `BadInput`."""
+    from rich.console import Console
+
+    from capture.failures import BadInput
+    from capture.trace_reader import open_trace
+    from replay.transform.plan import Plan as Untouched
+    from replay.transform.schedule_format import is_schedule, read_schedule, write_schedule
+
+    path = Path(source)
+    with Console(stderr=True).status(f"reading {source}"):
+        if not (path.is_file() and is_schedule(path)):
+            opened = open_trace(source)
+            schedule, lineage = flags.planned(opened, plan)
+            path = folder / "inline.schedule.parquet"
+            write_schedule(path, schedule, lineage)
+            return Scheduled(path, schedule, lineage, opened)
+        if plan != Untouched(seed=plan.seed):
+            raise BadInput(f"{source}: is a schedule already; transform flags go with `peaktape transform`")
+        schedule, lineage = read_schedule(path)
+        opened = open_trace(moved or lineage.trace_path)
+        if opened.fingerprint != lineage.trace_fingerprint:
+            raise BadInput(
+                f"{opened.name}: not the trace that {source} was made from; "
+                "name the right one with --trace, or transform again"
+            )
+    return Scheduled(path, schedule, lineage, opened)
+
+
+def guarded(
+    connecting: Connecting,
+    trace: Trace,
+    allowed: list[str],
+    *,
+    resolved: list[str],
+    allow_captured_host: bool,
+) -> Connecting:
+    """`connecting` with its target's addresses vetted; raises `TargetRefused`, `BadInput` for no address."""
+    from replay.engine.preflight import captured_places
+    from replay.engine.target import check_target, pinned_addresses, resolve
+
+    target = connecting.target
+    captured = captured_places(trace)
+    addresses = pinned_addresses(resolved, target) or resolve(target.host, target.port)
+    if connecting.unix_socket is not None:
+        addresses = frozenset({"127.0.0.1"})  # a socket file is on this machine, whatever the name says
+    check_target(
+        target,
+        addresses,
+        captured,
+        {(address, port) for host, port in captured for address in resolve(host, port)},
+        allowed_hosts=allowed,
+        allow_captured_host=allow_captured_host,
+    )
+    return dataclasses.replace(
+        connecting, target=dataclasses.replace(target, addresses=tuple(sorted(addresses)))
+    )
+
+
+def order_of(
+    found: Scheduled,
+    connecting: Connecting,
+    rewrite: Rewrite,
+    *,
+    label: str | None,
+    workers: int | None,
+    sender: str,
+    bounds: dict[str, float],
+) -> ReplayOrder:
+    """Everything a supervisor needs; opens one connection to the target to see that it is there."""
+    from replay.engine.preflight import busiest_per_s, connect_time_ns, lead_ns, processors, workers_for
+    from replay.engine.sender import choose
+    from replay.engine.supervisor import ReplayOrder
+    from replay.transform.schedule_format import schedule_fingerprint
+
+    peak_per_s = busiest_per_s(found.schedule)
+    chosen, why = choose(sender, peak_per_s, connecting)
+    return ReplayOrder(
+        schedule_path=found.path,
+        schedule=found.schedule,
+        lineage=found.lineage,
+        schedule_fingerprint=schedule_fingerprint(found.schedule, found.lineage),
+        trace=found.trace,
+        connecting=connecting,
+        sender=chosen,
+        sender_reason=why,
+        rewrite=rewrite,
+        label=label or connecting.target.authority,
+        workers=workers or workers_for(found.schedule, processors(), chosen),
+        lead_ns=lead_ns(connect_time_ns(connecting)),
+        bounds=bounds,
+        command=without_header_values(sys.argv[1:]),
+    )
+
+
+def headers_of(
+    texts: list[str] | None, auth_env: str | None, auth_header: str
+) -> tuple[tuple[str, str], ...]:
+    """Headers set on every request: those given, and the credential from the environment; `BadInput`."""
+    from capture.failures import BadInput
+
+    headers: list[tuple[str, str]] = []
+    for text in texts or []:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise BadInput(f"--header: {text!r} found, 'name: value' wanted")
+        headers.append((name.strip(), value.strip()))
+    if auth_env is not None:
+        secret = os.environ.get(auth_env, "")
+        if not secret:
+            raise BadInput(f"--auth-env {auth_env}: this environment variable is not set; export it first")
+        bearer = auth_header.lower() == "authorization" and " " not in secret
+        headers.append((auth_header, f"Bearer {secret}" if bearer else secret))
+    return tuple(headers)
+
+
+def without_header_values(arguments: list[str]) -> tuple[str, ...]:
+    """The command line as it may be written down: names of headers, no values."""
+    shown: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, _ = argument.partition("=")
+        if before == "--header":
+            shown.append(f"{argument.partition(':')[0]}: REDACTED")
+        elif option == "--header" and equals:
+            shown.append(f"--header={argument[9:].partition(':')[0]}: REDACTED")
+        else:
+            shown.append(argument)
+    return tuple(shown)
+
+
+def bounds_of(lateness_p99: str | None, lateness_max: str | None) -> dict[str, float]:
+    """The stated bounds of validity, as they stand in a run's metadata; raises `BadInput`."""
+    from capture.quantities import parse_duration_ns
+
+    bounds: dict[str, float] = {}
+    if lateness_p99 is not None:
+        bounds["lateness_p99_ns"] = parse_duration_ns(lateness_p99, "--max-lateness-p99")
+    if lateness_max is not None:
+        bounds["lateness_max_ns"] = parse_duration_ns(lateness_max, "--max-lateness")
+    return bounds
+
+
+def seconds_of(text: str, place: str) -> float:
+    """A duration above 0 in s; raises `BadInput` naming `place`."""
+    from capture.failures import BadInput
+    from capture.quantities import parse_duration_ns
+
+    duration_ns = parse_duration_ns(text, place)
+    if duration_ns <= 0:
+        raise BadInput(f"{place}: {text} found, more than 0 wanted")
+    return duration_ns / 1e9

@@ -1,0 +1,108 @@
+"""The options of `replay`, by panel: what is asked, and the words of `--help`. No meaning here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+SAFETY = "Target"
+CONNECTIONS = "Connections"
+BOUNDS = "Validity"
+
+Source = Annotated[str, typer.Argument(help="A trace (file, folder, quoted glob) or a schedule.")]
+TargetUrl = Annotated[
+    str, typer.Option("--target", help="Where to fire, e.g. http://127.0.0.1:9000.", rich_help_panel=SAFETY)
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The run to write.")]
+Label = Annotated[str | None, typer.Option(help="The build's name in reports; default: the target.")]
+MovedTrace = Annotated[str | None, typer.Option(help="The trace a schedule was made from, if it has moved.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=256, help="Worker processes; default by peak rate and cores.")
+]
+SenderName = Annotated[
+    Literal["auto", "session", "wire"],
+    typer.Option(
+        help="session: aiohttp's client, everything HTTP; wire: bare HTTP/1.1 for high rates; "
+        "auto: by the schedule's peak rate."
+    ),
+]
+Aborts = Annotated[
+    bool, typer.Option("--aborts/--no-aborts", help="Hang up where a recorded client did, or wait it out.")
+]
+Timeout = Annotated[
+    str,
+    typer.Option(help="A response must be whole this long after its due time.", rich_help_panel=CONNECTIONS),
+]
+ConnectTimeout = Annotated[
+    str, typer.Option(help="A connection must be open within this time.", rich_help_panel=CONNECTIONS)
+]
+FirstByteTimeout = Annotated[
+    str | None,
+    typer.Option(
+        help="An answer must begin this long after its request left; default: no limit.",
+        rich_help_panel=CONNECTIONS,
+    ),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option(help="PEM file of the authorities to trust for https.", rich_help_panel=CONNECTIONS),
+]
+ClientCert = Annotated[
+    Path | None, typer.Option(help="PEM file with the client's certificate.", rich_help_panel=CONNECTIONS)
+]
+ClientKey = Annotated[
+    Path | None,
+    typer.Option(help="PEM file with its key, if that is another file.", rich_help_panel=CONNECTIONS),
+]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        help="HTTP proxy, e.g. http://127.0.0.1:3128; environment variables are not read.",
+        rich_help_panel=CONNECTIONS,
+    ),
+]
+Resolve = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="HOST:PORT:ADDRESS: connect there instead of asking DNS; may be repeated.",
+        rich_help_panel=CONNECTIONS,
+    ),
+]
+UnixSocket = Annotated[
+    str | None,
+    typer.Option(help="Connect to the target through this Unix socket.", rich_help_panel=CONNECTIONS),
+]
+AuthEnv = Annotated[
+    str | None,
+    typer.Option(
+        help="Environment variable that holds the credential for the target.", rich_help_panel=SAFETY
+    ),
+]
+AuthHeader = Annotated[
+    str, typer.Option(help="Header for it; authorization gets a Bearer prefix.", rich_help_panel=SAFETY)
+]
+Header = Annotated[
+    list[str] | None,
+    typer.Option(help="'name: value' set on every request; may be repeated.", rich_help_panel=SAFETY),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(help="A public host that may be fired at; may be repeated.", rich_help_panel=SAFETY),
+]
+AllowCapturedHost = Annotated[
+    bool,
+    typer.Option(
+        "--allow-captured-host", help="Fire even at the host of the capture.", rich_help_panel=SAFETY
+    ),
+]
+MaxLatenessP99 = Annotated[
+    str | None,
+    typer.Option(help="Valid up to this p99 lateness; default 1ms or 1% of latency.", rich_help_panel=BOUNDS),
+]
+MaxLateness = Annotated[
+    str | None,
+    typer.Option(help="Valid up to this largest lateness; default 50ms.", rich_help_panel=BOUNDS),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]

@@ -1,0 +1,113 @@
+"""The one door to sending: a request is staged ahead of its due instant, sent at it, and reported once.
+
+Two rooms are behind it: `session_sender` (aiohttp's client: proxies, everything HTTP) and `wire_sender` (a
+bare protocol with a C parser, for high rates). Which one to take is decided by `choose`.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from replay.engine.connecting import Connecting
+from replay.engine.exchange import Exchange
+from replay.engine.pacer import Pacer
+from replay.engine.requests import Prepared
+
+SESSION: Final = "session"
+WIRE: Final = "wire"
+SENDERS: Final = (SESSION, WIRE)
+SESSION_PEAK_PER_S: Final = 300.0
+"""Up to here aiohttp's client is as punctual as the wire; above, its cost per request makes it late."""
+
+KEEP_ALIVE_S: Final = 60.0
+"""A connection that was idle for longer is not used again."""
+
+monotonic_ns = time.monotonic_ns
+
+
+class Sender(abc.ABC):
+    """Sends staged requests when they are due. `on_finished` gets every staged exchange exactly once."""
+
+    staging_ns: int
+    """About what staging one request takes of the loop."""
+
+    def __init__(
+        self,
+        connecting: Connecting,
+        pacer: Pacer,
+        zero_monotonic_ns: int,
+        on_sent: Callable[[Exchange], None],
+        on_finished: Callable[[Exchange], None],
+    ) -> None:
+        self.connecting = connecting
+        self.pacer = pacer
+        self.in_flight = 0
+        self._zero_monotonic_ns = zero_monotonic_ns
+        self._on_sent = on_sent
+        self._on_finished = on_finished
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    @abc.abstractmethod
+    def stage(self, prepared: Prepared) -> None:
+        """Make a request ready; it leaves by itself when it is due. Must run on the loop."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End everything that is staged or under way; each still is reported, as not sent or interrupted."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Close all connections."""
+
+    async def drained(self) -> None:
+        """Return when every staged request has been reported."""
+        await self._none_open.wait()
+
+    def due_monotonic_ns(self, exchange: Exchange) -> int:
+        """The exchange's due instant on the monotonic clock."""
+        return self._zero_monotonic_ns + exchange.prepared.due_ns
+
+    def _begin(self, prepared: Prepared) -> Exchange:
+        self._open += 1
+        self._none_open.clear()
+        return Exchange(prepared, dequeued_ns=monotonic_ns())
+
+    def note_sent(self, exchange: Exchange) -> None:
+        """Count a request that has just left."""
+        self.in_flight += 1
+        exchange.in_flight = self.in_flight
+        self._on_sent(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        """Settle an exchange's end and report it."""
+        exchange.end_ns = exchange.last_read_ns if exchange.error is None else None
+        if exchange.end_ns is None:
+            exchange.end_ns = monotonic_ns()
+        if exchange.sent_ns is not None:
+            self.in_flight -= 1
+        self._open -= 1
+        self._on_finished(exchange)
+        if not self._open:
+            self._none_open.set()
+
+
+def stopped(exchange: Exchange) -> str:
+    """The error of an exchange that ends because the replay was stopped."""
+    return "interrupted" if exchange.sent_ns is not None else "not_sent"
+
+
+def choose(wanted: str, peak_per_s: float, connecting: Connecting) -> tuple[str, str]:
+    """(sender, why) for a schedule whose busiest second holds `peak_per_s`; `wanted` may be "auto"."""
+    if wanted != "auto":
+        return wanted, "chosen with --sender"
+    if connecting.proxy is not None:
+        return SESSION, "a proxy was given"
+    if peak_per_s > SESSION_PEAK_PER_S:
+        return WIRE, f"its busiest second holds {peak_per_s:.0f} requests"
+    return SESSION, f"its busiest second holds {peak_per_s:.0f} requests, up to {SESSION_PEAK_PER_S:.0f}"

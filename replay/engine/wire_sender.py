@@ -1,0 +1,198 @@
+"""The sender for high rates: own pool of bare connections, requests serialised ahead, nothing per request
+that need not be. It speaks HTTP/1.1 to the target itself; proxies and whatever else HTTP knows are the
+`session_sender`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+import time
+from collections.abc import Callable
+
+from replay.engine.connecting import Connecting
+from replay.engine.deadlines import Deadlines
+from replay.engine.exchange import HUNG_UP, Exchange
+from replay.engine.pacer import Pacer
+from replay.engine.requests import Prepared
+from replay.engine.sender import KEEP_ALIVE_S, Sender, stopped
+from replay.engine.wire_connection import WireConnection
+
+monotonic_ns = time.monotonic_ns
+
+
+class WireSender(Sender):
+    """Sends serialised requests (`Prepared.wire`) over pooled connections of its own."""
+
+    staging_ns = 40_000
+
+    def __init__(
+        self,
+        connecting: Connecting,
+        pacer: Pacer,
+        zero_monotonic_ns: int,
+        on_sent: Callable[[Exchange], None],
+        on_finished: Callable[[Exchange], None],
+    ) -> None:
+        super().__init__(connecting, pacer, zero_monotonic_ns, on_sent, on_finished)
+        self._loop = asyncio.get_running_loop()
+        self._tls = connecting.tls()
+        self._idle: list[WireConnection] = []
+        self._live: dict[Exchange, WireConnection | None] = {}
+        self._dials: set[asyncio.Task[None]] = set()
+        self._totals = Deadlines(round(connecting.timeout_s * 1e9), self._time_out)
+        self._firsts = (
+            Deadlines(round(connecting.first_byte_timeout_s * 1e9), self._time_out_first)
+            if connecting.first_byte_timeout_s is not None
+            else None
+        )
+
+    def stage(self, prepared: Prepared) -> None:
+        exchange = self._begin(prepared)
+        self._live[exchange] = None
+        self._totals.add(max(exchange.dequeued_ns or 0, self.due_monotonic_ns(exchange)), exchange)
+        self._place(exchange)
+
+    def _place(self, exchange: Exchange) -> None:
+        now_ns = monotonic_ns()
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.closed:
+                continue
+            if now_ns - connection.idle_since_ns > KEEP_ALIVE_S * 1e9:
+                connection.give_up()
+                continue
+            self._hold(connection, exchange)
+            return
+        dial = self._loop.create_task(self._dial(exchange))
+        self._dials.add(dial)
+        dial.add_done_callback(self._dials.discard)
+
+    def _hold(self, connection: WireConnection, exchange: Exchange) -> None:
+        self._live[exchange] = connection
+        connection.hold(exchange, exchange.prepared.wire or b"")
+        self.pacer.at(self.due_monotonic_ns(exchange), connection.send)
+
+    async def _dial(self, exchange: Exchange) -> None:
+        try:
+            async with asyncio.timeout(self.connecting.connect_timeout_s):
+                connection = await self._connect()
+        except Exception as error:
+            if not exchange.over:
+                exchange.fail(*classify_dial(error))
+                self._finish(exchange)
+            return
+        if exchange.over:  # timed out meanwhile; the next one may use the connection
+            self._pool(connection)
+        else:
+            self._hold(connection, exchange)
+
+    async def _connect(self) -> WireConnection:
+        target = self.connecting.target
+        name = target.host if self._tls is not None else None
+
+        def make() -> WireConnection:
+            return WireConnection(self)
+
+        if self.connecting.unix_socket is not None:
+            path = self.connecting.unix_socket
+            _, connection = await self._loop.create_unix_connection(
+                make, path, ssl=self._tls, server_hostname=name
+            )
+            return connection
+        addresses = target.addresses or (target.host,)
+        for address in addresses[:-1]:
+            try:
+                _, connection = await self._loop.create_connection(
+                    make, address, target.port, ssl=self._tls, server_hostname=name
+                )
+            except OSError:
+                continue
+            return connection
+        _, connection = await self._loop.create_connection(
+            make, addresses[-1], target.port, ssl=self._tls, server_hostname=name
+        )
+        return connection
+
+    # What connections call.
+
+    def note_sent(self, exchange: Exchange) -> None:
+        super().note_sent(exchange)
+        if self._firsts is not None and exchange.sent_ns is not None:
+            self._firsts.add(exchange.sent_ns, exchange)
+        if exchange.prepared.hang_up_after_ns is not None:
+            self._loop.call_later(exchange.prepared.hang_up_after_ns / 1e9, self._hang_up, exchange)
+
+    def release(self, connection: WireConnection, exchange: Exchange, *, reusable: bool) -> None:
+        """The exchange is over; its connection may serve another one."""
+        if reusable:
+            self._pool(connection)
+        self._finish(exchange)
+
+    def stage_again(self, exchange: Exchange, reason: str) -> None:
+        """Take another connection, once: it may be late then, and its lateness says so."""
+        if exchange.staged_again:
+            exchange.fail("reset", reason)
+            self._finish(exchange)
+            return
+        exchange.staged_again = True
+        exchange.error_text = f"staged again: {reason}"[:200]
+        self._place(exchange)
+
+    def _pool(self, connection: WireConnection) -> None:
+        if not connection.closed:
+            connection.idle_since_ns = monotonic_ns()
+            self._idle.append(connection)
+
+    def _finish(self, exchange: Exchange) -> None:
+        exchange.over = True
+        self._live.pop(exchange, None)
+        self._end(exchange)
+
+    # Ends that come from our side.
+
+    def _break_off(self, exchange: Exchange, error: str, text: str) -> None:
+        connection = self._live.get(exchange)
+        if connection is not None:
+            connection.give_up()
+        exchange.fail(error, text)
+        self._finish(exchange)
+
+    def _time_out(self, exchange: Exchange) -> None:
+        error = "connect_timeout" if exchange.connected_ns is None else "timeout"
+        self._break_off(exchange, error, "TimeoutError")
+
+    def _time_out_first(self, exchange: Exchange) -> None:
+        if exchange.first_byte_ns is None:
+            self._break_off(exchange, "timeout", "no first byte in time")
+
+    def _hang_up(self, exchange: Exchange) -> None:
+        if not exchange.over:
+            self._break_off(exchange, *HUNG_UP)
+
+    def stop(self) -> None:
+        for exchange in list(self._live):
+            self._break_off(exchange, stopped(exchange), "the replay was stopped")
+        for dial in self._dials:
+            dial.cancel()
+
+    async def close(self) -> None:
+        self._totals.close()
+        if self._firsts is not None:
+            self._firsts.close()
+        for connection in self._idle:
+            connection.give_up()
+
+
+def classify_dial(error: Exception) -> tuple[str, str]:
+    """Why a connection could not be opened → (error of the run format's vocabulary, its text)."""
+    text = f"{type(error).__name__}: {error}".strip(": ")
+    if isinstance(error, ssl.SSLError):
+        return "tls", text
+    if isinstance(error, TimeoutError):
+        return "connect_timeout", text
+    if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+        return "connect_refused", text
+    return "connect_failed", text
