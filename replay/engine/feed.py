@@ -10,9 +10,10 @@ import concurrent.futures
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 
 from capture.failures import PeaktapeError
 from capture.trace_reader import Trace, open_trace
@@ -22,6 +23,7 @@ from replay.transform.schedule_format import Schedule, read_schedule
 
 WINDOW_ROWS: Final = 128
 QUEUE_WINDOWS: Final = 4
+PLACE: Final = ("due_ns", "copy", "session", "phase")
 COLUMNS: Final = (
     *("request_id", "method", "path", "request_headers", "request_body", "model", "stream"),
     *("outcome", "request_body_ns", "chunk_ns", "end_ns"),
@@ -39,22 +41,30 @@ def prepared_windows(
     """The share's requests in due order, `WINDOW_ROWS` at a time; serialised for `target`, if it is given."""
     for start in range(0, len(share), WINDOW_ROWS):
         index = share[start : start + WINDOW_ROWS]
-        rows = trace.take(schedule.row[index], COLUMNS).to_pylist()
+        places = {name: getattr(schedule, name)[index].tolist() for name in PLACE}
+        places["index"] = index.tolist()
+        rows = rows_of(trace.take(schedule.row[index], COLUMNS))
         yield [
-            prepare(
-                row,
-                {
-                    "index": int(at),
-                    "due_ns": int(schedule.due_ns[at]),
-                    "copy": int(schedule.copy[at]),
-                    "session": int(schedule.session[at]),
-                    "phase": int(schedule.phase[at]),
-                },
-                rewrite,
-                target,
-            )
-            for at, row in zip(index, rows, strict=True)
+            prepare(row, dict(zip(places, place, strict=True)), rewrite, target)
+            for row, place in zip(rows, zip(*places.values(), strict=True), strict=True)
         ]
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Rows as Python values, `request_headers` as tuples of pairs; column by column is far quicker."""
+    columns = {
+        name: _pairs(column) if name == "request_headers" else column.to_pylist()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def _pairs(column: pa.ListArray) -> list[tuple[tuple[str, str], ...]]:
+    flat = column.flatten()
+    pairs = list(zip(flat.field("name").to_pylist(), flat.field("value").to_pylist(), strict=True))
+    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False)).tolist()
+    return [tuple(pairs[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class Feed:

@@ -1,7 +1,8 @@
 """The pacer: calls each action at its due instant, by the absolute clock, late ones at once, none dropped.
 
 A sleep (timerfd) ends shortly before the instant and a short spin covers the rest: as short as the timer's
-own lateness on this machine allows, some 50 µs on a busy core and some 200 µs where idle cores sleep deeply.
+own lateness on this machine allows, some 50 µs on a busy core and some 200 µs where idle cores sleep deeply,
+and never more than a share of the time that passes, so that spinning doesn't eat the core at high rates.
 Nothing is ever re-anchored: an action that is late is late, and the next one is still due when it was due.
 """
 
@@ -18,6 +19,8 @@ from replay.engine import timerfd
 LEAST_SPIN_NS: Final = 50_000
 MOST_SPIN_NS: Final = 400_000
 ACTIONS_A_WAKE: Final = 16
+SPIN_SHARE: Final = 0.15
+SPIN_SAVED_NS: Final = 2_000_000
 
 
 class DueQueue:
@@ -56,6 +59,31 @@ def next_spin_ns(spin_ns: int, overshoot_ns: int) -> int:
     return min(MOST_SPIN_NS, max(LEAST_SPIN_NS, wanted))
 
 
+class SpinAllowance:
+    """The pure part of spinning: a share of the time that passes, saved up to `most_ns`. No clock in here.
+
+    Where requests follow one another closely, each gets less of a spin, and the core stays free for what
+    they bring back.
+    """
+
+    def __init__(self, share: float = SPIN_SHARE, most_ns: int = SPIN_SAVED_NS) -> None:
+        self._share = share
+        self._most_ns = most_ns
+        self._saved_ns = float(most_ns)
+        self._at_ns: int | None = None
+
+    def at(self, now_ns: int) -> int:
+        """What may be spun away from now on, in ns."""
+        if self._at_ns is not None:
+            self._saved_ns = min(self._most_ns, self._saved_ns + self._share * (now_ns - self._at_ns))
+        self._at_ns = now_ns
+        return max(0, int(self._saved_ns))
+
+    def spend(self, spun_ns: int) -> None:
+        """Take what was spun off the allowance."""
+        self._saved_ns -= spun_ns
+
+
 class Pacer:
     """Runs actions of a `DueQueue` on an event loop, on time to some 10 µs where timerfd exists."""
 
@@ -63,6 +91,7 @@ class Pacer:
         self._loop = loop
         self._queue = DueQueue()
         self._spin_ns = 2 * LEAST_SPIN_NS
+        self._allowance = SpinAllowance()
         self._armed_ns = 0
         self._timer = timerfd.TimerFd() if timerfd.available() else None
         self._handle: asyncio.TimerHandle | None = None
@@ -95,7 +124,8 @@ class Pacer:
 
     def _arm(self, due_ns: int) -> None:
         if self._timer is not None:
-            self._armed_ns = max(due_ns - self._spin_ns, time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            self._armed_ns = max(due_ns - min(self._spin_ns, self._allowance.at(now_ns)), now_ns)
             self._timer.arm(self._armed_ns)
             return
         if self._handle is not None:
@@ -113,11 +143,13 @@ class Pacer:
         for _ in range(ACTIONS_A_WAKE):
             if (due_ns := self._queue.first_ns()) is None:
                 return
-            now_ns = clock()
-            if due_ns - now_ns > self._spin_ns:
-                break
-            while now_ns < due_ns:
-                now_ns = clock()
+            began_ns = now_ns = clock()
+            if now_ns < due_ns:
+                if due_ns - now_ns > min(self._spin_ns, self._allowance.at(now_ns)):
+                    break
+                while now_ns < due_ns:
+                    now_ns = clock()
+                self._allowance.spend(now_ns - began_ns)
             if (action := self._queue.pop_due(now_ns)) is not None:
                 action()
         # Enough, or nothing due soon: the loop must see to its sockets in between.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -80,16 +81,13 @@ class Prepared:
 def prepare(
     row: Mapping[str, Any], place: Mapping[str, int], rewrite: Rewrite, target: Target | None = None
 ) -> Prepared:
-    """A trace row (`row`, its columns as Python values) scheduled at `place` (a schedule row's values).
+    """A trace row (its columns as Python values) scheduled at `place` (a schedule row's values).
 
-    It is serialised where a `target` is given.
+    `request_headers` are (name, value) pairs in a tuple. Serialised where a `target` is given.
     """
     path, method, body = row["path"], row["method"], row["request_body"] or None
-    headers = rewritten(
-        [(pair["name"], pair["value"]) for pair in row["request_headers"]],
-        rewrite,
-        f"{row['request_id']}/{place['copy']}",
-    )
+    kept = kept_headers(row["request_headers"], rewrite)
+    tag = f"{row['request_id']}/{place['copy']}" if rewrite.tag else None
     return Prepared(
         index=place["index"],
         due_ns=place["due_ns"],
@@ -102,9 +100,9 @@ def prepare(
         stream=row["stream"],
         method=method,
         path=path,
-        headers=headers,
+        headers=() if target else tagged(kept, tag),
         body=None if target else body,
-        wire=serialise(target, method, path, headers, body) if target else None,
+        wire=serialise(target, method, path, kept, tag, body) if target else None,
         **(hang_up_of(row) if rewrite.aborts else {}),
     )
 
@@ -120,8 +118,15 @@ def hang_up_of(row: Mapping[str, Any]) -> dict[str, int]:
     return {"hang_up_after_ns": max(0, row["end_ns"] - row["request_body_ns"])}
 
 
-def rewritten(headers: Sequence[tuple[str, str]], rewrite: Rewrite, tag: str) -> tuple[tuple[str, str], ...]:
-    """The recorded headers less those of the connection and those redacted, with the rewrite's laid over."""
+type Headers = tuple[tuple[str, str], ...]
+
+
+@functools.lru_cache(2048)
+def kept_headers(headers: Headers, rewrite: Rewrite) -> Headers:
+    """The recorded headers less those of the connection and those redacted, with the rewrite's laid over.
+
+    Cached: a client says the same in most of its requests.
+    """
     replaced = {name.lower() for name, _ in rewrite.headers} | {TAG_HEADER}
     kept = [
         (name, _as_recorded(value))
@@ -131,10 +136,12 @@ def rewritten(headers: Sequence[tuple[str, str]], rewrite: Rewrite, tag: str) ->
         and low not in replaced
         and REDACTED not in value
     ]
-    kept.extend(rewrite.headers)
-    if rewrite.tag:
-        kept.append((TAG_HEADER, tag))
-    return tuple(kept)
+    return (*kept, *rewrite.headers)
+
+
+def tagged(headers: Headers, tag: str | None) -> Headers:
+    """The headers with the tag at their end."""
+    return headers if tag is None else (*headers, (TAG_HEADER, tag))
 
 
 def _as_recorded(value: str) -> str:
@@ -159,13 +166,19 @@ def path_at(target: Target, path: str) -> str:
 
 
 def serialise(
-    target: Target, method: str, path: str, headers: tuple[tuple[str, str], ...], body: bytes | None
+    target: Target, method: str, path: str, headers: Headers, tag: str | None, body: bytes | None
 ) -> bytes:
     """A request as the bytes of HTTP/1.1 (RFC 9112): the same ones that aiohttp's client would send."""
+    end = "" if tag is None else f"{TAG_HEADER}: {tag}\r\n"
+    if body or method not in _BODILESS_METHODS:
+        end += f"Content-Length: {len(body or b'')}\r\n"
+    return b"".join((_head(target, method, path, headers), end.encode(), b"\r\n", body or b""))
+
+
+@functools.lru_cache(2048)
+def _head(target: Target, method: str, path: str, headers: Headers) -> bytes:
     lines = [f"{method} {path_at(target, path)} HTTP/1.1"]
     if not any(name.lower() == "host" for name, _ in headers):
         lines.append(f"Host: {target.host_header}")
     lines += [f"{name}: {value}" for name, value in headers]
-    if body or method not in _BODILESS_METHODS:
-        lines.append(f"Content-Length: {len(body or b'')}")
-    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + (body or b"")
+    return "\r\n".join([*lines, ""]).encode("utf-8", "surrogateescape")

@@ -17,6 +17,7 @@ from replay.engine.run_format import METADATA_KEY, RUN_SCHEMA, RunMetadata
 from replay.transform.schedule_format import PHASES
 
 BATCH_ROWS: Final = 500
+_COLUMNS: Final = frozenset(RUN_SCHEMA.names)  # Arrow builds the list anew at each look
 _INSTANTS: Final = ("due_ns", "chunk_ns.list.element")
 
 
@@ -27,7 +28,7 @@ def run_row(worker: int, values: tuple[Any, ...], zero_ns: int) -> dict[str, Any
         found.pop("body"), found["read_bytes"], found.pop("content_type"), found.pop("content_encoding")
     )
     read_ns = [stamp - zero_ns for stamp in found.pop("read_ns")]
-    row = {name: found[name] for name in found if name in RUN_SCHEMA.names}
+    row = {name: found[name] for name in found if name in _COLUMNS}
     for name in ("dequeued_ns", "connected_ns", "sent_ns", "first_byte_ns", "end_ns"):
         row[name] = None if found[name] is None else found[name] - zero_ns
     answer = reading.answer

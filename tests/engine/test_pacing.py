@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.engine import timerfd
-from replay.engine.pacer import LEAST_SPIN_NS, MOST_SPIN_NS, DueQueue, Pacer, next_spin_ns
+from replay.engine.pacer import LEAST_SPIN_NS, MOST_SPIN_NS, DueQueue, Pacer, SpinAllowance, next_spin_ns
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.lists(st.integers(0, 60), max_size=12))
@@ -45,6 +45,19 @@ def test_the_spin_sinks_back_when_timers_are_good_again() -> None:
     for _ in range(300):
         spin = next_spin_ns(spin, 0)
     assert spin == LEAST_SPIN_NS
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**5)), max_size=60))
+def test_spinning_never_takes_more_than_its_share_and_what_was_saved(steps: list[tuple[int, int]]) -> None:
+    allowance, now_ns, spun_ns = SpinAllowance(share=0.15, most_ns=50_000), 0, 0
+    allowance.at(0)
+    for pause_ns, wanted_ns in steps:
+        now_ns += pause_ns
+        granted_ns = min(wanted_ns, allowance.at(now_ns))
+        now_ns += granted_ns
+        spun_ns += granted_ns
+        allowance.spend(granted_ns)
+        assert spun_ns <= 50_000 + 0.15 * now_ns + 1
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["timerfd", "loop timers"])

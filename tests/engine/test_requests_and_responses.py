@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.engine.frames import FrameSplitter, frame
-from replay.engine.requests import TAG_HEADER, Rewrite, rewritten, url_of
+from replay.engine.requests import TAG_HEADER, Headers, Rewrite, kept_headers, tagged, url_of
 from replay.engine.responses import read_response
 from replay.engine.target import parse_target
+
+
+def rewritten(recorded: list[tuple[str, str]], rewrite: Rewrite, tag: str | None) -> Headers:
+    return tagged(kept_headers(tuple(recorded), rewrite), tag)
 
 
 def test_headers_keep_their_order_and_lose_what_belongs_to_the_old_connection() -> None:
@@ -43,14 +47,14 @@ def test_headers_keep_their_order_and_lose_what_belongs_to_the_old_connection() 
 
 def test_a_rewrite_replaces_headers_of_the_same_name_whatever_its_case() -> None:
     sent = rewritten(
-        [("X-Tenant", "a"), ("authorization", "x")], Rewrite((("AUTHORIZATION", "Bearer t"),), tag=False), ""
+        [("X-Tenant", "a"), ("authorization", "x")], Rewrite((("AUTHORIZATION", "Bearer t"),)), None
     )
     assert sent == (("X-Tenant", "a"), ("AUTHORIZATION", "Bearer t"))
 
 
 def test_header_bytes_beyond_ascii_go_out_as_they_came_in() -> None:
     """A trace holds them as ISO 8859-1; the client encodes as UTF-8."""
-    (sent,) = rewritten([("x-name", "Zo\xc3\xab")], Rewrite(tag=False), "")
+    (sent,) = rewritten([("x-name", "Zo\xc3\xab")], Rewrite(), None)
     assert sent[1].encode() == b"Zo\xc3\xab"
 
 

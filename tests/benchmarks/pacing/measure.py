@@ -120,7 +120,10 @@ def _measure(sender: str, rate: float, seconds: float) -> dict[str, float]:
         cpu_us = float("nan")
         if sender == "peaktape":
             done = replay_rows(
-                folder, [request(i, at) for i, at in enumerate(offsets)], f"http://127.0.0.1:{port}"
+                folder,
+                [request(i, at) for i, at in enumerate(offsets)],
+                f"http://127.0.0.1:{port}",
+                sender=chosen_sender,
             )
             zero_ns = done.metadata.zero_monotonic_ns
             cpu_us = done.metadata.workers[0]["cpu_s"] / len(offsets) * 1e6
