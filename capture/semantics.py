@@ -171,6 +171,13 @@ class _Reading:
                 self.answer_id = holder["id"]
 
 
+def answer_text(body: bytes, content_type: str, encoding: str) -> str | None:
+    """The generated text of an answer, whole or streamed (OpenAI, Anthropic, Ollama); None without any."""
+    headers = [("content-type", content_type), ("content-encoding", encoding)]
+    reading = _read_answer(body, headers, content_type.lower())
+    return "".join(reading.texts) if reading.texts else None
+
+
 def _read_answer(body: bytes | None, headers: Headers, kind: str) -> _Reading:
     reading = _Reading()
     if not body:

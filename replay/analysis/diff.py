@@ -136,7 +136,7 @@ def overall(
 def _held_back(pairs: Pairs, before: Latencies, after: Latencies) -> Iterator[str]:
     """Why faster answers would be no improvement, or slower ones no surprise."""
     if rose(pairs, before, after):
-        counts = (~before.ok[pairs.baseline]).sum(), (~after.ok[pairs.candidate]).sum()
+        counts = before.run.failed[pairs.baseline].sum(), after.run.failed[pairs.candidate].sum()
         yield f"failures rose from {counts[0]} to {counts[1]} of {len(pairs)} requests"
     both = before.ok[pairs.baseline] & after.ok[pairs.candidate]
     tokens = before.run.output_tokens[pairs.baseline][both], after.run.output_tokens[pairs.candidate][both]

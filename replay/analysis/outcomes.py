@@ -20,6 +20,9 @@ from replay.analysis.values import Group, OutcomeChange, Verdict
 FAILURE = "failure"
 """The kind that covers all: no whole answer with a status below 400."""
 
+ABORTED = "aborted"
+"""The error of a recorded hang-up: the client's own doing, no failure."""
+
 FAILURE_MARGIN = 0.01
 """Failure rates closer than a point of 100, for certain, count as equal."""
 
@@ -61,10 +64,10 @@ def _kinds(latencies: Latencies, rows: np.ndarray) -> dict[str, Bools]:
     run: RunTable = latencies.run
     no_error = run.error.codes < 0
     kinds = {
-        FAILURE: ~latencies.ok,
+        FAILURE: run.failed,
         "4xx": no_error & (run.status >= 400) & (run.status < 500),
         "5xx": no_error & (run.status >= 500),
-        **{name: run.error.mask(name) for name in run.error.names},
+        **{name: run.error.mask(name) for name in run.error.names if name != ABORTED},
     }
     return {kind: mask[rows] for kind, mask in kinds.items() if mask.any() or kind == FAILURE}
 
@@ -94,13 +97,13 @@ def _verdict(before: Bools, after: Bools, p_value: float) -> Verdict:
 
 def rose(pairs: Pairs, baseline: Latencies, candidate: Latencies, p_value: float = 0.2) -> bool:
     """Whether failures rose, by a test so lenient (p < 0.2, unadjusted) that doubt counts."""
-    before, after = ~baseline.ok[pairs.baseline], ~candidate.ok[pairs.candidate]
+    before, after = baseline.run.failed[pairs.baseline], candidate.run.failed[pairs.candidate]
     return bool(after.sum() > before.sum()) and mcnemar_exact(before, after) < p_value
 
 
 def cluster_warnings(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> Iterator[str]:
     """A doubt where five or more new failures fell into less than a tenth of the run's time."""
-    before, after = ~baseline.ok[pairs.baseline], ~candidate.ok[pairs.candidate]
+    before, after = baseline.run.failed[pairs.baseline], candidate.run.failed[pairs.candidate]
     cells = pairs.cell[after & ~before]
     if len(cells) >= 5 and np.ptp(cells) + 1 <= 0.1 * pairs.cells:
         seconds = (np.ptp(cells) + 1) * pairs.cell_ns / 1e9

@@ -109,6 +109,16 @@ class RunTable:
         return (self.error.codes < 0) & (self.status > 0) & (self.status < 400) & ~np.isnan(self.end_ns)
 
     @property
+    def aborted(self) -> Bools:
+        """Which requests ended by a hang-up that was recorded and happened again, bool per row."""
+        return self.error.mask("aborted")
+
+    @property
+    def failed(self) -> Bools:
+        """Which requests the target failed: neither ok nor hung up on by their own client; bool per row."""
+        return ~self.ok & ~self.aborted
+
+    @property
     def lateness_ns(self) -> Floats:
         """sent − due per row, float64 ns, against the absolute schedule; NaN where nothing was sent."""
         return self.sent_ns - self.due_ns

@@ -83,7 +83,7 @@ def evaluate(latencies: Latencies, objectives: Sequence[Objective]) -> tuple[Obj
 def _evaluate(latencies: Latencies, objective: Objective) -> ObjectiveResult:
     if objective.quantile is None:
         scheduled = len(latencies.run)
-        rate = float(np.count_nonzero(~latencies.ok)) / scheduled if scheduled else float("nan")
+        rate = float(np.count_nonzero(latencies.run.failed)) / scheduled if scheduled else float("nan")
         return ObjectiveResult(objective, rate, rate <= objective.limit, 1.0 - rate)
     values = np.sort(population(latencies, objective.metric).values_ns)
     if len(values) == 0 or np.isinf(values[0]):
@@ -98,21 +98,21 @@ def _evaluate(latencies: Latencies, objective: Objective) -> ObjectiveResult:
 def applies(latencies: Latencies, metric: str) -> Bools:
     """The scheduled requests that a metric speaks of, bool per row.
 
-    E2E: all. TTFT, ITL, TPOT: those that asked for a stream, so that embeddings and whole answers are left
-    out; of these, one that was answered well and still has no value (no token, a single one, no usage) is
-    left out too, while one that failed stays in.
+    E2E: all but those whose client hung up as recorded. TTFT, ITL, TPOT: those that asked for a stream, so
+    that embeddings and whole answers are left out; of these, one that was answered well and still has no
+    value (no token, a single one, no usage) is left out too, while one that failed stays in.
     """
     if metric == "e2e":
-        return np.ones(len(latencies.run), dtype=np.bool_)
+        return ~latencies.run.aborted
     shown = np.zeros(len(latencies.run), dtype=np.bool_)
     shown[latencies.sample(metric, "due").row] = True
-    return latencies.run.stream & (shown | ~latencies.ok)
+    return latencies.run.stream & (shown | latencies.run.failed)
 
 
 def population(latencies: Latencies, metric: str) -> Sample:
     """The values of a metric from due, with +inf (one each) for the failed requests it applies to."""
     sample = latencies.sample(metric, "due")
-    failed = np.flatnonzero(applies(latencies, metric) & ~latencies.ok)
+    failed = np.flatnonzero(applies(latencies, metric) & latencies.run.failed)
     values = np.concatenate([sample.values_ns, np.full(len(failed), np.inf)])
     return Sample(values, np.concatenate([sample.row, failed]))
 

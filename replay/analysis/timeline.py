@@ -45,7 +45,7 @@ def timeline(latencies: Latencies) -> Timeline:
     width = bucket_width_s(length_s)
     buckets = max(1, int(np.ceil(length_s / width)))
     due = _bucket(run.due_ns, width, buckets)
-    failed = ~latencies.ok
+    failed = latencies.run.failed
     sent = _bucket(run.sent_ns[run.sent], width, buckets)
     e2e = _quantiles(due, latencies.e2e_ns("due"), buckets)
     ttft = _quantiles(due, latencies.ttft_ns("due"), buckets)

@@ -128,9 +128,13 @@ class RunSummary:
     target: str
     partial: bool
     mode: str
+    sender: str
+    sender_reason: str
     scheduled: int
     sent: int
     ok: int
+    aborted: int
+    """Requests whose client hung up, as it did when it was recorded: neither ok nor failed."""
     duration_s: float
     offered_per_s: float
     achieved_per_s: float

@@ -96,6 +96,8 @@ def order_of(
     label: str | None,
     workers: int | None,
     sender: str,
+    mode: str,
+    weaving: bool,
     bounds: dict[str, float],
 ) -> ReplayOrder:
     """Everything a supervisor needs; opens one connection to the target to see that it is there."""
@@ -119,9 +121,21 @@ def order_of(
         label=label or connecting.target.authority,
         workers=workers or workers_for(found.schedule, processors(), chosen),
         lead_ns=lead_ns(connect_time_ns(connecting)),
+        mode=mode,
+        weaving=weaving,
         bounds=bounds,
         command=without_header_values(sys.argv[1:]),
     )
+
+
+def mode_of(asked: str, *, weave: bool) -> str:
+    """The run format's name of a mode; raises `BadInput` when answers can't be woven in it."""
+    from capture.failures import BadInput
+    from replay.engine.run_format import OPEN, PARTLY_OPEN
+
+    if weave and asked != "partly-open":
+        raise BadInput("--weave: in open mode later turns don't wait for answers; add --mode partly-open")
+    return PARTLY_OPEN if asked == "partly-open" else OPEN
 
 
 def headers_of(

@@ -28,6 +28,19 @@ SenderName = Annotated[
         "auto: by the schedule's peak rate."
     ),
 ]
+Mode = Annotated[
+    Literal["open", "partly-open"],
+    typer.Option(
+        help="open: all by the clock; partly-open: a session's later turns when the one before has ended "
+        "and its user has thought."
+    ),
+]
+Weave = Annotated[
+    bool,
+    typer.Option(
+        "--weave", help="partly-open: later turns say back the live answers, not the recorded ones."
+    ),
+]
 Aborts = Annotated[
     bool, typer.Option("--aborts/--no-aborts", help="Hang up where a recorded client did, or wait it out.")
 ]

@@ -35,6 +35,8 @@ def replay(
     trace: asked.MovedTrace = None,
     workers: asked.Workers = None,
     sender: asked.SenderName = "auto",
+    mode: asked.Mode = "open",
+    weave: asked.Weave = False,
     aborts: asked.Aborts = True,
     timeout: asked.Timeout = "300s",
     connect_timeout: asked.ConnectTimeout = "10s",
@@ -69,9 +71,10 @@ def replay(
         -o runs/mtls.parquet
     """
     from capture.trace_writer import refuse_existing
-    from replay.cli.ordering import bounds_of, guarded, headers_of, order_of, scheduled, seconds_of
+    from replay.cli.ordering import bounds_of, guarded, headers_of, mode_of, order_of, scheduled, seconds_of
     from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
+    from replay.engine.run_format import partial_of
     from replay.engine.target import parse_target
 
     connecting = Connecting(
@@ -91,7 +94,8 @@ def replay(
     plan = flags.plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
     rewrite = Rewrite(headers=headers_of(header, auth_env, auth_header), aborts=aborts)
     bounds = bounds_of(max_lateness_p99, max_lateness)
-    refuse_existing(output, overwrite=overwrite)
+    for path in (output, partial_of(output)):
+        refuse_existing(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
         found = scheduled(source, trace, plan, Path(folder))
         connecting = guarded(
@@ -102,7 +106,15 @@ def replay(
             allow_captured_host=allow_captured_host,
         )
         order = order_of(
-            found, connecting, rewrite, label=label, workers=workers, sender=sender, bounds=bounds
+            found,
+            connecting,
+            rewrite,
+            label=label,
+            workers=workers,
+            sender=sender,
+            mode=mode_of(mode, weave=weave),
+            weaving=weave,
+            bounds=bounds,
         )
         fire(order, output)
     finish(output)
@@ -123,7 +135,9 @@ def fire(order: ReplayOrder, output: Path) -> RunMetadata:
             with _signals(supervisor.stop):
                 return supervisor.run()
     finally:
-        writer.abandon()
+        left = writer.abandon()
+        if left is not None:
+            typer.echo(f"what was measured stays in {left}", err=True)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,33 +68,53 @@ def _pairs(column: pa.ListArray) -> list[tuple[tuple[str, str], ...]]:
     return [tuple(pairs[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which requests a worker is fed, and in which form.
+
+    `serialise_for` is the target of a sender that takes bytes. With `first_turns_only` the later turns are
+    left out; `Feed.fetch` brings them one by one.
+    """
+
+    trace: str
+    schedule: str
+    worker: int
+    workers: int
+    rewrite: Rewrite
+    serialise_for: Target | None = None
+    first_turns_only: bool = False
+
+    def rows(self, schedule: Schedule) -> np.ndarray:
+        """Indices of the share's requests, int64, ascending."""
+        mine = share_of(schedule, self.worker, self.workers)
+        return mine[schedule.after[mine] < 0] if self.first_turns_only else mine
+
+
 class Feed:
     """Windows of prepared requests, read by a thread, waited for by the loop. `None` ends it."""
 
-    def __init__(
-        self,
-        trace: str,
-        schedule: str,
-        worker: int,
-        workers: int,
-        rewrite: Rewrite,
-        target: Target | None = None,
-    ) -> None:
+    def __init__(self, share: Share) -> None:
+        self._share = share
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[list[Prepared] | Exception | None] = asyncio.Queue(QUEUE_WINDOWS)
         self._ready = asyncio.Event()
         self._stopped = False
-        self._thread = threading.Thread(
-            target=self._read,
-            args=(trace, schedule, worker, workers, rewrite, target),
-            daemon=True,
-            name="feed",
-        )
+        self._schedule: Schedule | None = None
+        self._apart: Trace | None = None
+        self._fetcher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._thread = threading.Thread(target=self._read, daemon=True, name="feed")
         self._thread.start()
 
     async def ready(self) -> None:
         """Return when the first window is there (or the first failure)."""
         await self._ready.wait()
+
+    @property
+    def schedule(self) -> Schedule:
+        """The whole schedule, once `ready`; raises `RuntimeError` when it could not be read."""
+        if self._schedule is None:
+            raise RuntimeError("feed: no schedule was read")
+        return self._schedule
 
     async def next(self) -> list[Prepared] | None:
         """The next window, None at the end; raises what went wrong while reading."""
@@ -102,23 +123,30 @@ class Feed:
             raise window
         return window
 
+    def fetch(self, index: int) -> asyncio.Future[Prepared]:
+        """One request by its index in the schedule, read apart from the windows."""
+        return asyncio.wrap_future(self._fetcher.submit(self._fetch, index))
+
+    def _fetch(self, index: int) -> Prepared:
+        share = self._share
+        if self._apart is None:
+            self._apart = open_trace(share.trace)
+        rows = np.array([index], np.int64)
+        windows = prepared_windows(self._apart, self.schedule, rows, share.rewrite, share.serialise_for)
+        return next(windows)[0]
+
     def stop(self) -> None:
         """Read no further."""
         self._stopped = True
+        self._fetcher.shutdown(wait=False, cancel_futures=True)
 
-    def _read(
-        self,
-        trace: str,
-        schedule: str,
-        worker: int,
-        workers: int,
-        rewrite: Rewrite,
-        target: Target | None,
-    ) -> None:
+    def _read(self) -> None:
+        share = self._share
         try:
-            opened, (planned, _) = open_trace(trace), read_schedule(Path(schedule))
-            share = share_of(planned, worker, workers)
-            for window in prepared_windows(opened, planned, share, rewrite, target):
+            opened, (planned, _) = open_trace(share.trace), read_schedule(Path(share.schedule))
+            self._schedule = planned
+            rows = share.rows(planned)
+            for window in prepared_windows(opened, planned, rows, share.rewrite, share.serialise_for):
                 if self._stopped or not self._put(window):
                     return
             self._put(None)

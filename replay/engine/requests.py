@@ -165,6 +165,13 @@ def path_at(target: Target, path: str) -> str:
     return target.prefix + quote(path, safe=_PATH_AS_IT_IS, encoding="latin-1")
 
 
+def serialised(prepared: Prepared, target: Target) -> Prepared:
+    """The prepared request with its bytes, for a sender that takes it so."""
+    headers = prepared.headers
+    wire = serialise(target, prepared.method, prepared.path, headers, None, prepared.body)
+    return dataclasses.replace(prepared, wire=wire)
+
+
 def serialise(
     target: Target, method: str, path: str, headers: Headers, tag: str | None, body: bytes | None
 ) -> bytes:

@@ -6,6 +6,7 @@ monotonic zero, which is the instant that `due_ns` = 0 stands for.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -36,6 +37,10 @@ ERRORS: Final = (
     "lost",  # the worker that held it died
 )
 """The closed vocabulary of `error`; null is none. A status of 400 or more is no `error`: see `status`."""
+
+OPEN: Final = "open"
+PARTLY_OPEN: Final = "partly open"
+"""Modes of a run: every request by the clock; or first turns so, and later ones after their predecessor."""
 
 RUN_SCHEMA: Final = pa.schema(
     [
@@ -88,7 +93,7 @@ class RunMetadata:
     schedule_fingerprint: str
     steps: tuple[str, ...]
     scheduled: int
-    mode: str = "open"
+    mode: str = OPEN
     sender: str = "session"
     sender_reason: str = ""
     partial: bool = False
@@ -105,12 +110,22 @@ class RunMetadata:
         return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
 
 
+def partial_of(path: Path) -> Path:
+    """Where the rows of a replay are until its run stands at `path`; it stays when the replay is killed."""
+    return path.with_name(path.name + ".partial")
+
+
 def read_run(path: Path) -> tuple[pa.Table, RunMetadata]:
-    """A run's table (columns of `RUN_SCHEMA`) and its metadata; raises `BadInput` for anything else."""
+    """A run's table (columns of `RUN_SCHEMA`) and its metadata; raises `BadInput` for anything else.
+
+    What a killed replay left (`partial_of`) reads as far as it goes, as a partial run.
+    """
+    if not path.exists() and partial_of(path).exists():
+        raise BadInput(f"{path}: not there, its replay was killed; read what it left: {partial_of(path)}")
     try:
-        file = pq.ParquetFile(path)
-        table, footer = file.read(), file.metadata.metadata
-    except (OSError, pa.ArrowInvalid) as error:
+        partial = _is_stream(path)
+        table, footer = _read_stream(path) if partial else _read_file(path)
+    except (OSError, pa.ArrowException) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a readable run ({found}); make one with `peaktape replay`") from error
     raw = (footer or {}).get(METADATA_KEY)
@@ -121,7 +136,29 @@ def read_run(path: Path) -> tuple[pa.Table, RunMetadata]:
         if index < 0 or table.schema.field(index).type != field.type:
             found = "missing" if index < 0 else f"{table.schema.field(index).type} found"
             raise BadInput(f"{path}: column {field.name}: {found}, {field.type} wanted; replay again")
-    return table, _parse_metadata(raw, path)
+    metadata = _parse_metadata(raw, path)
+    return table, dataclasses.replace(metadata, partial=True) if partial else metadata
+
+
+def _read_file(path: Path) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
+    with pq.ParquetFile(path) as file:
+        return file.read(), file.metadata.metadata
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether the file begins as an Arrow IPC stream does (Arrow columnar format, "Encapsulated message")."""
+    with path.open("rb") as file:
+        return file.read(4) == b"\xff\xff\xff\xff"
+
+
+def _read_stream(path: Path) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
+    batches = []
+    with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
+        # The last batch may have been cut off by whatever ended the replay.
+        with contextlib.suppress(StopIteration, pa.ArrowException, OSError):
+            while True:
+                batches.append(stream.read_next_batch())
+        return pa.Table.from_batches(batches, stream.schema), stream.schema.metadata
 
 
 def _parse_metadata(raw: bytes, path: Path) -> RunMetadata:

@@ -1,11 +1,14 @@
-"""Writing a run while it happens: finished exchanges → rows of `RUN_SCHEMA` → one Parquet file, by rename."""
+"""Writing a run while it happens: finished exchanges → rows of `RUN_SCHEMA` → a partial file → the run."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import secrets
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +16,12 @@ import pyarrow.parquet as pq
 from capture.failures import BadInput
 from replay.engine.exchange import FINISHED_FIELDS
 from replay.engine.responses import read_response
-from replay.engine.run_format import METADATA_KEY, RUN_SCHEMA, RunMetadata
+from replay.engine.run_format import METADATA_KEY, RUN_SCHEMA, RunMetadata, partial_of
 from replay.transform.schedule_format import PHASES
 
 BATCH_ROWS: Final = 500
+FLUSH_S: Final = 1.0
+BATCHES_A_GROUP: Final = 20
 _COLUMNS: Final = frozenset(RUN_SCHEMA.names)  # Arrow builds the list anew at each look
 _INSTANTS: Final = ("due_ns", "chunk_ns.list.element")
 
@@ -63,63 +68,109 @@ def unsent_row(facts: Mapping[str, Any], error: str) -> dict[str, Any]:
 
 
 class RunWriter:
-    """Appends rows in batches to a temporary file beside `path`; `finish` gives it its name."""
+    """Appends rows to `PATH.partial` as they come; `finish` makes the run file of it, and removes it.
+
+    The partial file is an Arrow IPC stream: whatever ends the replay, it reads up to its last whole batch.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        self._partial = partial_of(path)
         self._rows: list[dict[str, Any]] = []
+        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
+        self._file: IO[bytes] | None = None
+        self._flushed_at_s = 0.0
         self.written = 0
-        try:
+        with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(
-                self._temporary,
-                RUN_SCHEMA,
-                compression="zstd",
-                compression_level=3,
-                use_dictionary=["phase", "endpoint", "model", "error", "finish_reason"],
-                column_encoding=dict.fromkeys(_INSTANTS, "DELTA_BINARY_PACKED"),
+            self._file = self._partial.open("wb")
+
+    def begin(self, metadata: RunMetadata) -> None:
+        """Start the rows; `metadata` is what is known by now, and stays in the partial file."""
+        schema = RUN_SCHEMA.with_metadata({METADATA_KEY: metadata.to_json()})
+        with self._disk():
+            self._stream = pa.ipc.new_stream(
+                self._file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
             )
-        except OSError as error:
-            raise self._failure(error) from error
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Take rows; every `BATCH_ROWS` of them go to disk."""
+        """Take rows; every `BATCH_ROWS` of them, or after `FLUSH_S`, they go to disk."""
         self._rows.extend(rows)
-        if len(self._rows) >= BATCH_ROWS:
+        if len(self._rows) >= BATCH_ROWS or time.monotonic() - self._flushed_at_s >= FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been gathered as one row group."""
-        if not self._rows:
+        """Write what has been gathered as one batch."""
+        self._flushed_at_s = time.monotonic()
+        if not self._rows or self._stream is None or self._file is None:
             return
         columns = [
             pa.array([row.get(field.name) for row in self._rows], type=field.type) for field in RUN_SCHEMA
         ]
-        try:
-            self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA))
-        except OSError as error:
-            raise self._failure(error) from error
+        with self._disk():
+            self._stream.write_batch(pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA))
+            self._file.flush()
         self.written += len(self._rows)
         self._rows = []
 
     def finish(self, metadata: RunMetadata) -> None:
-        """Write the rest and the metadata, and put the file in its place."""
+        """Write the rest, and the run file with `metadata`, whole or not at all."""
+        if self._stream is None:  # stopped before the start
+            self.begin(metadata)
         self.flush()
+        temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.tmp")
         try:
-            self._writer.add_key_value_metadata({METADATA_KEY: metadata.to_json()})
-            self._writer.close()
-            self._temporary.replace(self._path)
+            with self._disk():
+                self._close()
+                _to_parquet(self._partial, temporary, metadata)
+                temporary.replace(self._path)
+                self._partial.unlink()
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def abandon(self) -> Path | None:
+        """Let go: the partial file, if it holds rows, is what comes back, else it is removed.
+
+        Harmless after `finish`.
+        """
+        with contextlib.suppress(OSError, pa.ArrowException):
+            self._close()
+        if self.written and self._partial.exists():
+            return self._partial
+        self._partial.unlink(missing_ok=True)
+        return None
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if self._file is not None:
+            self._file.close()
+        self._stream = self._file = None
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise self._failure(error) from error
+            raise BadInput(
+                f"{self._path}: can't be written ({error.strerror or error}); "
+                "free space or choose another place"
+            ) from error
 
-    def abandon(self) -> None:
-        """Remove what was written; harmless after `finish`."""
-        if self._temporary.exists():
-            self._writer.close()
-            self._temporary.unlink(missing_ok=True)
 
-    def _failure(self, error: OSError) -> BadInput:
-        return BadInput(
-            f"{self._path}: can't be written ({error.strerror or error}); free space or choose another place"
-        )
+def _to_parquet(partial: Path, path: Path, metadata: RunMetadata) -> None:
+    with (
+        partial.open("rb") as rows,
+        pa.ipc.open_stream(rows) as stream,
+        pq.ParquetWriter(
+            path,
+            RUN_SCHEMA,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=["phase", "endpoint", "model", "error", "finish_reason"],
+            column_encoding=dict.fromkeys(_INSTANTS, "DELTA_BINARY_PACKED"),
+        ) as file,
+    ):
+        for batches in itertools.batched(stream, BATCHES_A_GROUP):
+            file.write_table(pa.Table.from_batches(batches, stream.schema).replace_schema_metadata())
+        file.add_key_value_metadata({METADATA_KEY: metadata.to_json()})

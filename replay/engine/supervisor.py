@@ -58,6 +58,8 @@ class ReplayOrder:
     label: str
     workers: int
     lead_ns: int
+    mode: str
+    weaving: bool
     bounds: Mapping[str, float]
     command: tuple[str, ...]
 
@@ -162,6 +164,8 @@ class Supervisor:
             order.sender,
             order.rewrite,
             order.lead_ns,
+            order.mode,
+            order.weaving,
         )
         ours.sendall(frame(("job", job)))
 
@@ -180,6 +184,7 @@ class Supervisor:
     def _begin(self) -> None:
         self._zero_ns = time.monotonic_ns() + START_MARGIN_NS
         self._zero_wall_ns = time.time_ns() + START_MARGIN_NS
+        self._writer.begin(dataclasses.replace(self._metadata(), partial=True))
         self._tell_all("start", self._zero_ns)
 
     def _tell_all(self, kind: str, content: Any) -> None:
@@ -232,6 +237,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         progress = self.progress
+        self._writer.add(())  # on a quiet stretch too, what has come goes to disk
         progress.elapsed_ns = max(0, time.monotonic_ns() - self._zero_ns) if self._zero_ns else 0
         progress.due = int(np.searchsorted(self._order.schedule.due_ns, progress.elapsed_ns, side="right"))
         progress.sent = sum(worker.sent for worker in self._workers)
@@ -274,6 +280,7 @@ class Supervisor:
         return RunMetadata(
             label=order.label,
             target=order.connecting.target.base_url,
+            mode=order.mode,
             sender=order.sender,
             sender_reason=order.sender_reason,
             zero_monotonic_ns=self._zero_ns,

@@ -21,11 +21,13 @@ from typing import Any, Final
 from capture.failures import PeaktapeError
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange, finished
-from replay.engine.feed import Feed
+from replay.engine.feed import Feed, Share
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.pacer import Pacer
-from replay.engine.requests import Rewrite
+from replay.engine.requests import Prepared, Rewrite, serialised
+from replay.engine.run_format import OPEN, PARTLY_OPEN
 from replay.engine.sender import WIRE, Sender
+from replay.engine.turns import Turns
 
 TICK_S: Final = 0.1
 STATS_EVERY_TICKS: Final = 3
@@ -50,6 +52,8 @@ class Job:
     sender: str
     rewrite: Rewrite
     lead_ns: int
+    mode: str = OPEN
+    weaving: bool = False
 
 
 class Watch:
@@ -113,6 +117,8 @@ class Worker:
         self._writer = writer
         self._watch = Watch()
         self._finished: list[tuple[Any, ...]] = []
+        self._sender: Sender | None = None
+        self._turns: Turns | None = None
         self._zero_ns = 0
 
     def _tell(self, kind: str, content: Any = None) -> None:
@@ -122,13 +128,16 @@ class Worker:
     async def run(self) -> None:
         """The whole life; returns when everything has been reported."""
         job = self._job
-        target = job.connecting.target if job.sender == WIRE else None
-        feed = Feed(job.trace, job.schedule, job.worker, job.workers, job.rewrite, target)
+        feed = Feed(_share(job))
         await feed.ready()
         self._tell("ready")
         self._zero_ns = await self._inbox.next("start")
         pacer = Pacer(asyncio.get_running_loop())
-        sender = _sender(job, pacer, self._zero_ns, self._note_sent, self._note_finished)
+        self._sender = sender = _sender(job, pacer, self._zero_ns, self._note_sent, self._note_finished)
+        if job.mode == PARTLY_OPEN:
+            self._turns = Turns(
+                feed.schedule, self._zero_ns, job.lead_ns, feed.fetch, self._stage, weaving=job.weaving
+            )
         _quieten_collector()
         self._watch.begin()
         ticking = asyncio.create_task(self._tick(sender))
@@ -136,9 +145,9 @@ class Worker:
         stopping = asyncio.create_task(self._inbox.next("stop"))
         try:
             await asyncio.wait({firing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            feed.stop()
             await self._wind_down(sender, firing, stopping)
         finally:
+            feed.stop()
             ticking.cancel()
             self._report()
             self._tell("done", self._watch.totals(job.worker))
@@ -150,6 +159,9 @@ class Worker:
     ) -> None:
         firing.cancel()
         await asyncio.wait({firing})
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.stop()
         sender.stop()
         await sender.drained()
         stopping.cancel()
@@ -166,11 +178,25 @@ class Worker:
                     slack_ns = self._job.lead_ns
                 if slack_ns > LEAST_SLACK_NS:
                     await pacer.calm(sender.staging_ns, clock() + slack_ns - LEAST_SLACK_NS)
-                sender.stage(prepared)
+                self._stage(prepared)
             await asyncio.sleep(0)
         await sender.drained()
+        while self._turns is not None and self._turns.waiting:
+            await self._turns.settled()
+            await sender.drained()
+
+    def _stage(self, prepared: Prepared) -> None:
+        if self._sender is None:
+            return
+        if self._job.sender == WIRE and prepared.wire is None:
+            prepared = serialised(prepared, self._job.connecting.target)
+        if self._turns is not None:
+            self._turns.staged(prepared)
+        self._sender.stage(prepared)
 
     def _note_finished(self, exchange: Exchange) -> None:
+        if self._turns is not None:
+            self._turns.ended(exchange)
         self._finished.append(finished(exchange))
         if len(self._finished) >= REPORT_ROWS:
             self._report()
@@ -198,6 +224,16 @@ class Worker:
             if ticks % STATS_EVERY_TICKS == 0:
                 lateness_ns, self._watch.lateness_ns = self._watch.lateness_ns, []
                 self._tell("stats", (self._watch.sent, sender.in_flight, lateness_ns[-500:]))
+
+
+def _share(job: Job) -> Share:
+    # Where answers are woven in, bodies change until the last moment: nothing is serialised ahead.
+    ahead = job.sender == WIRE and not job.weaving
+    return Share(
+        *(job.trace, job.schedule, job.worker, job.workers, job.rewrite),
+        serialise_for=job.connecting.target if ahead else None,
+        first_turns_only=job.mode == PARTLY_OPEN,
+    )
 
 
 def _sender(job: Job, *given: Any) -> Sender:

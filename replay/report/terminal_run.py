@@ -42,7 +42,8 @@ def facts(summary: RunSummary) -> RenderableType:
     table.add_row(
         "requests",
         f"{format_count(summary.scheduled)} scheduled · {format_count(summary.sent)} sent ({share_sent})"
-        f" · {format_count(summary.ok)} ok ({share_ok})",
+        f" · {format_count(summary.ok)} ok ({share_ok})"
+        + (f" · {format_count(summary.aborted)} hung up as recorded" if summary.aborted else ""),
     )
     rate = f"{format_rate(summary.offered_per_s)} offered · {format_rate(summary.achieved_per_s)} achieved"
     if summary.objectives:
@@ -54,6 +55,7 @@ def facts(summary: RunSummary) -> RenderableType:
     table.add_row(
         "tokens", f"{format_count(summary.input_tokens)} in · {format_count(summary.output_tokens)} out"
     )
+    table.add_row("sender", Text(f"{summary.sender} ({summary.sender_reason})"))
     if summary.steps:
         table.add_row("schedule", Text(" → ".join(summary.steps)))
     return indented(table)
@@ -118,7 +120,7 @@ def _latency_table(titles: list[str], metrics: tuple[MetricSummary, ...]) -> Tab
 
 
 def _counts(group: GroupSummary) -> str:
-    failed = group.scheduled - group.ok
+    failed = group.scheduled - group.ok - group.errors.get("aborted", 0)
     text = f"{format_count(group.scheduled)} scheduled, {format_count(group.ok)} ok"
     return f"{text}, {format_count(failed)} failed" if failed else text
 

@@ -191,7 +191,7 @@ def failures_by_kind(groups: tuple[GroupSummary, ...]) -> tuple[tuple[str, int],
     """(kind, count) of every error and every status from 400 on of the group of all, most frequent first."""
     for summary in groups:
         if summary.group.kind == "all":
-            found = [(kind, count) for kind, count in summary.errors.items() if count]
+            found = [(kind, count) for kind, count in summary.errors.items() if count and kind != "aborted"]
             found += [(f"HTTP {code}", n) for code, n in summary.statuses.items() if code >= 400 and n]
             return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
     return ()
@@ -203,6 +203,7 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
         ("scheduled", format_count(summary.scheduled)),
         ("sent", _count_of(summary.sent, summary.scheduled)),
         ("ok", _count_of(summary.ok, summary.scheduled)),
+        *([("hung up as recorded", format_count(summary.aborted))] if summary.aborted else []),
         ("error rate", format_ratio(summary.error_rate)),
         ("offered", format_rate(summary.offered_per_s)),
         ("achieved", format_rate(summary.achieved_per_s)),

@@ -15,7 +15,7 @@ from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.engine.connecting import Connecting
 from replay.engine.requests import Rewrite
-from replay.engine.run_format import RunMetadata, read_run
+from replay.engine.run_format import OPEN, RunMetadata, read_run
 from replay.engine.run_writer import RunWriter
 from replay.engine.supervisor import Progress, ReplayOrder, Supervisor
 from replay.engine.target import parse_target, resolve
@@ -83,6 +83,8 @@ def replay_rows(
     rewrite: Rewrite | None = None,
     sender: str = "session",
     connecting: Mapping[str, Any] | None = None,
+    mode: str = OPEN,
+    weaving: bool = False,
     on_progress: Callable[[Supervisor, Progress], None] = lambda supervisor, progress: None,
 ) -> Replayed:
     """Replay `rows` at `target_url` with real workers; every row of the run by (request_id, copy)."""
@@ -106,6 +108,8 @@ def replay_rows(
         label="test",
         workers=workers,
         lead_ns=20 * MS,
+        mode=mode,
+        weaving=weaving,
         bounds={},
         command=(),
     )

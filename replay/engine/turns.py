@@ -1,0 +1,116 @@
+"""Partly-open replays: a session's later turns are due when their predecessor has ended and its user thought.
+
+B. Schroeder, A. Wierman, M. Harchol-Balter: Open versus closed: a cautionary tale. NSDI 2006. First turns
+come by the clock and are not this room's; which turn follows which is in the schedule (`after`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.semantics import answer_text
+from replay.engine.exchange import Exchange
+from replay.engine.requests import Prepared
+from replay.engine.weaving import Messages, messages_in, weave
+from replay.transform.schedule_format import Schedule
+
+ENDS = (None, "aborted", "stream_error")
+"""Errors after which a conversation may go on: the answer came, or its reader had left."""
+
+
+def followers(schedule: Schedule) -> npt.NDArray[np.int64]:
+    """The index of the turn that follows each row, int64[n], -1 for none."""
+    following = np.full(len(schedule), -1, np.int64)
+    later = np.flatnonzero(schedule.after >= 0)
+    following[schedule.after[later]] = later
+    return following
+
+
+class Turns:
+    """Stages sessions' later turns: `fetch` brings a prepared request, `stage` hands it to the sender."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        zero_monotonic_ns: int,
+        lead_ns: int,
+        fetch: Callable[[int], asyncio.Future[Prepared]],
+        stage: Callable[[Prepared], None],
+        *,
+        weaving: bool,
+    ) -> None:
+        self._schedule = schedule
+        self._following = followers(schedule)
+        self._zero_monotonic_ns = zero_monotonic_ns
+        self._lead_ns = lead_ns
+        self._fetch = fetch
+        self._stage = stage
+        self._weaving = weaving
+        self._fetched: dict[int, asyncio.Future[Prepared]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+
+    def staged(self, prepared: Prepared) -> None:
+        """A request is staged: have the turn after it brought."""
+        following = int(self._following[prepared.index])
+        if following >= 0:
+            self._fetched[following] = self._fetch(following)
+
+    def ended(self, exchange: Exchange) -> None:
+        """A request has ended: the turn after it becomes due, unless the conversation is broken off."""
+        following = int(self._following[exchange.prepared.index])
+        coming = self._fetched.pop(following, None)
+        if coming is None:
+            return
+        if exchange.error not in ENDS or exchange.end_ns is None:
+            coming.cancel()
+            return
+        due_ns = exchange.end_ns - self._zero_monotonic_ns + int(self._schedule.think_ns[following])
+        task = asyncio.get_running_loop().create_task(self._follow(exchange, coming, due_ns))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _follow(self, exchange: Exchange, coming: asyncio.Future[Prepared], due_ns: int) -> None:
+        prepared = dataclasses.replace(await coming, due_ns=due_ns)
+        if self._weaving:
+            prepared = self._woven(prepared, exchange)
+        slack_ns = self._zero_monotonic_ns + due_ns - time.monotonic_ns() - self._lead_ns
+        if slack_ns > 0:
+            await asyncio.sleep(slack_ns / 1e9)
+        self._stage(prepared)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+
+    @staticmethod
+    def _woven(prepared: Prepared, exchange: Exchange) -> Prepared:
+        before: Messages | None = messages_in(exchange.prepared.body)
+        answer = answer_text(exchange.body, exchange.content_type, exchange.content_encoding)
+        if before is not None and answer is not None and prepared.body is not None:
+            return dataclasses.replace(prepared, body=weave(prepared.body, before, answer))
+        return prepared
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any later turn waits for its time to be staged."""
+        return bool(self._tasks)
+
+    async def settled(self) -> None:
+        """Return when no later turn waits for its time to be staged; raises what kept one from being read."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Stage no more."""
+        for task in self._tasks:
+            task.cancel()

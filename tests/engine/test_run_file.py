@@ -1,0 +1,110 @@
+"""The run's file: whole or partial, and readable whatever ended the replay."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay_rig import MS, chat
+
+from capture.failures import BadInput
+from capture.trace_format import TraceMetadata
+from capture.trace_writer import batch_of, write_trace
+from replay.analysis.run_table import RunTable
+from replay.analysis.validity import judge
+from replay.demo.launch import RunningServer
+from replay.engine.run_format import RunMetadata, partial_of, read_run
+from replay.engine.run_writer import RunWriter, unsent_row
+
+ROOT = Path(__file__).resolve().parents[2]
+ABOUT = RunMetadata("a", "http://127.0.0.1:1", 1, 2, "t", "s", (), scheduled=30)
+
+
+def row(number: int) -> dict[str, Any]:
+    facts = {"request_id": f"r{number}", "copy": 0, "session": number, "phase": "base", "due_ns": number}
+    return unsent_row(facts | {"endpoint": "GET /", "stream": False}, "not_sent")
+
+
+def test_rows_and_metadata_survive_the_file(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "run.parquet")
+    writer.begin(ABOUT)
+    for start in range(0, 30, 10):
+        writer.add(row(i) for i in range(start, start + 10))
+        writer.flush()
+    writer.finish(ABOUT)
+    table, metadata = read_run(tmp_path / "run.parquet")
+    assert table["request_id"].to_pylist() == [f"r{i}" for i in range(30)]
+    assert metadata == ABOUT
+    assert writer.abandon() is None
+    assert [path.name for path in tmp_path.iterdir()] == ["run.parquet"]
+
+
+@pytest.mark.parametrize("cut_bytes", [0, 1, 40, 300])
+def test_what_a_killed_replay_left_reads_to_its_last_whole_batch(tmp_path: Path, cut_bytes: int) -> None:
+    writer = RunWriter(tmp_path / "run.parquet")
+    writer.begin(ABOUT)
+    writer.add(row(i) for i in range(10))
+    writer.flush()
+    whole_bytes = partial_of(tmp_path / "run.parquet").stat().st_size
+    writer.add(row(i) for i in range(10, 20))
+    writer.flush()
+    left = partial_of(tmp_path / "run.parquet")
+    os.truncate(left, left.stat().st_size - cut_bytes)
+    assert left.stat().st_size > whole_bytes
+    table, metadata = read_run(left)
+    assert table.num_rows == (10 if cut_bytes else 20)
+    assert metadata.partial
+    assert metadata.scheduled == 30
+    validity = judge(RunTable.of(table, metadata))
+    assert "whole" in [check.name for check in validity.checks if not check.passed]
+
+
+def test_a_missing_run_names_what_is_there_instead(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "run.parquet")
+    writer.begin(ABOUT)
+    with pytest.raises(BadInput, match=r"read what it left: .*run\.parquet\.partial"):
+        read_run(tmp_path / "run.parquet")
+
+
+def test_a_replay_that_never_began_is_a_run_of_unsent_requests(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "run.parquet")
+    writer.add([row(0)])
+    writer.finish(ABOUT)
+    assert read_run(tmp_path / "run.parquet")[0].num_rows == 1
+
+
+@pytest.mark.slow
+def test_a_replayer_killed_outright_leaves_a_readable_partial_run(tmp_path: Path) -> None:
+    rows = [chat(i, i * 100 * MS) for i in range(100)]
+    write_trace(tmp_path / "t.parquet", [batch_of(rows)], TraceMetadata(0, "test"))
+    with RunningServer() as server:
+        replayer = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "replay.cli", "replay", str(tmp_path / "t.parquet")),
+                *("--target", server.base_url, "-o", str(tmp_path / "run.parquet"), "--label", "killed"),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        left = partial_of(tmp_path / "run.parquet")
+        give_up_s = time.monotonic() + 60
+        while not left.exists() or left.stat().st_size < 20_000:
+            assert time.monotonic() < give_up_s
+            time.sleep(0.1)
+        replayer.send_signal(signal.SIGKILL)
+        replayer.wait()
+    table, metadata = read_run(left)
+    assert 0 < table.num_rows < 100
+    assert (metadata.partial, metadata.label, metadata.scheduled) == (True, "killed", 100)
+    said = subprocess.run(
+        [sys.executable, "-m", "replay.cli", "report", str(left)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert said.returncode == 3, said.stderr
+    assert "INVALID" in said.stdout
