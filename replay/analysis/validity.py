@@ -7,7 +7,7 @@ something about it. How arrivals are compared stands in `arrivals`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,16 @@ TARGET_FAULTS = ("dns", "connect_refused", "connect_timeout", "connect_failed", 
 """Errors by which the target kept a request from being sent: the generator tried, so they count as load."""
 
 
+GENERATOR_WANTS = {"out_of_files": "had no file descriptor left", "out_of_ports": "had no local port left"}
+"""Errors by which this machine kept a request from being sent."""
+
+STALLED_SHARE = 0.01
+WORTH_A_WORD_NS = 10e6
+CPU_WAIT_SHARE = 0.05
+WALL_STEP_NS = 100e6
+SLOW_WRITE_S = 1.0
+
+
 def judge(run: RunTable) -> Validity:
     """Every check of the run. It is valid if all pass; `warnings` are doubts that do not invalidate it."""
     checks = (
@@ -50,6 +60,8 @@ def judge(run: RunTable) -> Validity:
         _gaps(run),
         _burstiness(run),
         _cpu(run),
+        _stalls(run),
+        _resources(run),
         _limit(run),
         _workers_alive(run),
     )
@@ -228,6 +240,44 @@ def _cpu_share(worker: Mapping[str, Any]) -> float | None:
     return max(float(cpu) / float(wall), float(worker.get("cpu_busiest_share", 0.0)))
 
 
+def _stalls(run: RunTable) -> Check:
+    """A generator that stands still neither sends nor stamps: what comes meanwhile seems to come later."""
+    bound = lateness_bounds_ns(run)[1]
+    found = [stall for worker in run.metadata.workers for stall in worker.get("stalls") or ()]
+    share = max((_stalled_share(worker) for worker in run.metadata.workers), default=0.0)
+    longest = max(found, key=lambda stall: stall[1], default=None)
+    judged = any("stalls" in worker for worker in run.metadata.workers)
+    text = "no stall of 5 ms or more" if judged else "not judged: no samples"
+    if longest is not None:
+        at_ns, length_ns, cause = longest
+        text = f"{_ms(length_ns)} at {at_ns / 1e9:.1f} s ({cause}), {100 * share:.1f} % of the time"
+    return Check(
+        "generator stalls",
+        passed=(longest is None or longest[1] < bound) and share < STALLED_SHARE,
+        found=text,
+        wanted=f"below {_ms(bound)} each, below {100 * STALLED_SHARE:.0f} % of the time",
+        why="a generator that stands still stamps answers late, and blames the target for it",
+    )
+
+
+def _stalled_share(worker: Mapping[str, Any]) -> float:
+    stalled, wall = worker.get("stalled_s"), worker.get("wall_s")
+    return float(stalled) / float(wall) if stalled is not None and wall else 0.0
+
+
+def _resources(run: RunTable) -> Check:
+    counts = {name: int(run.error.mask(name).sum()) for name in GENERATOR_WANTS}
+    said = [f"{counts[name]} requests {text}" for name, text in GENERATOR_WANTS.items() if counts[name]]
+    return Check(
+        "generator resources",
+        passed=not said,
+        found="; ".join(said) or "no connection failed for want of files or ports",
+        wanted="a file descriptor and a local port for each connection",
+        why="these requests were never sent, and not by the target's fault; raise `ulimit -n`, or widen "
+        "net.ipv4.ip_local_port_range",
+    )
+
+
 def _limit(run: RunTable) -> Check:
     limit = run.metadata.in_flight_limit
     most = int(run.in_flight.max()) if len(run) else 0
@@ -266,11 +316,40 @@ def _warnings(run: RunTable) -> Iterator[str]:
     for worker in run.metadata.workers:
         lags, pauses = worker.get("loop_lag_ns") or (), worker.get("gc_pause_ns") or ()
         name = f"worker {worker.get('worker', '?')}"
-        # Samples are few, so p99 of them is about the largest; the bound of sending suits receiving too.
-        if len(lags) and (lag := float(np.quantile(np.asarray(lags, dtype=float), 0.99))) > max(bound, 1e6):
+        # The bound of sending suits receiving too.
+        if len(lags) and (lag := _lag_p99(lags, int(worker.get("loop_lags") or len(lags)))) > max(bound, 1e6):
             yield f"{name}: event loop late by {_ms(lag)} (p99): answers may be stamped as much too late"
         if len(pauses) and (pause := float(max(pauses))) > WORST_LAG_NS / 5:
             yield f"{name}: garbage collection paused it for {_ms(pause)}"
+        for at_ns, length_ns, cause in sorted(worker.get("stalls") or (), key=lambda s: -s[1])[:1]:
+            if length_ns >= WORTH_A_WORD_NS:
+                yield (
+                    f"{name}: stood still for {_ms(length_ns)} at {at_ns / 1e9:.1f} s ({cause}): answers "
+                    "that came then are stamped late"
+                )
+        waited, wall = worker.get("cpu_wait_s"), worker.get("wall_s")
+        if waited and wall and waited / wall > CPU_WAIT_SHARE:
+            yield f"{name}: waited for a CPU {100 * waited / wall:.1f} % of the time; others run on its core"
+    yield from _about_the_run(run)
+
+
+def _lag_p99(worst: Sequence[float], of: int) -> float:
+    """p99 of `of` samples, of which the worst ones are known."""
+    return float(sorted(worst, reverse=True)[min(of // 100, len(worst) - 1)])
+
+
+def _about_the_run(run: RunTable) -> Iterator[str]:
+    step_ns = run.metadata.wall_step_ns
+    if abs(step_ns) >= WALL_STEP_NS:
+        yield (
+            f"the wall clock was stepped by {step_ns / 1e9:+.3f} s during the run: harmless here, where all "
+            "instants are monotonic; but logs of other machines don't line up by it"
+        )
+    if run.metadata.longest_write_s >= SLOW_WRITE_S:
+        yield (
+            f"writing results took {run.metadata.longest_write_s:.1f} s at one time: harmless to pacing, "
+            "since rows wait in memory; choose a faster disk for long runs"
+        )
 
 
 def _ms(duration_ns: float) -> str:

@@ -27,6 +27,8 @@ ERRORS: Final = (
     "connect_timeout",
     "connect_failed",  # any other failure to connect
     "tls",
+    "out_of_files",  # this machine had no file descriptor left for a connection
+    "out_of_ports",  # … or no local port
     "reset",  # the connection broke before the response was whole
     "timeout",  # the response was not whole within the total timeout
     "protocol",  # the response is not HTTP
@@ -83,6 +85,7 @@ class RunMetadata:
 
     `workers` holds per worker: `cpu_s`, `wall_s`, `loop_lag_ns` samples, `gc_pause_ns`; `bounds` are the
     validity bounds the user stated, empty for the defaults. `partial` is true when the replay was stopped.
+    `wall_step_ns` is how far the wall clock was set during the run, against the monotonic one.
     """
 
     label: str
@@ -100,6 +103,8 @@ class RunMetadata:
     workers: tuple[Mapping[str, Any], ...] = ()
     bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     in_flight_limit: int | None = None
+    wall_step_ns: int = 0
+    longest_write_s: float = 0.0
     host: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     command: tuple[str, ...] = ()
     tool_version: str = ""

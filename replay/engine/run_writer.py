@@ -81,6 +81,7 @@ class RunWriter:
         self._file: IO[bytes] | None = None
         self._flushed_at_s = 0.0
         self.written = 0
+        self.longest_write_s = 0.0
         with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._partial.open("wb")
@@ -107,11 +108,17 @@ class RunWriter:
         columns = [
             pa.array([row.get(field.name) for row in self._rows], type=field.type) for field in RUN_SCHEMA
         ]
+        began_s = time.monotonic()
         with self._disk():
-            self._stream.write_batch(pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA))
-            self._file.flush()
+            self._write(pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA))
+        self.longest_write_s = max(self.longest_write_s, time.monotonic() - began_s)
         self.written += len(self._rows)
         self._rows = []
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        if self._stream is not None and self._file is not None:
+            self._stream.write_batch(batch)
+            self._file.flush()
 
     def finish(self, metadata: RunMetadata) -> None:
         """Write the rest, and the run file with `metadata`, whole or not at all."""

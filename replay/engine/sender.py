@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import errno
 import time
 from collections.abc import Callable
 from typing import Final
@@ -95,6 +96,16 @@ class Sender(abc.ABC):
         self._on_finished(exchange)
         if not self._open:
             self._none_open.set()
+
+
+def own_want(error: BaseException) -> str | None:
+    """The error of the vocabulary when this machine, and not the target, kept a connection from opening."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "out_of_files"
+    if number in (errno.EADDRNOTAVAIL, errno.ENOBUFS):
+        return "out_of_ports"
+    return None
 
 
 def stopped(exchange: Exchange) -> str:

@@ -30,7 +30,7 @@ from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.flushing import write_now
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared, url_of
-from replay.engine.sender import KEEP_ALIVE_S, Sender, stopped
+from replay.engine.sender import KEEP_ALIVE_S, Sender, own_want, stopped
 from replay.engine.target import Target
 
 # Flow control would pause reading until the body is consumed, and so falsify the stamps: bodies are read
@@ -331,6 +331,8 @@ def _read_so_far(content: aiohttp.StreamReader) -> bytes:
 def classify(error: BaseException, *, connected: bool) -> tuple[str, str]:
     """An exception → (error of the run format's vocabulary, its text)."""
     text = f"{type(error).__name__}: {error}".strip(": ")
+    if not connected and (want := own_want(error)) is not None:
+        return want, text
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "dns", text
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):

@@ -275,6 +275,12 @@ class Supervisor:
                 for fact, gone in zip(facts, lost, strict=True)
             )
 
+    def _wall_step_ns(self) -> int:
+        if not self._zero_ns:
+            return 0
+        elapsed_ns = time.monotonic_ns() - self._zero_ns
+        return time.time_ns() - self._zero_wall_ns - elapsed_ns
+
     def _metadata(self) -> RunMetadata:
         order = self._order
         return RunMetadata(
@@ -290,6 +296,8 @@ class Supervisor:
             steps=order.lineage.steps,
             scheduled=len(order.schedule),
             partial=self._stopping,
+            wall_step_ns=self._wall_step_ns(),
+            longest_write_s=self._writer.longest_write_s,
             workers=tuple(worker.totals or {} for worker in self._workers),
             bounds=dict(order.bounds),
             host=host_facts(),

@@ -16,7 +16,7 @@ from replay.engine.deadlines import Deadlines
 from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared
-from replay.engine.sender import KEEP_ALIVE_S, Sender, stopped
+from replay.engine.sender import KEEP_ALIVE_S, Sender, own_want, stopped
 from replay.engine.wire_connection import WireConnection
 
 monotonic_ns = time.monotonic_ns
@@ -189,6 +189,8 @@ class WireSender(Sender):
 def classify_dial(error: Exception) -> tuple[str, str]:
     """Why a connection could not be opened → (error of the run format's vocabulary, its text)."""
     text = f"{type(error).__name__}: {error}".strip(": ")
+    if (want := own_want(error)) is not None:
+        return want, text
     if isinstance(error, ssl.SSLError):
         return "tls", text
     if isinstance(error, TimeoutError):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import itertools
 import os
 import resource
 import signal
@@ -28,11 +29,11 @@ from replay.engine.requests import Prepared, Rewrite, serialised
 from replay.engine.run_format import OPEN, PARTLY_OPEN
 from replay.engine.sender import WIRE, Sender
 from replay.engine.turns import Turns
+from replay.engine.watch import Watch
 
-TICK_S: Final = 0.1
-STATS_EVERY_TICKS: Final = 3
-MAX_SAMPLES: Final = 3000
-CPU_WINDOW_S: Final = 5.0
+TICK_S: Final = 0.02
+REPORT_EVERY_TICKS: Final = 5
+STATS_EVERY_TICKS: Final = 15
 PRIORITY: Final = -10
 REPORT_ROWS: Final = 64
 """So many finished exchanges make one message to the parent; each tick sends what there is."""
@@ -54,58 +55,6 @@ class Job:
     lead_ns: int
     mode: str = OPEN
     weaving: bool = False
-
-
-class Watch:
-    """What the worker observes of itself: lateness since the last report, loop lag, GC pauses, CPU."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.lateness_ns: list[int] = []
-        self.loop_lag_ns: list[int] = []
-        self.gc_pause_ns: list[int] = []
-        self._gc_began_ns = 0
-        self._began_ns = 0
-        self._cpu_began_s = 0.0
-        self.cpu_busiest_share = 0.0
-        self._window_ns, self._window_cpu_s = 0, 0.0
-        gc.callbacks.append(self._on_gc)
-
-    def begin(self) -> None:
-        """The load starts: CPU and wall time count from here."""
-        self._began_ns = time.monotonic_ns()
-        self._cpu_began_s = time.process_time()
-        self._window_ns, self._window_cpu_s = self._began_ns, self._cpu_began_s
-        self.gc_pause_ns.clear()
-
-    def look_at_cpu(self) -> None:
-        """Keep the busiest window of `CPU_WINDOW_S`: a mean over the run would hide the peak."""
-        now_ns, cpu_s = time.monotonic_ns(), time.process_time()
-        elapsed_s = (now_ns - self._window_ns) / 1e9
-        if elapsed_s >= CPU_WINDOW_S:
-            share = (cpu_s - self._window_cpu_s) / elapsed_s
-            self.cpu_busiest_share = max(self.cpu_busiest_share, share)
-            self._window_ns, self._window_cpu_s = now_ns, cpu_s
-
-    def _on_gc(self, phase: str, _info: dict[str, int]) -> None:
-        if phase == "start":
-            self._gc_began_ns = time.monotonic_ns()
-        else:
-            keep_worst(self.gc_pause_ns, time.monotonic_ns() - self._gc_began_ns)
-
-    def totals(self, worker: int) -> dict[str, Any]:
-        """The worker's entry in the run's metadata."""
-        return {
-            "worker": worker,
-            "sent": self.sent,
-            "cpu_s": time.process_time() - self._cpu_began_s,
-            "wall_s": (time.monotonic_ns() - self._began_ns) / 1e9,
-            "cpu_busiest_share": self.cpu_busiest_share,
-            "loop_lag_ns": self.loop_lag_ns,
-            "gc_pause_ns": sorted(self.gc_pause_ns, reverse=True)[:100],
-            "priority": os.getpriority(os.PRIO_PROCESS, 0),
-            "peak_rss_kib": peak_rss_kib(),
-        }
 
 
 class Worker:
@@ -212,15 +161,12 @@ class Worker:
             self._watch.lateness_ns.append(exchange.sent_ns - self._zero_ns - exchange.prepared.due_ns)
 
     async def _tick(self, sender: Sender) -> None:
-        ticks = 0
-        while True:
+        for ticks in itertools.count(1):
             began_ns = time.monotonic_ns()
             await asyncio.sleep(TICK_S)
-            lag_ns = time.monotonic_ns() - began_ns - int(TICK_S * 1e9)
-            keep_worst(self._watch.loop_lag_ns, lag_ns)
-            self._watch.look_at_cpu()
-            self._report()
-            ticks += 1
+            self._watch.look(began_ns, began_ns + int(TICK_S * 1e9), self._zero_ns)
+            if ticks % REPORT_EVERY_TICKS == 0:
+                self._report()
             if ticks % STATS_EVERY_TICKS == 0:
                 lateness_ns, self._watch.lateness_ns = self._watch.lateness_ns, []
                 self._tell("stats", (self._watch.sent, sender.in_flight, lateness_ns[-500:]))
@@ -247,24 +193,12 @@ def _sender(job: Job, *given: Any) -> Sender:
     return SessionSender(job.connecting, *given)
 
 
-def keep_worst(samples: list[int], sample: int) -> None:
-    """Add a sample; past `MAX_SAMPLES` the smaller half goes, so that what is rare and bad stays."""
-    samples.append(sample)
-    if len(samples) > MAX_SAMPLES:
-        samples.sort(reverse=True)
-        del samples[MAX_SAMPLES // 2 :]
-
-
-def peak_rss_kib() -> int:
-    """The most memory this process has held, in KiB.
-
-    Not getrusage's ru_maxrss where it can be avoided: on Linux that starts at the parent's peak.
-    """
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _allow_many_files() -> None:
+    """Each connection takes a descriptor; the soft limit is often 1,024, the hard one seldom."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _quieten_collector() -> None:
@@ -308,6 +242,7 @@ async def _main(channel: socket.socket) -> None:
 def main(descriptor: int) -> None:
     """Entry of the worker process; `descriptor` is its end of the socket pair."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _allow_many_files()
     sys.setswitchinterval(0.0001)  # the feed's thread must hand the interpreter back quickly
     # A generator that waits for its turn on a busy core sends late; where it may, it goes first.
     with contextlib.suppress(OSError):

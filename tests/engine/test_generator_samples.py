@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.engine.worker import MAX_SAMPLES, keep_worst
+from replay.engine.watch import (
+    BUSY,
+    COLLECTING,
+    MACHINE,
+    MAX_SAMPLES,
+    NO_CPU,
+    STOPPED,
+    Account,
+    cause_of,
+    keep_worst,
+)
 
 
 @given(st.integers(0, 3 * MAX_SAMPLES), st.randoms(use_true_random=False))
@@ -17,3 +28,18 @@ def test_the_worst_samples_stay_however_many_come(count: int, random) -> None:  
     assert len(samples) <= MAX_SAMPLES
     worst = sorted(came, reverse=True)[: MAX_SAMPLES // 2]
     assert sorted(samples, reverse=True)[: len(worst)] == worst
+
+
+@pytest.mark.parametrize(
+    ("after", "cause"),
+    [
+        (Account(0, 0, 0, 1), STOPPED),
+        (Account(9, 0, 0, 1), STOPPED),
+        (Account(6, 0, 6, 0), COLLECTING),
+        (Account(1, 6, 1, 0), NO_CPU),
+        (Account(6, 1, 1, 0), BUSY),
+        (Account(1, 1, 1, 0), MACHINE),
+    ],
+)
+def test_a_stall_is_named_by_what_took_half_of_it(after: Account, cause: str) -> None:
+    assert cause_of(10, Account(0, 0, 0, 0), after) == cause
