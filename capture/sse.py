@@ -78,6 +78,8 @@ class Answer:
     finish_reason: str | None = None
     error: str | None = None
     done: bool = False
+    choices: bool = dataclasses.field(default=False, compare=False)
+    """Whether any message held OpenAI's `choices`, whose streams say how they end."""
 
     def absorb(self, message: Any) -> bool:
         """Take in one JSON message (a chunk or a whole body); true when it carries generated content.
@@ -109,6 +111,7 @@ class Answer:
             text = error.get("message") if isinstance(error, dict) else error
             self.error = storable(str(text)[:200])
         for choice in choices_in(holder):
+            self.choices = True
             if choice.get("finish_reason"):
                 self.finish_reason = storable(str(choice["finish_reason"])[:100])
         delta = holder.get("delta")

@@ -1,7 +1,7 @@
 """TTFT, TPOT, ITL and E2E of every request, with their formulas; what becomes of them is decided elsewhere.
 
 The field's tools disagree about these names, so each formula stands in its function's docstring. Only a
-request that was answered whole, without error and with a status below 400 has latencies: the time to an
+request that was answered whole, without error and with a status of 2xx has latencies: the time to an
 error says nothing about the service.
 """
 

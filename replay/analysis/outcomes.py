@@ -18,7 +18,7 @@ from replay.analysis.run_table import Bools, RunTable
 from replay.analysis.values import Group, OutcomeChange, Verdict
 
 FAILURE = "failure"
-"""The kind that covers all: no whole answer with a status below 400."""
+"""The kind that covers all: no whole answer with a status of 2xx."""
 
 ABORTED = "aborted"
 """The error of a recorded hang-up: the client's own doing, no failure."""
@@ -65,6 +65,7 @@ def _kinds(latencies: Latencies, rows: np.ndarray) -> dict[str, Bools]:
     no_error = run.error.codes < 0
     kinds = {
         FAILURE: run.failed,
+        "3xx": no_error & (run.status >= 300) & (run.status < 400) & (run.status != 304),
         "4xx": no_error & (run.status >= 400) & (run.status < 500),
         "5xx": no_error & (run.status >= 500),
         **{name: run.error.mask(name) for name in run.error.names if name != ABORTED},

@@ -107,7 +107,7 @@ def _narrowed(effect: Effect, effects: Sequence[Effect], verdict: Verdict) -> st
 def _undecided(headline: Sequence[Effect], verdict: Verdict) -> Iterator[str]:
     """For a comparison without a clear change: what it could have seen, and what deciding would take."""
     if verdict is Verdict.EQUIVALENT:
-        yield f"all {len(headline)} headline quantiles are the same within tolerance or noise floor"
+        yield f"all {len(headline)} headline quantiles are the same within the tolerance"
     if verdict is not Verdict.INCONCLUSIVE:
         return
     seen = [effect for effect in headline if effect.minimum_detectable_ns == effect.minimum_detectable_ns]

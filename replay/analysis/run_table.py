@@ -105,8 +105,12 @@ class RunTable:
 
     @property
     def ok(self) -> Bools:
-        """Which requests were answered whole, without error, with a status from 100 to 399; bool per row."""
-        return (self.error.codes < 0) & (self.status > 0) & (self.status < 400) & ~np.isnan(self.end_ns)
+        """Which requests were answered whole, without error, with a status of 2xx or 304; bool per row.
+
+        A redirect is no answer: whoever follows it waits longer.
+        """
+        good = ((self.status >= 200) & (self.status < 300)) | (self.status == 304)
+        return np.asarray((self.error.codes < 0) & good & ~np.isnan(self.end_ns))
 
     @property
     def aborted(self) -> Bools:

@@ -54,7 +54,7 @@ def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSumma
         input_tokens=int(np.nansum(run.input_tokens[ok])),
         output_tokens=int(np.nansum(run.output_tokens[ok])),
         goodput_per_s=good / length_s if objectives and length_s else float("nan"),
-        lateness_quantile_ns=_quantiles(lateness, LATENESS_QUANTILES),
+        lateness_quantile_ns=_plain_quantiles(lateness, LATENESS_QUANTILES),
         lateness_max_ns=float(lateness.max()) if len(lateness) else float("nan"),
         groups=tuple(_summarise_group(latencies, group, mask) for group, mask in groups_of(run)),
         timeline=timeline(latencies),
@@ -76,6 +76,12 @@ def _rate(instants_ns: Floats) -> float:
 
 def _quantiles(values: Floats, quantiles: tuple[float, ...]) -> dict[float, float]:
     return dict(zip(quantiles, harrell_davis(values, quantiles).tolist(), strict=True))
+
+
+def _plain_quantiles(values: Floats, quantiles: tuple[float, ...]) -> dict[float, float]:
+    """As validity takes them: what the generator did, not an estimate of what it would do."""
+    found = np.quantile(values, quantiles) if len(values) else np.full(len(quantiles), np.nan)
+    return dict(zip(quantiles, found.tolist(), strict=True))
 
 
 def _summarise_group(latencies: Latencies, group: Group, mask: Bools) -> GroupSummary:

@@ -12,16 +12,23 @@ from replay.analysis.run_table import Bools, Floats, Ints, RunTable
 from replay.analysis.values import Timeline
 
 MOST_BUCKETS = 200
+FEWEST_BUCKETS = 20
+REQUESTS_A_BUCKET = 20
 _STEPS = (1.0, 2.0, 5.0)
 _FEWEST_FOR_P99 = 5
 
 
-def bucket_width_s(duration_s: float) -> float:
-    """The smallest width of 1, 2 or 5 × 10^k s, from 1 ms up, that gives at most 200 (some 80–200)."""
+def bucket_width_s(duration_s: float, requests: int) -> float:
+    """The smallest width of 1, 2 or 5 × 10^k s, from 1 ms up, for few and full enough buckets.
+
+    At most 200 of them, and some 20 requests in each on average, as far as that leaves 20 buckets: with
+    fewer requests a bucket's p99 is its largest value, and a line of them scraps.
+    """
+    most = max(FEWEST_BUCKETS, min(MOST_BUCKETS, requests // REQUESTS_A_BUCKET))
     power = 1e-3
     while True:
         for step in _STEPS:
-            if duration_s <= MOST_BUCKETS * step * power:
+            if duration_s <= most * step * power:
                 return step * power
         power *= 10.0
 
@@ -42,7 +49,7 @@ def timeline(latencies: Latencies) -> Timeline:
     """
     run = latencies.run
     length_s = duration_s(run)
-    width = bucket_width_s(length_s)
+    width = bucket_width_s(length_s, len(run))
     buckets = max(1, int(np.ceil(length_s / width)))
     due = _bucket(run.due_ns, width, buckets)
     failed = latencies.run.failed

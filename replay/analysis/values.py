@@ -71,7 +71,7 @@ class MetricSummary:
 
 @dataclasses.dataclass(frozen=True)
 class GroupSummary:
-    """Counts and metrics of one group. `ok` means whole, no error, status below 400."""
+    """Counts and metrics of one group. `ok` means whole, no error, a status of 2xx or 304."""
 
     group: Group
     scheduled: int

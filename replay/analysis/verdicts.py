@@ -72,7 +72,11 @@ def _judge(
     tolerated = tolerance * abs(estimate.baseline_ns)
     margin = max(floor, tolerated)
     low, high = estimate.interval_ns(level)
-    verdict = verdict_of(low, high, estimate.effect_ns, margin) if estimate.judged else Verdict.INCONCLUSIVE
+    verdict = (
+        verdict_of(low, high, estimate.effect_ns, margin, tolerated)
+        if estimate.judged
+        else Verdict.INCONCLUSIVE
+    )
     return Effect(
         group=estimate.group,
         metric=estimate.metric,
@@ -89,20 +93,23 @@ def _judge(
         noise_floor_ns=floor,
         tolerance_ns=tolerated,
         verdict=verdict,
-        pairs_needed=_pairs_needed(estimate, level, margin) if verdict is Verdict.INCONCLUSIVE else None,
+        pairs_needed=_pairs_needed(estimate, level, margin, tolerated)
+        if verdict is Verdict.INCONCLUSIVE
+        else None,
     )
 
 
-def verdict_of(low: float, high: float, effect: float, margin: float) -> Verdict:
+def verdict_of(low: float, high: float, effect: float, margin: float, tolerated: float) -> Verdict:
     """The verdict on an effect with an interval; `margin` is max(noise floor, tolerance). All one unit.
 
-    Greater is worse. An interval that touches zero does not exclude it.
+    Greater is worse. An interval that touches zero does not exclude it. The noise floor keeps a difference
+    from being called one; it does not make two builds the same.
     """
     if low > 0.0 and effect > margin:
         return Verdict.REGRESSION
     if high < 0.0 and effect < -margin:
         return Verdict.IMPROVED
-    if -margin <= low and high <= margin:
+    if -tolerated <= low and high <= tolerated:
         return Verdict.EQUIVALENT
     return Verdict.INCONCLUSIVE
 
@@ -123,15 +130,18 @@ def _in_logs(margin_ns: float, estimate: Estimate) -> float:
     return math.log1p(margin_ns / max(estimate.baseline_ns, 1.0))
 
 
-def _pairs_needed(estimate: Estimate, level: float, margin: float) -> int:
+def _pairs_needed(estimate: Estimate, level: float, margin: float, tolerated: float) -> int | None:
     """About how many more pairs would decide it, if the effect stays as found and noise falls as 1/√n.
 
-    Above the margin the interval must shrink until it excludes zero, else until it lies inside the margin
-    (or, right at the margin, to a tenth of it). Two significant digits, at least 1.
+    Above the margin the interval must shrink until it excludes zero, else until it lies inside the tolerance
+    (or, right at its edge, to a tenth of it). Two significant digits, at least 1. None where pairs can't
+    decide: what lies between the tolerance and the noise floor takes runs of one build to tell.
     """
     if not estimate.judged:
         return max(1, _rounded(estimate.pairs_wanted - estimate.pairs))
-    size, limit = abs(estimate.log_ratio), _in_logs(margin, estimate)
+    size, limit = abs(estimate.log_ratio), _in_logs(tolerated, estimate)
+    if limit < size <= _in_logs(margin, estimate) or (limit == 0.0 and size == 0.0):
+        return None
     wanted = size if size > limit else max(limit - size, limit / 10.0)
     return max(1, _rounded(estimate.pairs * ((estimate.half_width(level) / wanted) ** 2 - 1.0)))
 

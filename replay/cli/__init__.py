@@ -20,6 +20,7 @@ from replay.cli.importing import app as importing
 from replay.cli.inspecting import inspect
 from replay.cli.judging import diff, report
 from replay.cli.replaying import replay
+from replay.cli.selftest import selftest
 from replay.cli.serve import serve_demo
 from replay.cli.transforming import transform
 
@@ -41,6 +42,7 @@ app.command()(transform)
 app.command()(replay)
 app.command()(report)
 app.command()(diff)
+app.command()(selftest)
 app.command("demo-server")(serve_demo)
 
 

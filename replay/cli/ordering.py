@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
     from replay.engine.supervisor import ReplayOrder
+    from replay.engine.target import Guard
     from replay.transform.plan import Plan
     from replay.transform.schedule_format import Lineage, Schedule
+
+
+_TELLING = ("--header", "--proxy")
+"""Options whose values may hold secrets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,26 +71,42 @@ def guarded(
     resolved: list[str],
     allow_captured_host: bool,
 ) -> Connecting:
-    """`connecting` with its target's addresses vetted; raises `TargetRefused`, `BadInput` for no address."""
-    from replay.engine.preflight import captured_places
-    from replay.engine.target import check_target, pinned_addresses, resolve
+    """`connecting` with the addresses vetted that it connects to; raises `TargetRefused`, `BadInput`.
 
+    Names are looked up here and never again: a DNS that answers otherwise later leads no sender astray.
+    """
+    from capture.failures import BadInput
+    from replay.engine.preflight import captured_places
+    from replay.engine.target import Guard, pinned_addresses, resolve
+
+    if resolved and (connecting.proxy or connecting.unix_socket):
+        other = "--proxy (it looks names up)" if connecting.proxy else "--unix-socket (it has no address)"
+        raise BadInput(f"--resolve: goes not with {other}; leave one of them out")
     target = connecting.target
     captured = captured_places(trace)
-    addresses = pinned_addresses(resolved, target) or resolve(target.host, target.port)
+    behind = {(address, port) for host, port in captured for address in resolve(host, port)}
+    guard = Guard(frozenset(captured), frozenset(behind), frozenset(allowed), allow_captured_host)
     if connecting.unix_socket is not None:
-        addresses = frozenset({"127.0.0.1"})  # a socket file is on this machine, whatever the name says
-    check_target(
-        target,
-        addresses,
-        captured,
-        {(address, port) for host, port in captured for address in resolve(host, port)},
-        allowed_hosts=allowed,
-        allow_captured_host=allow_captured_host,
-    )
+        guard.check_socket(target)
+        return connecting
+    if connecting.proxy is not None:
+        return _guarded_proxy(connecting, guard)
+    addresses = pinned_addresses(resolved, target) or resolve(target.host, target.port)
+    guard.check(target, addresses)
     return dataclasses.replace(
         connecting, target=dataclasses.replace(target, addresses=tuple(sorted(addresses)))
     )
+
+
+def _guarded_proxy(connecting: Connecting, guard: Guard) -> Connecting:
+    from replay.engine.connecting import proxy_target
+    from replay.engine.target import resolve
+
+    target, proxy = connecting.target, proxy_target(connecting.proxy or "")
+    addresses = resolve(proxy.host, proxy.port)
+    guard.check(proxy, addresses, option="--proxy")
+    guard.check_behind_proxy(target, resolve(target.host, target.port))
+    return dataclasses.replace(connecting, proxy_addresses=tuple(sorted(addresses)))
 
 
 def order_of(
@@ -101,7 +122,8 @@ def order_of(
     bounds: dict[str, float],
 ) -> ReplayOrder:
     """Everything a supervisor needs; opens one connection to the target to see that it is there."""
-    from replay.engine.preflight import busiest_per_s, connect_time_ns, lead_ns, processors, workers_for
+    from replay.engine.dialling import connect_time_ns
+    from replay.engine.preflight import busiest_per_s, lead_ns, processors, workers_for
     from replay.engine.sender import choose
     from replay.engine.supervisor import ReplayOrder
     from replay.transform.schedule_format import schedule_fingerprint
@@ -124,7 +146,7 @@ def order_of(
         mode=mode,
         weaving=weaving,
         bounds=bounds,
-        command=without_header_values(sys.argv[1:]),
+        command=without_secrets(sys.argv[1:]),
     )
 
 
@@ -159,17 +181,21 @@ def headers_of(
     return tuple(headers)
 
 
-def without_header_values(arguments: list[str]) -> tuple[str, ...]:
-    """The command line as it may be written down: names of headers, no values."""
+def without_secrets(arguments: list[str]) -> tuple[str, ...]:
+    """The command line as it may be written down: names of headers, no values; no proxy credentials."""
+    from replay.engine.connecting import without_credentials
+
     shown: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        option, equals, _ = argument.partition("=")
-        if before == "--header":
-            shown.append(f"{argument.partition(':')[0]}: REDACTED")
-        elif option == "--header" and equals:
-            shown.append(f"--header={argument[9:].partition(':')[0]}: REDACTED")
-        else:
-            shown.append(argument)
+        option, equals, value = argument.partition("=")
+        if not (equals and option in _TELLING):  # "--name value", or something else
+            option, equals, value = "", "", argument
+        match option or before:
+            case "--header":
+                value = f"{value.partition(':')[0]}: REDACTED"
+            case "--proxy":
+                value = without_credentials(value)
+        shown.append(f"{option}{equals}{value}")
     return tuple(shown)
 
 

@@ -110,6 +110,13 @@ AllowCapturedHost = Annotated[
         "--allow-captured-host", help="Fire even at the host of the capture.", rich_help_panel=SAFETY
     ),
 ]
+Bodies = Annotated[
+    Literal["drop", "hash", "keep"],
+    typer.Option(
+        help="What the run keeps of each answer's body, as received: nothing, its SHA-256, or that and all "
+        "of it."
+    ),
+]
 MaxLatenessP99 = Annotated[
     str | None,
     typer.Option(help="Valid up to this p99 lateness; default 1ms or 1% of latency.", rich_help_panel=BOUNDS),

@@ -38,6 +38,7 @@ def replay(
     mode: asked.Mode = "open",
     weave: asked.Weave = False,
     aborts: asked.Aborts = True,
+    bodies: asked.Bodies = "drop",
     timeout: asked.Timeout = "300s",
     connect_timeout: asked.ConnectTimeout = "10s",
     first_byte_timeout: asked.FirstByteTimeout = None,
@@ -116,19 +117,22 @@ def replay(
             weaving=weave,
             bounds=bounds,
         )
-        fire(order, output)
+        fire(order, output, bodies)
     finish(output)
 
 
-def fire(order: ReplayOrder, output: Path) -> RunMetadata:
-    """Run the replay with a live line on stderr; SIGINT and SIGTERM end it early, the run then is partial."""
+def fire(order: ReplayOrder, output: Path, bodies: str = "drop") -> RunMetadata:
+    """Run the replay with a live line on stderr; SIGINT and SIGTERM end it early, the run then is partial.
+
+    `bodies` is what the run keeps of the answers' bodies (`run_format.BODIES`).
+    """
     from rich.console import Console
 
     from replay.engine.run_writer import RunWriter
     from replay.engine.supervisor import Supervisor
     from replay.report.live import LiveLine
 
-    writer = RunWriter(output)
+    writer = RunWriter(output, bodies)
     try:
         with LiveLine(Console(stderr=True, highlight=False), order.label) as line:
             supervisor = Supervisor(order, writer, line.show)
@@ -160,7 +164,7 @@ def finish(output: Path) -> None:
     from replay.engine.run_format import read_run
     from replay.report.terminal import run_report
 
-    summary = summarise(RunTable.of(*read_run(output)))
+    summary = summarise(RunTable.of(*read_run(output, bodies=False)))
     Console(highlight=False).print(run_report(summary))
     typer.echo(f"run: {output}")
     if summary.partial:

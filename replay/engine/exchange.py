@@ -86,7 +86,7 @@ def finished(exchange: Exchange) -> tuple[Any, ...]:
     """The values named by `FINISHED_FIELDS`, in that order: small and quick to pickle."""
     prepared = exchange.prepared
     return (
-        prepared.index,
+        prepared.number,
         prepared.request_id,
         prepared.copy,
         prepared.session,

@@ -1,71 +1,40 @@
-"""The feed: a worker's share of the schedule, read from the trace ahead of time on a thread of its own.
+"""The feed: the worker's side of its feeder, which reads the trace ahead of time in a process of its own.
 
-Reading inline would stall the pacer for up to a tenth of a second; a thread with a short queue does not.
+What is read and how it becomes requests is in `feeder`; here windows are waited for, and no more of them
+are taken than will soon be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import collections
 import dataclasses
-import threading
-from collections.abc import Iterator
-from pathlib import Path
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
-from capture.failures import PeaktapeError
-from capture.trace_reader import Trace, open_trace
-from replay.engine.requests import Prepared, Rewrite, prepare
+from capture.failures import BadInput
+from replay.engine.frames import FrameSplitter, frame
+from replay.engine.requests import Prepared, Rewrite
 from replay.engine.target import Target
-from replay.transform.schedule_format import Schedule, read_schedule
+from replay.transform.schedule_format import Schedule
 
-WINDOW_ROWS: Final = 128
-QUEUE_WINDOWS: Final = 4
-PLACE: Final = ("due_ns", "copy", "session", "phase")
-COLUMNS: Final = (
-    *("request_id", "method", "path", "request_headers", "request_body", "model", "stream"),
-    *("outcome", "request_body_ns", "chunk_ns", "end_ns"),
-)
+WINDOW: Final = "window"
+END: Final = "end"
+FAILED: Final = "failed"
+GONE: Final = "gone"
+AHEAD_WINDOWS: Final = 64
+AHEAD_BYTES: Final = 16 << 20
+READ_BYTES: Final = 256 << 10
 
 
 def share_of(schedule: Schedule, worker: int, workers: int) -> np.ndarray:
     """Row indices (int64, ascending) of a worker's share: whole sessions, dealt out by their number."""
     return np.flatnonzero(schedule.session % workers == worker)
-
-
-def prepared_windows(
-    trace: Trace, schedule: Schedule, share: np.ndarray, rewrite: Rewrite, target: Target | None = None
-) -> Iterator[list[Prepared]]:
-    """The share's requests in due order, `WINDOW_ROWS` at a time; serialised for `target`, if it is given."""
-    for start in range(0, len(share), WINDOW_ROWS):
-        index = share[start : start + WINDOW_ROWS]
-        places = {name: getattr(schedule, name)[index].tolist() for name in PLACE}
-        places["index"] = index.tolist()
-        rows = rows_of(trace.take(schedule.row[index], COLUMNS))
-        yield [
-            prepare(row, dict(zip(places, place, strict=True)), rewrite, target)
-            for row, place in zip(rows, zip(*places.values(), strict=True), strict=True)
-        ]
-
-
-def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Rows as Python values, `request_headers` as tuples of pairs; column by column is far quicker."""
-    columns = {
-        name: _pairs(column) if name == "request_headers" else column.to_pylist()
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))
-
-
-def _pairs(column: pa.ListArray) -> list[tuple[tuple[str, str], ...]]:
-    flat = column.flatten()
-    pairs = list(zip(flat.field("name").to_pylist(), flat.field("value").to_pylist(), strict=True))
-    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False)).tolist()
-    return [tuple(pairs[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,78 +59,114 @@ class Share:
         return mine[schedule.after[mine] < 0] if self.first_turns_only else mine
 
 
+def size_bytes(window: Iterable[Prepared]) -> int:
+    """About what the requests of a window hold."""
+    return sum(len(request.wire or b"") + len(request.body or b"") for request in window)
+
+
+class FeederGoneError(Exception):
+    """The feeder died: what it had not handed over is lost."""
+
+
 class Feed:
-    """Windows of prepared requests, read by a thread, waited for by the loop. `None` ends it."""
+    """Windows of prepared requests, in due order, from a feeder process that this starts."""
 
     def __init__(self, share: Share) -> None:
         self._share = share
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[list[Prepared] | Exception | None] = asyncio.Queue(QUEUE_WINDOWS)
-        self._ready = asyncio.Event()
-        self._stopped = False
-        self._schedule: Schedule | None = None
-        self._apart: Trace | None = None
-        self._fetcher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._thread = threading.Thread(target=self._read, daemon=True, name="feed")
-        self._thread.start()
+        self._windows: collections.deque[tuple[str, Any]] = collections.deque()
+        self._held_bytes = 0
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._asked: dict[int, asyncio.Future[Prepared]] = {}
+        self._writers: list[asyncio.StreamWriter] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def ready(self) -> None:
-        """Return when the first window is there (or the first failure)."""
-        await self._ready.wait()
+    async def start(self) -> None:
+        """Start the feeder; returns when its first window is there, or its first failure."""
+        readers = []
+        for ours in self._start_process():
+            reader, writer = await asyncio.open_connection(sock=ours, limit=READ_BYTES)
+            readers.append(reader)
+            self._writers.append(writer)
+        self._writers[1].write(frame(self._share))
+        self._tasks = [
+            asyncio.create_task(self._take_windows(readers[0])),
+            asyncio.create_task(self._take_singles(readers[1])),
+        ]
+        await self._more.wait()
 
-    @property
-    def schedule(self) -> Schedule:
-        """The whole schedule, once `ready`; raises `RuntimeError` when it could not be read."""
-        if self._schedule is None:
-            raise RuntimeError("feed: no schedule was read")
-        return self._schedule
+    def _start_process(self) -> list[socket.socket]:
+        pairs = [socket.socketpair() for _ in range(2)]
+        theirs = [their.fileno() for _, their in pairs]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "replay.engine.feeder", *map(str, theirs)],
+            pass_fds=theirs,
+            stdin=subprocess.DEVNULL,
+        )
+        for ours, their in pairs:
+            their.close()
+            ours.setblocking(False)
+        return [ours for ours, _ in pairs]
+
+    async def _take_windows(self, reader: asyncio.StreamReader) -> None:
+        """Keep some windows in hand: a feeder that is held up for a while holds up nobody."""
+        splitter = FrameSplitter()
+        while data := await reader.read(READ_BYTES):
+            for kind, window in splitter.feed(data):
+                self._windows.append((kind, window))
+                self._held_bytes += size_bytes(window or ()) if kind == WINDOW else 0
+            if self._windows:
+                self._more.set()
+            while len(self._windows) >= AHEAD_WINDOWS or self._held_bytes >= AHEAD_BYTES:
+                self._room.clear()
+                await self._room.wait()
+        self._windows.append((GONE, None))
+        self._more.set()
 
     async def next(self) -> list[Prepared] | None:
-        """The next window, None at the end; raises what went wrong while reading."""
-        window = await self._queue.get()
-        if isinstance(window, Exception):
-            raise window
+        """The next window, None at the end.
+
+        Raises `BadInput` with what went wrong while reading, and `FeederGoneError` when the feeder has died.
+        """
+        while not self._windows:
+            self._more.clear()
+            await self._more.wait()
+        kind, content = self._windows.popleft()
+        if kind == WINDOW:
+            self._held_bytes -= size_bytes(content)
+        if len(self._windows) < AHEAD_WINDOWS // 2 and self._held_bytes < AHEAD_BYTES // 2:
+            self._room.set()
+        if kind == FAILED:
+            raise BadInput(content)
+        if kind == GONE:
+            raise FeederGoneError
+        window: list[Prepared] | None = content
         return window
 
     def fetch(self, index: int) -> asyncio.Future[Prepared]:
-        """One request by its index in the schedule, read apart from the windows."""
-        return asyncio.wrap_future(self._fetcher.submit(self._fetch, index))
+        """One request by its index in the schedule, apart from the windows."""
+        found = self._asked[index] = asyncio.get_running_loop().create_future()
+        self._writers[1].write(frame(index))
+        return found
 
-    def _fetch(self, index: int) -> Prepared:
-        share = self._share
-        if self._apart is None:
-            self._apart = open_trace(share.trace)
-        rows = np.array([index], np.int64)
-        windows = prepared_windows(self._apart, self.schedule, rows, share.rewrite, share.serialise_for)
-        return next(windows)[0]
+    async def _take_singles(self, reader: asyncio.StreamReader) -> None:
+        splitter = FrameSplitter()
+        while data := await reader.read(READ_BYTES):
+            for index, request in splitter.feed(data):
+                found = self._asked.pop(index, None)
+                if found is not None and not found.done():
+                    found.set_result(request)
+        for found in self._asked.values():
+            if not found.done():
+                found.set_exception(BadInput("replay: a later turn could not be read from the trace"))
 
     def stop(self) -> None:
-        """Read no further."""
-        self._stopped = True
-        self._fetcher.shutdown(wait=False, cancel_futures=True)
-
-    def _read(self) -> None:
-        share = self._share
-        try:
-            opened, (planned, _) = open_trace(share.trace), read_schedule(Path(share.schedule))
-            self._schedule = planned
-            rows = share.rows(planned)
-            for window in prepared_windows(opened, planned, rows, share.rewrite, share.serialise_for):
-                if self._stopped or not self._put(window):
-                    return
-            self._put(None)
-        except PeaktapeError as error:
-            self._put(error)
-        except Exception as error:
-            self._put(RuntimeError(f"feed: {type(error).__name__}: {error}"))
-
-    def _put(self, window: list[Prepared] | Exception | None) -> bool:
-        async def put() -> None:
-            self._ready.set()
-            await self._queue.put(window)
-
-        try:
-            asyncio.run_coroutine_threadsafe(put(), self._loop).result()
-        except (RuntimeError, concurrent.futures.CancelledError):  # the loop has gone: the worker is stopping
-            return False
-        return True
+        """Read no further; the feeder ends, since its channels close."""
+        for task in self._tasks:
+            task.cancel()
+        for writer in self._writers:
+            writer.close()
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

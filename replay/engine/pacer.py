@@ -114,6 +114,11 @@ class Pacer:
             await passed
             await asyncio.sleep(0)  # uvloop writes at the end of an iteration: let that pass too
 
+    def slack_ns(self) -> int | None:
+        """Time until the next action is due, in ns, negative for one that is late; None without any."""
+        due_ns = self._queue.first_ns()
+        return None if due_ns is None else due_ns - time.monotonic_ns()
+
     def close(self) -> None:
         """Forget what is queued."""
         if self._timer is not None:

@@ -1,21 +1,16 @@
-"""Before a replay: is the target there, how far away is it, how many workers does the schedule need?"""
+"""Before a replay: where did the trace come from, how early to stage, how many workers are needed?"""
 
 from __future__ import annotations
 
 import math
 import os
-import socket
-import time
 from typing import Final
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from capture.failures import BadInput
 from capture.trace_reader import Trace
-from replay.engine.connecting import Connecting
 from replay.engine.sender import SESSION, WIRE
 from replay.engine.target import split_authority
 from replay.transform.schedule_format import Schedule
@@ -24,41 +19,6 @@ LEAD_FLOOR_NS: Final = 20_000_000
 LEAD_CEILING_NS: Final = 2_000_000_000
 REQUESTS_PER_S_PER_WORKER: Final = {SESSION: 400.0, WIRE: 2500.0}
 """What one worker keeps up with comfortably, streams included; see tests/benchmarks/pacing."""
-
-
-def connect_time_ns(connecting: Connecting) -> int:
-    """Time to open one connection (with TLS where asked) in ns; raises `BadInput` when it can't be opened."""
-    target, context = connecting.target, connecting.tls()
-    began_ns = time.monotonic_ns()
-    try:
-        with _opened(connecting) as plain:
-            if context is not None and connecting.proxy is None:
-                with context.wrap_socket(plain, server_hostname=target.host):
-                    return time.monotonic_ns() - began_ns
-            return time.monotonic_ns() - began_ns
-    except (OSError, UnicodeError) as error:
-        found = "no answer" if isinstance(error, TimeoutError) else str(error)
-        where = f"--proxy {connecting.proxy}" if connecting.proxy else f"--target {target.base_url}"
-        raise BadInput(f"{where}: can't connect ({found}); start it or correct the address") from error
-
-
-def _opened(connecting: Connecting) -> socket.socket:
-    timeout_s = connecting.connect_timeout_s
-    if connecting.unix_socket is not None:
-        unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        unix.settimeout(timeout_s)
-        try:
-            unix.connect(connecting.unix_socket)
-        except BaseException:
-            unix.close()
-            raise
-        return unix
-    target = connecting.target
-    if connecting.proxy is not None:
-        parts = urlsplit(connecting.proxy)
-        return socket.create_connection((parts.hostname or "", parts.port or 80), timeout=timeout_s)
-    address = target.addresses[0] if target.addresses else target.host
-    return socket.create_connection((address, target.port), timeout=timeout_s)
 
 
 def captured_places(trace: Trace) -> set[tuple[str, int]]:

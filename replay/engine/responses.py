@@ -16,6 +16,7 @@ import zstandard
 from capture.semantics import decode_content
 from capture.sse import Answer, EventStream, JsonLines, cut, outline, read_stream
 
+CUT_SHORT: Final = "the stream ended with neither a finish reason nor [DONE]"
 EVENTS: Final = "text/event-stream"
 STREAMS: Final = (EVENTS, "application/x-ndjson", "application/jsonl")
 
@@ -35,6 +36,9 @@ def read_response(body: bytes, read_bytes: Sequence[int], content_type: str, enc
     if kind in STREAMS:
         splitter = EventStream() if kind == EVENTS else JsonLines()
         stream = read_stream(_decoded(cut(body, read_bytes), encoding), splitter)
+        answer = stream.answer
+        if answer.choices and not answer.done and answer.finish_reason is None and answer.error is None:
+            answer.error = CUT_SHORT
         first = next((at for at, count in enumerate(stream.content_events) if count), None)
         missing = (0,) * (len(read_bytes) - len(stream.content_events))
         return Reading(stream.answer, stream.content_events + missing, first)

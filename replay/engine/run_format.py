@@ -44,6 +44,12 @@ OPEN: Final = "open"
 PARTLY_OPEN: Final = "partly open"
 """Modes of a run: every request by the clock; or first turns so, and later ones after their predecessor."""
 
+DROP: Final = "drop"
+HASH: Final = "hash"
+KEEP: Final = "keep"
+BODIES: Final = (DROP, HASH, KEEP)
+"""What a run keeps of the answers' bodies: nothing, their SHA-256, or that and all their bytes."""
+
 RUN_SCHEMA: Final = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -75,6 +81,9 @@ RUN_SCHEMA: Final = pa.schema(
         pa.field("in_flight", pa.int32(), nullable=False),  # of this worker, when it was sent
         pa.field("worker", pa.int32(), nullable=False),
         pa.field("connection_reused", pa.bool_(), nullable=False),
+        # Of the answer as received, still content-encoded: see `BODIES`. Null where there was no answer.
+        pa.field("body_sha256", pa.binary(32)),
+        pa.field("body", pa.binary()),
     ]
 )
 
@@ -103,6 +112,7 @@ class RunMetadata:
     workers: tuple[Mapping[str, Any], ...] = ()
     bounds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     in_flight_limit: int | None = None
+    bodies: str = DROP
     wall_step_ns: int = 0
     longest_write_s: float = 0.0
     host: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -120,34 +130,49 @@ def partial_of(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def read_run(path: Path) -> tuple[pa.Table, RunMetadata]:
-    """A run's table (columns of `RUN_SCHEMA`) and its metadata; raises `BadInput` for anything else.
+def read_run(path: Path, *, bodies: bool = True) -> tuple[pa.Table, RunMetadata]:
+    """A run's table (`RUN_SCHEMA`) and its metadata; raises `BadInput` for anything else.
 
-    What a killed replay left (`partial_of`) reads as far as it goes, as a partial run.
+    Nullable columns that a run of an earlier version lacks come back as nulls; without `bodies`, so does
+    `body`, which is not read then. What a killed replay left (`partial_of`) reads as far as it goes, as a
+    partial run.
     """
     if not path.exists() and partial_of(path).exists():
         raise BadInput(f"{path}: not there, its replay was killed; read what it left: {partial_of(path)}")
     try:
         partial = _is_stream(path)
-        table, footer = _read_stream(path) if partial else _read_file(path)
+        names = [name for name in RUN_SCHEMA.names if bodies or name != "body"]
+        table, footer = _read_stream(path, names) if partial else _read_file(path, names)
     except (OSError, pa.ArrowException) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a readable run ({found}); make one with `peaktape replay`") from error
     raw = (footer or {}).get(METADATA_KEY)
     if raw is None:
         raise BadInput(f"{path}: no run metadata in the footer; make runs with `peaktape replay`")
-    for field in RUN_SCHEMA:
-        index = table.schema.get_field_index(field.name)
-        if index < 0 or table.schema.field(index).type != field.type:
-            found = "missing" if index < 0 else f"{table.schema.field(index).type} found"
-            raise BadInput(f"{path}: column {field.name}: {found}, {field.type} wanted; replay again")
+    table = _whole(table, path)
     metadata = _parse_metadata(raw, path)
     return table, dataclasses.replace(metadata, partial=True) if partial else metadata
 
 
-def _read_file(path: Path) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
+def _whole(table: pa.Table, path: Path) -> pa.Table:
+    """The table with the columns of `RUN_SCHEMA` in their order; raises `BadInput` where it can't be."""
+    columns = []
+    for field in RUN_SCHEMA:
+        index = table.schema.get_field_index(field.name)
+        if index < 0 and field.nullable:
+            columns.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
+            continue
+        if index < 0 or table.schema.field(index).type != field.type:
+            found = "missing" if index < 0 else f"{table.schema.field(index).type} found"
+            raise BadInput(f"{path}: column {field.name}: {found}, {field.type} wanted; replay again")
+        columns.append(table.column(index))
+    return pa.Table.from_arrays(columns, schema=RUN_SCHEMA)
+
+
+def _read_file(path: Path, names: list[str]) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
     with pq.ParquetFile(path) as file:
-        return file.read(), file.metadata.metadata
+        there = set(file.schema_arrow.names)
+        return file.read([name for name in names if name in there]), file.metadata.metadata
 
 
 def _is_stream(path: Path) -> bool:
@@ -156,9 +181,12 @@ def _is_stream(path: Path) -> bool:
         return file.read(4) == b"\xff\xff\xff\xff"
 
 
-def _read_stream(path: Path) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
+def _read_stream(path: Path, names: list[str]) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
     batches = []
-    with path.open("rb") as file, pa.ipc.open_stream(file) as stream:
+    options = pa.ipc.IpcReadOptions()
+    with path.open("rb") as file, pa.ipc.open_stream(file) as about:
+        options.included_fields = [at for at, name in enumerate(about.schema.names) if name in names]
+    with path.open("rb") as file, pa.ipc.open_stream(file, options=options) as stream:
         # The last batch may have been cut off by whatever ended the replay.
         with contextlib.suppress(StopIteration, pa.ArrowException, OSError):
             while True:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import dataclasses
+import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,22 +17,29 @@ import pyarrow.parquet as pq
 from capture.failures import BadInput
 from replay.engine.exchange import FINISHED_FIELDS
 from replay.engine.responses import read_response
-from replay.engine.run_format import METADATA_KEY, RUN_SCHEMA, RunMetadata, partial_of
+from replay.engine.run_format import DROP, KEEP, METADATA_KEY, RUN_SCHEMA, RunMetadata, partial_of
 from replay.transform.schedule_format import PHASES
 
 BATCH_ROWS: Final = 500
 FLUSH_S: Final = 1.0
+BATCH_BYTES: Final = 32 << 20
+"""With so many bytes of bodies, a batch or a row group is full: memory is bounded by it."""
 BATCHES_A_GROUP: Final = 20
 _COLUMNS: Final = frozenset(RUN_SCHEMA.names)  # Arrow builds the list anew at each look
 _INSTANTS: Final = ("due_ns", "chunk_ns.list.element")
 
 
-def run_row(worker: int, values: tuple[Any, ...], zero_ns: int) -> dict[str, Any]:
-    """The run row of what a worker reported (`FINISHED_FIELDS`), instants as offsets from the zero."""
+def run_row(worker: int, values: tuple[Any, ...], zero_ns: int, bodies: str = DROP) -> dict[str, Any]:
+    """The run row of what a worker reported (`FINISHED_FIELDS`), instants as offsets from the zero.
+
+    `bodies` is one of `BODIES`. Of an answer that broke off, the body is what had come by then.
+    """
     found: dict[str, Any] = dict(zip(FINISHED_FIELDS, values, strict=True))
+    body = found.pop("body")
     reading = read_response(
-        found.pop("body"), found["read_bytes"], found.pop("content_type"), found.pop("content_encoding")
+        body, found["read_bytes"], found.pop("content_type"), found.pop("content_encoding")
     )
+    answered = found["status"] is not None
     read_ns = [stamp - zero_ns for stamp in found.pop("read_ns")]
     row = {name: found[name] for name in found if name in _COLUMNS}
     for name in ("dequeued_ns", "connected_ns", "sent_ns", "first_byte_ns", "end_ns"):
@@ -49,6 +57,8 @@ def run_row(worker: int, values: tuple[Any, ...], zero_ns: int) -> dict[str, Any
         "output_tokens": answer.output_tokens,
         "finish_reason": answer.finish_reason,
         "worker": worker,
+        "body_sha256": hashlib.sha256(body).digest() if answered and bodies != DROP else None,
+        "body": body if answered and bodies == KEEP else None,
     }
 
 
@@ -71,12 +81,15 @@ class RunWriter:
     """Appends rows to `PATH.partial` as they come; `finish` makes the run file of it, and removes it.
 
     The partial file is an Arrow IPC stream: whatever ends the replay, it reads up to its last whole batch.
+    `bodies` is what the run keeps of answers (`BODIES`); it stands in the metadata that is written, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bodies: str = DROP) -> None:
+        self.bodies = bodies
         self._path = path
         self._partial = partial_of(path)
         self._rows: list[dict[str, Any]] = []
+        self._body_bytes = 0
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
         self._file: IO[bytes] | None = None
         self._flushed_at_s = 0.0
@@ -88,15 +101,19 @@ class RunWriter:
 
     def begin(self, metadata: RunMetadata) -> None:
         """Start the rows; `metadata` is what is known by now, and stays in the partial file."""
-        schema = RUN_SCHEMA.with_metadata({METADATA_KEY: metadata.to_json()})
+        schema = RUN_SCHEMA.with_metadata({METADATA_KEY: self._said(metadata)})
         with self._disk():
             self._stream = pa.ipc.new_stream(
                 self._file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
             )
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Take rows; every `BATCH_ROWS` of them, or after `FLUSH_S`, they go to disk."""
-        self._rows.extend(rows)
+        """Take rows; every `BATCH_ROWS` of them, `BATCH_BYTES` of bodies, or `FLUSH_S`, they go to disk."""
+        for row in rows:
+            self._rows.append(row)
+            self._body_bytes += len(row.get("body") or b"")
+            if self._body_bytes >= BATCH_BYTES:
+                self.flush()
         if len(self._rows) >= BATCH_ROWS or time.monotonic() - self._flushed_at_s >= FLUSH_S:
             self.flush()
 
@@ -113,7 +130,7 @@ class RunWriter:
             self._write(pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA))
         self.longest_write_s = max(self.longest_write_s, time.monotonic() - began_s)
         self.written += len(self._rows)
-        self._rows = []
+        self._rows, self._body_bytes = [], 0
 
     def _write(self, batch: pa.RecordBatch) -> None:
         if self._stream is not None and self._file is not None:
@@ -129,11 +146,14 @@ class RunWriter:
         try:
             with self._disk():
                 self._close()
-                _to_parquet(self._partial, temporary, metadata)
+                _to_parquet(self._partial, temporary, self._said(metadata))
                 temporary.replace(self._path)
                 self._partial.unlink()
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _said(self, metadata: RunMetadata) -> bytes:
+        return dataclasses.replace(metadata, bodies=self.bodies).to_json()
 
     def abandon(self) -> Path | None:
         """Let go: the partial file, if it holds rows, is what comes back, else it is removed.
@@ -165,7 +185,7 @@ class RunWriter:
             ) from error
 
 
-def _to_parquet(partial: Path, path: Path, metadata: RunMetadata) -> None:
+def _to_parquet(partial: Path, path: Path, metadata: bytes) -> None:
     with (
         partial.open("rb") as rows,
         pa.ipc.open_stream(rows) as stream,
@@ -178,6 +198,18 @@ def _to_parquet(partial: Path, path: Path, metadata: RunMetadata) -> None:
             column_encoding=dict.fromkeys(_INSTANTS, "DELTA_BINARY_PACKED"),
         ) as file,
     ):
-        for batches in itertools.batched(stream, BATCHES_A_GROUP):
+        for batches in _groups(stream):
             file.write_table(pa.Table.from_batches(batches, stream.schema).replace_schema_metadata())
-        file.add_key_value_metadata({METADATA_KEY: metadata.to_json()})
+        file.add_key_value_metadata({METADATA_KEY: metadata})
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """The batches in groups of up to `BATCHES_A_GROUP`, smaller ones where bodies are large."""
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == BATCHES_A_GROUP or sum(one.nbytes for one in group) >= BATCH_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group

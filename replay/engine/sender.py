@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import errno
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final
@@ -106,6 +107,14 @@ def own_want(error: BaseException) -> str | None:
     if number in (errno.EADDRNOTAVAIL, errno.ENOBUFS):
         return "out_of_ports"
     return None
+
+
+def is_tls(error: BaseException | None) -> bool:
+    """Whether a connection was lost by a TLS failure, e.g. a client certificate refused after the handshake.
+
+    Not so where the peer just hung up without TLS's own goodbye.
+    """
+    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def stopped(exchange: Exchange) -> str:

@@ -2,7 +2,7 @@
 
 Some 20 ms before it is due, a request takes its connection and is serialised, its bytes held back; at the
 due instant the pacer hands them to the transport in one write. Reads are stamped as the transport delivers
-them, before any parsing. This is the only room of the engine that knows aiohttp.
+them, before any parsing. Only this and `session_connection` know aiohttp.
 """
 
 from __future__ import annotations
@@ -10,16 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-import functools
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ClientResponse
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
@@ -30,8 +26,8 @@ from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.flushing import write_now
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared, url_of
-from replay.engine.sender import KEEP_ALIVE_S, Sender, own_want, stopped
-from replay.engine.target import Target
+from replay.engine.sender import Sender, is_tls, own_want, stopped
+from replay.engine.session_connection import StampedHandler, connector_of
 
 # Flow control would pause reading until the body is consumed, and so falsify the stamps: bodies are read
 # whole, so let the buffer hold them.
@@ -60,66 +56,6 @@ class _HeldTransport:
         return getattr(self.transport, name)
 
 
-class _Vetted(AbstractResolver):
-    """Resolves the target to the addresses that its guard has seen, and to no others; a proxy as usual."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._other = aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        if host != self._target.host:
-            return await self._other.resolve(host, port, family)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in self._target.addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-class _StampedHandler(ResponseHandler):
-    """aiohttp's client protocol, noting when each read came and how much body it brought."""
-
-    exchange: Exchange | None = None
-    uses = 0
-
-    def data_received(self, data: bytes) -> None:
-        now_ns = monotonic_ns()
-        exchange = self.exchange
-        # aiohttp also calls this with nothing, to go on with what it holds: no read, no stamp.
-        if not data or exchange is None or exchange.sent_ns is None or exchange.end_ns is not None:
-            super().data_received(data)
-            return
-        if exchange.first_byte_ns is None:
-            exchange.first_byte_ns = now_ns
-        exchange.last_read_ns = now_ns
-        exchange.bytes_in += len(data)
-        reader = self._payload
-        before = reader.total_bytes if reader is not None else 0
-        super().data_received(data)
-        after_reader = self._payload
-        if after_reader is not reader:
-            before = 0
-        body_bytes = (after_reader.total_bytes if after_reader is not None else 0) - before
-        if body_bytes > 0:
-            exchange.read_ns.append(now_ns)
-            exchange.read_bytes.append(body_bytes)
-        if exchange.hangs_up_now() and exchange.error is None and self.transport is not None:
-            exchange.fail(*HUNG_UP)
-            self.transport.abort()
-
-
 class _Staged:
     """A request between staging and sending: holds its bytes, and sends them when the pacer says."""
 
@@ -128,12 +64,13 @@ class _Staged:
         self.exchange = exchange
         self.due_monotonic_ns = sender.due_monotonic_ns(exchange)
         self.transport: asyncio.Transport | None = None
+        self.protocol: StampedHandler | None = None
         self.held = b""
 
-    def hold(self, transport: asyncio.Transport, held: bytes) -> None:
+    def hold(self, protocol: StampedHandler, transport: asyncio.Transport, held: bytes) -> None:
         """Keep the bytes for the due instant (again, when a first connection broke before it)."""
         first = self.transport is None
-        self.transport, self.held = transport, held
+        self.protocol, self.transport, self.held = protocol, transport, held
         if first:
             self.sender.pacer.at(self.due_monotonic_ns, self.send)
         elif monotonic_ns() >= self.due_monotonic_ns:
@@ -141,14 +78,15 @@ class _Staged:
 
     def send(self) -> None:
         """Hand the bytes to the transport; runs at the due instant."""
-        exchange, transport = self.exchange, self.transport
-        if transport is None or exchange.sent_ns is not None or exchange.over:
+        exchange, transport, protocol = self.exchange, self.transport, self.protocol
+        if transport is None or protocol is None or exchange.sent_ns is not None or exchange.over:
             return
         if transport.is_closing():
             return  # the waiting task sees the lost connection, and stages once more
         plain = transport.get_extra_info("sslcontext") is None
         descriptor = transport.get_extra_info("socket").fileno() if plain else None
-        write_now(transport, descriptor, self.held)
+        protocol.uploading = True
+        write_now(transport, descriptor, self.held, protocol.uploaded)
         exchange.sent_ns = monotonic_ns()
         exchange.bytes_out = len(self.held)
         self.held = b""
@@ -167,7 +105,10 @@ class _StagedRequest(ClientRequest):
     def update_headers(self, headers: Any) -> None:
         super().update_headers(None)  # Host
         # The session folds headers whose names differ in case alone; a replay sends all that were recorded.
-        for name, value in _current.get().exchange.prepared.headers:
+        recorded = _current.get().exchange.prepared.headers
+        if any(name.lower() == "host" for name, _ in recorded):
+            del self.headers["Host"]
+        for name, value in recorded:
             self.headers.add(name, value)
 
     async def send(self, conn: Any) -> ClientResponse:
@@ -191,7 +132,7 @@ class _StagedRequest(ClientRequest):
         finally:
             if protocol.transport is held:
                 protocol.transport = transport
-        staged.hold(transport, b"".join(held.held))
+        staged.hold(protocol, transport, b"".join(held.held))
         return response
 
 
@@ -210,14 +151,11 @@ class SessionSender(Sender):
     ) -> None:
         super().__init__(connecting, pacer, zero_monotonic_ns, on_sent, on_finished)
         loop = asyncio.get_running_loop()
-        connector = _connector(connecting)
-        # aiohttp has no public way to choose the protocol class.
-        factory: Any = functools.partial(_StampedHandler, loop=loop)
-        connector._factory = factory
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=connector_of(connecting),
             request_class=_StagedRequest,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connecting.connect_timeout_s),
+            # Covers the whole way: every address, a proxy's tunnel, the handshake.
+            timeout=aiohttp.ClientTimeout(total=None, connect=connecting.connect_timeout_s),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BUFFER_BYTES,
@@ -312,17 +250,6 @@ class SessionSender(Sender):
         await self._session.close()
 
 
-def _connector(connecting: Connecting) -> aiohttp.BaseConnector:
-    if connecting.unix_socket is not None:
-        return aiohttp.UnixConnector(connecting.unix_socket, limit=0, keepalive_timeout=KEEP_ALIVE_S)
-    return aiohttp.TCPConnector(
-        limit=0,
-        keepalive_timeout=KEEP_ALIVE_S,
-        resolver=_Vetted(connecting.target),
-        ssl=connecting.tls() or True,
-    )
-
-
 def _read_so_far(content: aiohttp.StreamReader) -> bytes:
     """What has arrived, also of a response that broke off (whose reader refuses to be read)."""
     return b"".join(piece for piece in content._buffer) if content.exception() else content.read_nowait()
@@ -335,7 +262,7 @@ def classify(error: BaseException, *, connected: bool) -> tuple[str, str]:
         return want, text
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "dns", text
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError) or is_tls(error.__cause__):
         return "tls", text
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return "connect_timeout", text
@@ -343,6 +270,8 @@ def classify(error: BaseException, *, connected: bool) -> tuple[str, str]:
         return ("connect_refused" if error.errno == errno.ECONNREFUSED else "connect_failed"), text
     if isinstance(error, TimeoutError):
         return ("timeout" if connected else "connect_timeout"), text
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return "connect_failed", text
     if isinstance(error, HttpProcessingError | aiohttp.ClientResponseError):
         return "protocol", text
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):

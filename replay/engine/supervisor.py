@@ -210,7 +210,7 @@ class Supervisor:
 
     def _take_row(self, number: int, values: tuple[Any, ...]) -> dict[str, Any]:
         progress = self.progress
-        row = run_row(number, values, self._zero_ns)
+        row = run_row(number, values, self._zero_ns, self._writer.bodies)
         self._reported[values[0]] = True
         progress.finished += 1
         if row["error"] is not None or (row["status"] or 0) >= 400:

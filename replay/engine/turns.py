@@ -7,7 +7,6 @@ come by the clock and are not this room's; which turn follows which is in the sc
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Callable
 
@@ -58,13 +57,13 @@ class Turns:
 
     def staged(self, prepared: Prepared) -> None:
         """A request is staged: have the turn after it brought."""
-        following = int(self._following[prepared.index])
+        following = int(self._following[prepared.number])
         if following >= 0:
             self._fetched[following] = self._fetch(following)
 
     def ended(self, exchange: Exchange) -> None:
         """A request has ended: the turn after it becomes due, unless the conversation is broken off."""
-        following = int(self._following[exchange.prepared.index])
+        following = int(self._following[exchange.prepared.number])
         coming = self._fetched.pop(following, None)
         if coming is None:
             return
@@ -77,7 +76,7 @@ class Turns:
         task.add_done_callback(self._done)
 
     async def _follow(self, exchange: Exchange, coming: asyncio.Future[Prepared], due_ns: int) -> None:
-        prepared = dataclasses.replace(await coming, due_ns=due_ns)
+        prepared = (await coming)._replace(due_ns=due_ns)
         if self._weaving:
             prepared = self._woven(prepared, exchange)
         slack_ns = self._zero_monotonic_ns + due_ns - time.monotonic_ns() - self._lead_ns
@@ -95,7 +94,7 @@ class Turns:
         before: Messages | None = messages_in(exchange.prepared.body)
         answer = answer_text(exchange.body, exchange.content_type, exchange.content_encoding)
         if before is not None and answer is not None and prepared.body is not None:
-            return dataclasses.replace(prepared, body=weave(prepared.body, before, answer))
+            return prepared._replace(body=weave(prepared.body, before, answer))
         return prepared
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import os
 import resource
 import signal
 import threading
@@ -99,7 +98,7 @@ class Watch:
             self.cpu_busiest_share = max(self.cpu_busiest_share, share)
             self._window = (now_ns, account)
 
-    def totals(self, worker: int) -> dict[str, Any]:
+    def totals(self, worker: int, scheduling: str) -> dict[str, Any]:
         """The worker's entry in the run's metadata."""
         account = self._account()
         return {
@@ -114,7 +113,7 @@ class Watch:
             "gc_pause_ns": sorted(self.gc_pause_ns, reverse=True)[:100],
             "stalls": self.stalls,
             "stalled_s": self.stalled_ns / 1e9,
-            "priority": os.getpriority(os.PRIO_PROCESS, 0),
+            "scheduling": scheduling,
             "peak_rss_kib": peak_rss_kib(),
         }
 

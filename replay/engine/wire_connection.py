@@ -13,6 +13,7 @@ import httptools
 
 from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.flushing import write_now
+from replay.engine.sender import is_tls
 
 monotonic_ns = time.monotonic_ns
 _BODILESS = (204, 304)
@@ -27,7 +28,7 @@ class Owner(Protocol):
     def release(self, connection: WireConnection, exchange: Exchange, *, reusable: bool) -> None:
         """The exchange is over (its error, if any, is in it)."""
 
-    def stage_again(self, exchange: Exchange, reason: str) -> None:
+    def stage_again(self, exchange: Exchange, error: str, reason: str) -> None:
         """The connection broke before the exchange was sent."""
 
 
@@ -43,6 +44,7 @@ class WireConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._descriptor: int | None = None
         self._request = b""
+        self._uploading = False
         self._parser = httptools.HttpResponseParser(self)
         self._expect()
 
@@ -67,10 +69,14 @@ class WireConnection(asyncio.Protocol):
         if exchange is None or transport is None or exchange.sent_ns is not None or transport.is_closing():
             return  # a lost connection is on its way to `connection_lost`, which has it staged again
         request, self._request = self._request, b""
-        write_now(transport, self._descriptor, request)
+        self._uploading = True
+        write_now(transport, self._descriptor, request, self._uploaded)
         exchange.sent_ns = monotonic_ns()
         exchange.bytes_out = len(request)
         self._owner.note_sent(exchange)
+
+    def _uploaded(self) -> None:
+        self._uploading = False
 
     def give_up(self) -> None:
         """Break the connection off; the exchange on it is no longer this connection's."""
@@ -122,17 +128,19 @@ class WireConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
+        self._transport = None
         exchange = self.exchange
         if exchange is None:
             return
         reason = str(error) if error else "the server closed the connection"
+        kind = "tls" if is_tls(error) else "reset"
         if exchange.sent_ns is None:
             self.exchange = None
-            self._owner.stage_again(exchange, reason)
+            self._owner.stage_again(exchange, kind, reason)
         elif self._headers_over and not self._framed and error is None:
             self._end()  # a body without a length ends with its connection (RFC 9112, 6.3)
         else:
-            self._end(error=("reset", reason))
+            self._end(error=(kind, reason))
 
     def _end(self, error: tuple[str, str] | None = None) -> None:
         exchange, self.exchange = self.exchange, None
@@ -148,6 +156,7 @@ class WireConnection(asyncio.Protocol):
             and not self.closed
             and transport is not None
             and not transport.is_closing()
+            and not self._uploading  # answered early: what is left of it would meet the next request
             and transport.get_write_buffer_size() == 0
         )
         if reusable:

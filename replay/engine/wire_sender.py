@@ -39,6 +39,7 @@ class WireSender(Sender):
         self._loop = asyncio.get_running_loop()
         self._tls = connecting.tls()
         self._idle: list[WireConnection] = []
+        self._dialled = 0
         self._live: dict[Exchange, WireConnection | None] = {}
         self._dials: set[asyncio.Task[None]] = set()
         self._totals = Deadlines(round(connecting.timeout_s * 1e9), self._time_out)
@@ -91,7 +92,7 @@ class WireSender(Sender):
 
     async def _connect(self) -> WireConnection:
         target = self.connecting.target
-        name = target.host if self._tls is not None else None
+        name = target.tls_name if self._tls is not None else None
 
         def make() -> WireConnection:
             return WireConnection(self)
@@ -102,8 +103,8 @@ class WireSender(Sender):
                 make, path, ssl=self._tls, server_hostname=name
             )
             return connection
-        addresses = target.addresses or (target.host,)
-        for address in addresses[:-1]:
+        *others, last = self._addresses_in_turn()
+        for address in others:
             try:
                 _, connection = await self._loop.create_connection(
                     make, address, target.port, ssl=self._tls, server_hostname=name
@@ -112,9 +113,18 @@ class WireSender(Sender):
                 continue
             return connection
         _, connection = await self._loop.create_connection(
-            make, addresses[-1], target.port, ssl=self._tls, server_hostname=name
+            make, last, target.port, ssl=self._tls, server_hostname=name
         )
         return connection
+
+    def _addresses_in_turn(self) -> tuple[str, ...]:
+        """The vetted addresses, each time another one first: several mean several servers."""
+        addresses = self.connecting.target.addresses
+        if not addresses:
+            raise OSError(f"{self.connecting.target.host}: no vetted address")
+        first = self._dialled % len(addresses)
+        self._dialled += 1
+        return addresses[first:] + addresses[:first]
 
     # What connections call.
 
@@ -131,10 +141,10 @@ class WireSender(Sender):
             self._pool(connection)
         self._finish(exchange)
 
-    def stage_again(self, exchange: Exchange, reason: str) -> None:
+    def stage_again(self, exchange: Exchange, error: str, reason: str) -> None:
         """Take another connection, once: it may be late then, and its lateness says so."""
         if exchange.staged_again:
-            exchange.fail("reset", reason)
+            exchange.fail(error, reason)
             self._finish(exchange)
             return
         exchange.staged_again = True

@@ -9,32 +9,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import gc
 import itertools
-import os
-import resource
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from capture.failures import PeaktapeError
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange, finished
-from replay.engine.feed import Feed, Share
+from replay.engine.feed import Feed, FeederGoneError, Share
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared, Rewrite, serialised
 from replay.engine.run_format import OPEN, PARTLY_OPEN
 from replay.engine.sender import WIRE, Sender
+from replay.engine.tuning import Collector, allow_many_files, go_first
 from replay.engine.turns import Turns
 from replay.engine.watch import Watch
+from replay.transform.schedule_format import read_schedule
 
 TICK_S: Final = 0.02
 REPORT_EVERY_TICKS: Final = 5
 STATS_EVERY_TICKS: Final = 15
-PRIORITY: Final = -10
 REPORT_ROWS: Final = 64
 """So many finished exchanges make one message to the parent; each tick sends what there is."""
 LEAST_SLACK_NS: Final = 8_000_000
@@ -60,12 +59,15 @@ class Job:
 class Worker:
     """One worker's life: make ready, wait for the start, fire, report, end."""
 
-    def __init__(self, job: Job, inbox: Inbox, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, job: Job, inbox: Inbox, writer: asyncio.StreamWriter, scheduling: str) -> None:
         self._job = job
         self._inbox = inbox
         self._writer = writer
         self._watch = Watch()
+        self._scheduling = scheduling
         self._finished: list[tuple[Any, ...]] = []
+        self._collector = Collector()
+        self._starved = False
         self._sender: Sender | None = None
         self._turns: Turns | None = None
         self._zero_ns = 0
@@ -78,16 +80,17 @@ class Worker:
         """The whole life; returns when everything has been reported."""
         job = self._job
         feed = Feed(_share(job))
-        await feed.ready()
+        await feed.start()
         self._tell("ready")
         self._zero_ns = await self._inbox.next("start")
         pacer = Pacer(asyncio.get_running_loop())
         self._sender = sender = _sender(job, pacer, self._zero_ns, self._note_sent, self._note_finished)
         if job.mode == PARTLY_OPEN:
+            schedule, _ = read_schedule(Path(job.schedule))
             self._turns = Turns(
-                feed.schedule, self._zero_ns, job.lead_ns, feed.fetch, self._stage, weaving=job.weaving
+                schedule, self._zero_ns, job.lead_ns, feed.fetch, self._stage, weaving=job.weaving
             )
-        _quieten_collector()
+        self._collector.take_over()
         self._watch.begin()
         ticking = asyncio.create_task(self._tick(sender))
         firing = asyncio.create_task(self._fire(feed, sender, pacer))
@@ -99,7 +102,9 @@ class Worker:
             feed.stop()
             ticking.cancel()
             self._report()
-            self._tell("done", self._watch.totals(job.worker))
+            # A worker that ends without this word has died, for its parent: what it had not sent is lost.
+            if not self._starved:
+                self._tell("done", self._watch.totals(job.worker, self._scheduling))
             await sender.close()
             pacer.close()
 
@@ -111,10 +116,13 @@ class Worker:
         turns, self._turns = self._turns, None
         if turns is not None:
             turns.stop()
-        sender.stop()
+        error = None if firing.cancelled() else firing.exception()
+        self._starved = isinstance(error, FeederGoneError)
+        if not self._starved:
+            sender.stop()
         await sender.drained()
         stopping.cancel()
-        if not firing.cancelled() and (error := firing.exception()) is not None:
+        if error is not None and not self._starved:
             self._tell("failed", str(error) if isinstance(error, PeaktapeError) else repr(error))
 
     async def _fire(self, feed: Feed, sender: Sender, pacer: Pacer) -> None:
@@ -165,6 +173,7 @@ class Worker:
             began_ns = time.monotonic_ns()
             await asyncio.sleep(TICK_S)
             self._watch.look(began_ns, began_ns + int(TICK_S * 1e9), self._zero_ns)
+            self._collector.tidy(sender.pacer.slack_ns())
             if ticks % REPORT_EVERY_TICKS == 0:
                 self._report()
             if ticks % STATS_EVERY_TICKS == 0:
@@ -193,21 +202,6 @@ def _sender(job: Job, *given: Any) -> Sender:
     return SessionSender(job.connecting, *given)
 
 
-def _allow_many_files() -> None:
-    """Each connection takes a descriptor; the soft limit is often 1,024, the hard one seldom."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _quieten_collector() -> None:
-    """Full collections pause for tens of ms: freeze what was imported, and make them rare."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(2000, 10, 1_000_000)
-
-
 class Inbox:
     """Messages from the parent, waited for by kind."""
 
@@ -229,11 +223,11 @@ class Inbox:
             self._waiting.extend(self._splitter.feed(data))
 
 
-async def _main(channel: socket.socket) -> None:
+async def _main(channel: socket.socket, scheduling: str) -> None:
     reader, writer = await asyncio.open_connection(sock=channel)
     inbox = Inbox(reader)
     job = await inbox.next("job")
-    await Worker(job, inbox, writer).run()
+    await Worker(job, inbox, writer, scheduling).run()
     with contextlib.suppress(ConnectionError):
         writer.close()
         await writer.wait_closed()
@@ -241,12 +235,10 @@ async def _main(channel: socket.socket) -> None:
 
 def main(descriptor: int) -> None:
     """Entry of the worker process; `descriptor` is its end of the socket pair."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    _allow_many_files()
-    sys.setswitchinterval(0.0001)  # the feed's thread must hand the interpreter back quickly
-    # A generator that waits for its turn on a busy core sends late; where it may, it goes first.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group, they are the parent's to answer
+        signal.signal(number, signal.SIG_IGN)
+    allow_many_files()
+    scheduling = go_first()
     channel = socket.socket(fileno=descriptor)
     channel.setblocking(False)
     try:
@@ -256,7 +248,7 @@ def main(descriptor: int) -> None:
     except ImportError:
         runner = asyncio.Runner()
     with runner:
-        runner.run(_main(channel))
+        runner.run(_main(channel, scheduling))
 
 
 if __name__ == "__main__":

@@ -96,6 +96,8 @@ class MadeRun:
             "in_flight": np.zeros(n, np.int32) if self.in_flight is None else self.in_flight,
             "worker": np.zeros(n, dtype=np.int32),
             "connection_reused": np.ones(n, dtype=bool),
+            "body_sha256": pa.nulls(n, pa.binary(32)),
+            "body": pa.nulls(n, pa.binary()),
         }
         arrays = [pa.array(columns[field.name], type=field.type) for field in RUN_SCHEMA]
         return pa.Table.from_arrays(arrays, schema=RUN_SCHEMA)

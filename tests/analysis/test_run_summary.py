@@ -96,7 +96,8 @@ def test_the_timeline_conserves_requests_and_time_in_flight() -> None:
 
 @given(st.floats(0.2, 1e6))
 def test_buckets_are_some_80_to_200(duration_s: float) -> None:
-    assert 79 < duration_s / bucket_width_s(duration_s) <= 200
+    assert 79 < duration_s / bucket_width_s(duration_s, 10**6) <= 200
+    assert 8 <= duration_s / bucket_width_s(duration_s, 100) <= 20
 
 
 def test_distributions_are_sorted_samples_that_keep_their_ends() -> None:

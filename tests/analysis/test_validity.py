@@ -98,15 +98,22 @@ def test_each_fault_flips_its_own_check(name: str, made: MadeRun, changes: dict[
 
 
 def test_the_lateness_bound_is_a_hundredth_of_a_fast_answer() -> None:
-    made = dataclasses.replace(healthy(), e2e_ns=np.full(1000, 5.0 * MS))
+    late = np.full(1000, 0.45 * MS)
+    made = dataclasses.replace(healthy(), e2e_ns=np.full(1000, 40.0 * MS), lateness_ns=late)
     assert failed(made.run()) == ["lateness p99"]
-    assert "0.05 ms" in check(made.run(), "lateness p99").wanted
+    assert "0.40 ms" in check(made.run(), "lateness p99").wanted
+
+
+def test_the_lateness_bound_asks_no_more_than_timers_can_give() -> None:
+    made = dataclasses.replace(healthy(), e2e_ns=np.full(1000, 1.0 * MS), lateness_ns=np.full(1000, 0.2 * MS))
+    assert failed(made.run()) == []
+    assert "0.25 ms" in check(made.run(), "lateness p99").wanted
 
 
 def test_bounds_that_the_user_states_are_used_and_shown() -> None:
     run = stalled(healthy(), 0.02, 5 * MS).run(bounds=SLOW)
     assert failed(run) == []
-    assert check(run, "lateness p99").wanted == "at most 20.0 ms (stated by the user)"
+    assert check(run, "lateness p99").wanted == "at most 20.0 ms (as asked for)"
 
 
 def test_sending_early_is_as_wrong_as_sending_late() -> None:

@@ -30,7 +30,22 @@ CHAT = Group("endpoint", "POST /v1/chat/completions")
     ],
 )
 def test_the_table_at_a_margin_of_five(low: float, high: float, effect: float, verdict: Verdict) -> None:
-    assert verdict_of(low, high, effect, 5) is verdict
+    assert verdict_of(low, high, effect, 5, 5) is verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect", "verdict"),
+    [
+        (2, 3, 2.5, Verdict.INCONCLUSIVE),  # more than is tolerated, less than a build differs from itself
+        (-4, 4, 0, Verdict.INCONCLUSIVE),  # may be more than is tolerated: no equivalence
+        (-1, 1, 0, Verdict.EQUIVALENT),
+        (3, 9, 6, Verdict.REGRESSION),
+    ],
+)
+def test_a_noise_floor_above_the_tolerance_makes_nothing_the_same(
+    low: float, high: float, effect: float, verdict: Verdict
+) -> None:
+    assert verdict_of(low, high, effect, margin=5, tolerated=1) is verdict
 
 
 MIRROR = {Verdict.REGRESSION: Verdict.IMPROVED, Verdict.IMPROVED: Verdict.REGRESSION}
@@ -38,8 +53,8 @@ MIRROR = {Verdict.REGRESSION: Verdict.IMPROVED, Verdict.IMPROVED: Verdict.REGRES
 
 @given(st.floats(-9, 9), st.floats(0, 9), st.floats(0, 9))
 def test_an_improvement_is_a_regression_mirrored(effect: float, half: float, margin: float) -> None:
-    seen = verdict_of(effect - half, effect + half, effect, margin)
-    mirrored = verdict_of(-effect - half, -effect + half, -effect, margin)
+    seen = verdict_of(effect - half, effect + half, effect, margin, margin / 2)
+    mirrored = verdict_of(-effect - half, -effect + half, -effect, margin, margin / 2)
     assert mirrored is MIRROR.get(seen, seen)
 
 
@@ -55,7 +70,8 @@ def judged(found: Estimate, tolerance: float = 0.05) -> Effect:
 def test_an_effect_within_noise_floor_is_no_regression_however_certain() -> None:
     floor = assumed_floor_ns("ttft", 1e9)
     assert floor == pytest.approx(22e6)
-    assert judged(estimate(1.02, 1e-6), tolerance=0.0).verdict is Verdict.EQUIVALENT
+    within = judged(estimate(1.02, 1e-6), tolerance=0.0)
+    assert (within.verdict, within.pairs_needed) == (Verdict.INCONCLUSIVE, None)
     assert judged(estimate(1.03, 1e-6), tolerance=0.0).verdict is Verdict.REGRESSION
     assert judged(estimate(1.03, 1e-6), tolerance=0.05).verdict is Verdict.EQUIVALENT
 
@@ -65,7 +81,7 @@ def test_a_measured_floor_replaces_the_assumed_one() -> None:
     (floor,) = floors.values()
     assert floor == pytest.approx(90e6)
     (effect,) = judge_effects([estimate(1.085, 1e-6)], 0.0, floors)
-    assert effect.verdict is Verdict.EQUIVALENT
+    assert effect.verdict is Verdict.INCONCLUSIVE
     assert measured_floors_ns([estimate(1.5, judged=False)]) == {}
 
 

@@ -15,7 +15,7 @@ from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.engine.connecting import Connecting
 from replay.engine.requests import Rewrite
-from replay.engine.run_format import OPEN, RunMetadata, read_run
+from replay.engine.run_format import DROP, OPEN, RunMetadata, read_run
 from replay.engine.run_writer import RunWriter
 from replay.engine.supervisor import Progress, ReplayOrder, Supervisor
 from replay.engine.target import parse_target, resolve
@@ -85,6 +85,7 @@ def replay_rows(
     connecting: Mapping[str, Any] | None = None,
     mode: str = OPEN,
     weaving: bool = False,
+    bodies: str = DROP,
     on_progress: Callable[[Supervisor, Progress], None] = lambda supervisor, progress: None,
 ) -> Replayed:
     """Replay `rows` at `target_url` with real workers; every row of the run by (request_id, copy)."""
@@ -101,7 +102,9 @@ def replay_rows(
         lineage=lineage,
         schedule_fingerprint="of the test",
         trace=trace,
-        connecting=Connecting(target, timeout_s, connect_timeout_s=5.0, **(connecting or {})),
+        connecting=Connecting(
+            **{"target": target, "timeout_s": timeout_s, "connect_timeout_s": 5.0} | dict(connecting or {})
+        ),
         sender=sender,
         sender_reason="the test's choice",
         rewrite=rewrite or Rewrite(),
@@ -114,7 +117,7 @@ def replay_rows(
         command=(),
     )
     supervisor = Supervisor(
-        order, RunWriter(folder / "run.parquet"), lambda progress: on_progress(supervisor, progress)
+        order, RunWriter(folder / "run.parquet", bodies), lambda progress: on_progress(supervisor, progress)
     )
     supervisor.run()
     table, metadata = read_run(folder / "run.parquet")

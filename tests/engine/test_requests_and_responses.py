@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.requests import TAG_HEADER, Headers, Rewrite, kept_headers, tagged, url_of
-from replay.engine.responses import read_response
+from replay.engine.responses import CUT_SHORT, read_response
 from replay.engine.target import parse_target
 
 
@@ -118,6 +118,15 @@ def test_tokens_are_counted_per_read_in_every_content_coding(encoding: str) -> N
     assert found.tokens_per_read == (0, 1, 2, 0)
     assert found.first_token_read == 1
     assert found.answer.done
+
+
+def test_a_chat_stream_that_ends_without_an_end_was_cut_short() -> None:
+    stop = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+    for ending, error in ((b"", CUT_SHORT), (stop, None), (b"data: [DONE]\n\n", None)):
+        body = event("one") + ending
+        assert read_response(body, [len(body)], "text/event-stream", "").answer.error == error
+    other = b'data: {"temperature": 3}\n\n'
+    assert read_response(other, [len(other)], "text/event-stream", "").answer.error is None
 
 
 def test_json_lines_are_a_stream_too() -> None:

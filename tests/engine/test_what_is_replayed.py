@@ -12,7 +12,7 @@ from capture.failures import BadInput
 from capture.trace_format import TraceMetadata
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
-from replay.cli.ordering import without_header_values
+from replay.cli.ordering import without_secrets
 from replay.transform.plan import schedule_of
 
 
@@ -45,7 +45,7 @@ def test_a_trace_without_a_whole_request_is_refused(tmp_path: Path) -> None:
 
 def test_header_values_of_the_command_line_are_not_written_into_the_run() -> None:
     given = ["replay", "t", "--header", "x-key: secret", "--header=x-other: secret", "--label", "a=b"]
-    shown = without_header_values(given)
+    shown = without_secrets(given)
     assert "secret" not in " ".join(shown)
     assert shown == (
         *("replay", "t", "--header", "x-key: REDACTED", "--header=x-other: REDACTED"),
