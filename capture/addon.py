@@ -2,7 +2,7 @@
 
 Run by `peaktape capture`, or by people who run mitmproxy themselves:
 
-    mitmdump -s capture/addon.py --set peaktape_out=segments/ --set connection_strategy=lazy
+    mitmdump -s capture/addon.py --set peaktape_out=prod.parquet --set connection_strategy=lazy
 
 Fail open: whatever goes wrong in here costs a row, which is counted, and never the client's bytes. Each
 hook does as little as it can; reading, redacting and writing are the recorder's.
@@ -31,8 +31,8 @@ except ImportError:  # `mitmdump -s` of a checkout that is not installed
 from capture.exchange import Exchange, RequestHead
 from capture.failures import BadInput
 from capture.recorder import Recorder, RecorderOptions
+from capture.recording import Output, conclude
 from capture.redaction import RedactionPolicy
-from capture.segments import clear_folder, prepare_folder
 from capture.sessions import SessionFinder
 
 logger = logging.getLogger(__name__)
@@ -219,17 +219,17 @@ def client_left(flow: http.HTTPFlow, message: str) -> bool:
 
 
 class StandaloneAddon:
-    """The addon for people who run mitmproxy themselves: options in, rolling segments out."""
+    """The addon for people who run mitmproxy themselves: options in, a trace out as by `peaktape capture`."""
 
     name = "peaktape_standalone"
 
     def __init__(self) -> None:
         self.addons: list[CaptureAddon] = []
-        self._recorder: Recorder | None = None
+        self._recording: tuple[Recorder, Output] | None = None
 
     def load(self, loader: Loader) -> None:
-        loader.add_option("peaktape_out", str, "", "Folder for the trace's segments.")
-        loader.add_option("peaktape_overwrite", bool, False, "Replace an earlier capture in that folder.")
+        loader.add_option("peaktape_out", str, "", "NAME.parquet for one file, else a segment folder.")
+        loader.add_option("peaktape_overwrite", bool, False, "Replace an existing output.")
         loader.add_option("peaktape_segment_mb", int, 64, "Close a segment at this size in memory.")
         loader.add_option("peaktape_segment_s", int, 10, "Close a segment at this age in seconds.")
         loader.add_option("peaktape_response_bodies", bool, True, "Keep response bodies in the trace.")
@@ -239,13 +239,13 @@ class StandaloneAddon:
         """Start recording once the output is known; later changes of it are refused."""
         if "peaktape_out" not in updated or not ctx.options.peaktape_out:
             return
-        if self._recorder is not None:
+        if self._recording is not None:
             logger.error("peaktape: peaktape_out can't change while a capture runs")
             return
-        folder = Path(ctx.options.peaktape_out)
+        output = Output.named(Path(ctx.options.peaktape_out))
         try:
-            prepare_folder(folder, overwrite=ctx.options.peaktape_overwrite)
-            clear_folder(folder)
+            output.prepare(overwrite=ctx.options.peaktape_overwrite)
+            output.clear()
         except (BadInput, OSError) as error:
             logger.error("peaktape: %s", str(error).replace("--overwrite", "--set peaktape_overwrite=true"))
             return
@@ -256,13 +256,14 @@ class StandaloneAddon:
             response_bodies=ctx.options.peaktape_response_bodies,
             redaction=RedactionPolicy(tuple(name for name in names if name)),
         )
-        self._recorder = Recorder(folder, options, source="mitmproxy addon")
-        self._recorder.start()
-        self.addons.append(CaptureAddon(self._recorder))
+        recorder = Recorder(output.folder, options, source="mitmproxy addon")
+        recorder.start()
+        self._recording = recorder, output
+        self.addons.append(CaptureAddon(recorder))
 
     def running(self) -> None:
         if not ctx.options.peaktape_out:
-            logger.error("peaktape: nothing is recorded: no output; add --set peaktape_out=FOLDER")
+            logger.error("peaktape: nothing is recorded: no output; add --set peaktape_out=NAME.parquet")
         elif ctx.options.connection_strategy != "lazy":
             logger.warning(
                 "peaktape: requests while the server is down stay unseen; add --set connection_strategy=lazy"
@@ -271,10 +272,14 @@ class StandaloneAddon:
     def done(self) -> None:
         for addon in self.addons:
             addon.done()
-        if self._recorder is not None:
-            self._recorder.stop()
-            logger.info("peaktape: %s", self._recorder.counts().line())
-            self._recorder = None
+        if self._recording is None:
+            return
+        recorded = conclude(*self._recording)
+        self._recording = None
+        logger.info("peaktape: %s", recorded.counts.line())
+        logger.info("peaktape: trace: %s", recorded.trace)
+        if recorded.trouble:
+            logger.error("peaktape: %s", recorded.trouble)
 
 
 if __name__.startswith("__mitmproxy_script__"):

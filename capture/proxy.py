@@ -30,6 +30,7 @@ from capture.recorder import Recorder
 
 IDLE_TIMEOUT_S: Final = 24 * 3600
 """mitmproxy closes silent connections after 10 minutes; a long generation may be silent for longer."""
+_PARENT_CHECK_S: Final = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,8 @@ class ProxyOptions:
     """Where the proxy listens and where it sends to; `upstream` None makes it a regular proxy.
 
     `upstream_ca` is a PEM file to trust for an https upstream besides nothing else; `certificates` is the
-    folder of the proxy's own certificate authority.
+    folder of the proxy's own certificate authority. With `parent_pid` the proxy ends, as on SIGTERM, once
+    that process is its parent no more.
     """
 
     listen_host: str
@@ -46,6 +48,7 @@ class ProxyOptions:
     keep_host_header: bool = True
     upstream_ca: Path | None = None
     certificates: Path | None = None
+    parent_pid: int | None = None
 
 
 def run_proxy(chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str], None]) -> None:
@@ -126,7 +129,9 @@ async def _serve(
     try:
         master.options.update(**_mitmproxy_options(chosen, folder))  # type: ignore[no-untyped-call]
         with _signals_end(master), _quiet_until_ready():
+            watch = asyncio.create_task(_end_with_parent(master, chosen.parent_pid))
             await master.run()
+            watch.cancel()
     finally:
         addon.done()
 
@@ -174,6 +179,14 @@ def _signals_end(master: Master) -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(interval_s)
+
+
+async def _end_with_parent(master: Master, parent_pid: int | None) -> None:
+    while parent_pid is not None:
+        if os.getppid() != parent_pid:  # polled: works on every system, and needs nobody's last word
+            master.shutdown()  # type: ignore[no-untyped-call]
+            return
+        await asyncio.sleep(_PARENT_CHECK_S)
 
 
 @contextlib.contextmanager

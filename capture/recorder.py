@@ -231,3 +231,4 @@ class Recorder:
         stale = self.counts().totals() != self._written_totals and (self._seen > 0 or self._empty_too)
         if (self._segments.rows or stale) and not self._close_segment():
             self._drop(self._trouble.split(":")[0], self._segments.discard())
+            self._close_segment()  # a segment without rows may still fit, and says what was lost

@@ -49,7 +49,7 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """How a capture ended: its counts, where the trace is, and what went wrong at the end (or "")."""
+    """How a capture ended: its counts, where the trace is, and why it isn't at the output (or "")."""
 
     counts: Counts
     trace: Path
@@ -81,18 +81,24 @@ def record(
         with contextlib.suppress(OSError):  # a folder that holds something stays
             output.folder.rmdir()
         raise
+    return conclude(recorder, output)
+
+
+def conclude(recorder: Recorder, output: Output) -> Recorded:
+    """Stop `recorder` and leave its trace at `output`: the folder of segments, or the file made of it."""
     recorder.stop()
-    return _conclude(output, recorder.counts(), recorder.metadata())
-
-
-def _conclude(output: Output, counts: Counts, metadata: TraceMetadata) -> Recorded:
+    counts = recorder.counts()
+    if not counts.segment:
+        lost = f"nothing could be written ({counts.trouble or 'no segment'})"
+        return Recorded(counts, output.folder, f"{output.file or output.folder}: {lost}; free space")
     if output.file is None:
         return Recorded(counts, output.folder)
     try:
-        merge_segments(output.folder, output.file, metadata)
+        merge_segments(output.folder, output.file, recorder.metadata())
     except (BadInput, KeyboardInterrupt) as error:
-        reason = str(error) or "interrupted"
-        return Recorded(counts, output.folder, f"the segments could not be made one file: {reason}")
+        reason = str(error) or f"{output.file}: interrupted"
+        found = f"the segments could not be made one file; {output.folder} is a trace as it is"
+        return Recorded(counts, output.folder, f"{reason}; {found}")
     remove_folder(output.folder)
     return Recorded(counts, output.file)
 

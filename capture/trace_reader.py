@@ -29,6 +29,8 @@ BATCH_ROWS: Final = 1000
 WINDOW_ROW_GROUPS: Final = 8
 _INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns")
 
+_MOST_NS: Final = 2**63 - 1
+
 Int64 = npt.NDArray[np.int64]
 
 
@@ -55,7 +57,12 @@ def open_trace(argument: str | Path) -> Trace:
     ]
     trace = Trace(str(argument), segments)
     if trace.rows == 0:
-        raise BadInput(f"{argument}: empty trace, at least one request wanted; was anything captured?")
+        seen = trace.metadata.counts.get("seen", 0)
+        lost = ", ".join(f"{cause} {n:,}" for cause, n in trace.metadata.counts.get("dropped", {}).items())
+        raise BadInput(
+            f"{argument}: empty trace (seen {seen:,}, recorded 0, dropped {lost or 'none'}), "
+            "at least one request wanted; was anything captured?"
+        )
     return trace
 
 
@@ -133,8 +140,18 @@ class Trace:
             if column.null_count:
                 row = sum(len(piece) for piece in pieces) + int(np.argmax(column.is_null().to_numpy(False)))
                 raise BadInput(f"{segment.path}: row {row}, column arrival_ns: null found, int64 ns wanted")
-            pieces.append(column.to_numpy() + segment.shift_ns)
-        return np.concatenate(pieces)
+            pieces.append(column.to_numpy())
+        arrivals = np.concatenate(pieces)
+        stored = arrivals - segment.shift_ns  # as it stands in the file: a sum that wrapped comes back
+        most_ns = _MOST_NS - segment.shift_ns
+        strange = np.flatnonzero((stored < 0) | (stored > most_ns))
+        if len(strange):
+            row = int(strange[0])
+            raise BadInput(
+                f"{segment.path}: row {row}, column arrival_ns: {stored[row]} found, 0 to {most_ns} ns "
+                "from the trace's zero wanted; write the offsets anew"
+            )
+        return arrivals
 
     def _check_ascending(self) -> None:
         start = 0

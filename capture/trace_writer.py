@@ -6,10 +6,11 @@ Rolling segments during a capture belong to `recorder`; the schema to `trace_for
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -34,6 +35,44 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{path.parent}: can't be made ({error.strerror}); choose another place") from error
+
+
+def refuse_input(output: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raise `BadInput` when writing `output` would replace an input, or become a part of one.
+
+    An input is named as a user names it: a file, a folder (all in it counts) or a glob; None is passed over.
+    Symbolic and hard links are seen through, and `--overwrite` is no excuse.
+    """
+    for name in map(str, filter(None, inputs)):
+        how = _part_of_input(output, name)
+        if how:
+            raise BadInput(f"{output}: {how}, nothing is written over an input; choose another name")
+
+
+def _part_of_input(output: Path, name: str) -> str:
+    """In what way `output` belongs to the input `name`; "" when it does not."""
+    place, source = os.path.realpath(output), os.path.realpath(name)
+    if os.path.isdir(name):
+        if PurePath(place).is_relative_to(source):
+            return f"lies in the input folder {name}"
+        files = [entry.path for entry in os.scandir(name)]
+    elif os.path.exists(name):
+        files = [name]
+    else:
+        files = glob.glob(name)
+        if any(PurePath(where(output)).match(where(name)) for where in (os.path.abspath, os.path.realpath)):
+            return f"matches the input {name}"
+    if place == source:
+        return f"is the input {name}"
+    same = next((path for path in files if _same_file(output, path)), None)
+    return f"is the input {same}" if same else ""
+
+
+def _same_file(one: Path, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them is not there
+        return False
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from capture.failures import BadInput
 from capture.importers.pending_trace import PendingTrace
 from capture.importers.source_file import SourceFile, epoch_ns, reading
 from capture.importers.synthetic_prompt import MOST_TOKENS, RULE, SyntheticPrompts
-from capture.importers.synthetic_request import ChatRequests
+from capture.importers.synthetic_request import UNSEEN, ChatRequests
 
 COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 CLOCK_TICK_NS: Final = 100
@@ -47,7 +47,7 @@ def open_azure_llm(path: Path, prompts: SyntheticPrompts, requests: ChatRequests
         rows=_rows(itertools.chain([first], lines), prompts, requests, first.epoch_ns),
         fraction_read=source.fraction_read,
         clock_tick_ns=CLOCK_TICK_NS,
-        notes=(RULE,),
+        notes=(RULE, UNSEEN),
     )
 
 

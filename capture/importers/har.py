@@ -70,11 +70,10 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
         raise BadInput(f"{path}: JSON nested too deep; a HAR wanted") from error
     except ValueError as error:
         raise BadInput(f"{path}: not JSON ({error}); a whole HAR wanted; export it again") from error
-    log = document.get("log") if isinstance(document, dict) else None
-    entries = log.get("entries") if isinstance(log, dict) else None
+    log = document.get("log", {}) if isinstance(document, dict) else {}
+    entries = log.get("entries", ()) if isinstance(log, dict) else ()
     if not isinstance(entries, list):
-        found = "log.entries" if isinstance(log, dict) else "an object log with a list entries"
-        raise BadInput(f"{path}: {found} missing or no list; a HAR wanted; export it again")
+        raise BadInput(f"{path}: no list log.entries in it; a whole HAR wanted; export it again")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise BadInput(

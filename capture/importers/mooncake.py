@@ -21,7 +21,7 @@ from capture.failures import BadInput
 from capture.importers.pending_trace import PendingTrace
 from capture.importers.source_file import SourceFile, reading
 from capture.importers.synthetic_prompt import BLOCK_TOKENS, MOST_TOKENS, RULE, SyntheticPrompts, blocks_of
-from capture.importers.synthetic_request import ChatRequests
+from capture.importers.synthetic_request import UNSEEN, ChatRequests
 
 STATED_TICK_NS: Final = 1_000_000
 _LEAST_ROUNDING_NS: Final = 10 * STATED_TICK_NS
@@ -51,7 +51,7 @@ def open_mooncake(
     rounded = tick_ns > STATED_TICK_NS
     source = SourceFile(path)
     lines = read_lines(source)
-    notes = [RULE, "the source has no wall clock; the zero is 1970-01-01"]
+    notes = [RULE, UNSEEN, "the source has no wall clock; the zero is 1970-01-01"]
     if rounded and unround:
         lines = unrounded(lines, tick_ns, np.random.default_rng([prompts.seed, _UNROUND_STREAM]))
         notes.append(

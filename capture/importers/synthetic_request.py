@@ -16,6 +16,7 @@ from capture.trace_format import COMPLETE
 HOST: Final = "import.invalid:80"
 """Stands where a captured request has its server; `.invalid` never resolves (RFC 6761, 6.4)."""
 PATH: Final = "/v1/chat/completions"
+UNSEEN: Final = "answers were never seen: the source holds instants and lengths only"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from capture.trace_format import COMPLETE
 from capture.trace_reader import Trace
 
 Int64 = npt.NDArray[np.int64]
@@ -18,6 +20,10 @@ Float64 = npt.NDArray[np.float64]
 
 MOST_BUCKETS: Final = 120
 COARSE_TICK_NS: Final = 1_000_000_000
+YEAR_S: Final = 365.25 * 86400
+LONGEST_SPAN_S: Final = 10 * YEAR_S
+NEVER_SEEN: Final = "never seen"
+"""Stands among outcomes for answers of which the source knows nothing but their length."""
 _BUCKETS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 300, 900, 3600, 21600, 86400)
 
 
@@ -66,7 +72,8 @@ class TraceFacts:
 def rate_curve(at_ns: Int64) -> RateCurve:
     """Rate of events at `at_ns` (int64 ns, ascending from about 0), in at most `MOST_BUCKETS` buckets."""
     span_s = (int(at_ns[-1]) if len(at_ns) else 0) / 1e9
-    width_s = next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), _BUCKETS_S[-1])
+    days = math.ceil(span_s / MOST_BUCKETS / 86400)
+    width_s = next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), 86400.0 * days)
     counts = np.bincount((at_ns // round(width_s * 1e9)).astype(np.int64))
     return RateCurve(
         width_s, np.arange(len(counts), dtype=np.float64) * width_s, counts.astype(np.float64) / width_s
@@ -79,8 +86,23 @@ def dispersion(at_ns: Int64, window_s: float) -> float | None:
     windows = int(at_ns[-1] - at_ns[0]) // window_ns if len(at_ns) else 0
     if windows < 10:
         return None
-    counts = np.bincount((at_ns - at_ns[0]) // window_ns)[:windows]
-    return float(counts.var(ddof=1) / counts.mean())
+    window = (at_ns - at_ns[0]) // window_ns
+    # Only windows with an arrival in them are held: a long idle gap costs nothing. All in exact integers.
+    starts = np.flatnonzero(np.diff(window, prepend=-1))
+    counts = np.diff(starts, append=len(window))[window[starts] < windows]
+    arrivals, squares = int(counts.sum()), int((counts * counts).sum())
+    return (windows * squares - arrivals * arrivals) / ((windows - 1) * arrivals)
+
+
+def span_warnings(arrival_ns: Int64) -> tuple[str, ...]:
+    """A doubt about a trace that spans more than `LONGEST_SPAN_S`: its instants are hardly offsets."""
+    span_s = int(arrival_ns[-1] - arrival_ns[0]) / 1e9
+    if span_s <= LONGEST_SPAN_S:
+        return ()
+    return (
+        f"arrivals span {span_s / YEAR_S:,.0f} years: arrival_ns must be ns from the trace's zero; "
+        "was it made with another unit, or with a wall clock?",
+    )
 
 
 def clock_warnings(arrival_ns: Int64, stated_tick_ns: int = 1) -> tuple[str, ...]:
@@ -141,7 +163,7 @@ def inspect_trace(trace: Trace) -> TraceFacts:
         redaction=trace.metadata.redaction,
         dispersion={name: value for name, value in windows.items() if value is not None},
         notes=trace.metadata.notes,
-        warnings=clock_warnings(arrival_ns, trace.metadata.clock_tick_ns),
+        warnings=span_warnings(arrival_ns) + clock_warnings(arrival_ns, trace.metadata.clock_tick_ns),
         rate=rate_curve(arrival_ns),
     )
 
@@ -154,7 +176,9 @@ def _tally(
 ) -> None:
     tally["endpoint"][f"{row['method']} {row['path'].partition('?')[0]}"] += 1
     tally["model"][row["model"] or "(none)"] += 1
-    tally["outcome"][row["outcome"]] += 1
+    # Importers of lengths call requests complete that their source lists as served; no answer was seen.
+    unseen = row["outcome"] == COMPLETE and row["status"] is None
+    tally["outcome"][NEVER_SEEN if unseen else row["outcome"]] += 1
     tally["status"]["none" if row["status"] is None else str(row["status"])] += 1
     if row["session_id"] is None:
         totals["without_session"] += 1

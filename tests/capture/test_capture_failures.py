@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -164,6 +165,45 @@ async def test_a_file_system_without_space_loses_rows_and_no_client(
     assert f"(disk_full {10 - len(kept)})" in proxy.said[-2]
 
 
+async def test_a_disk_that_takes_nothing_fails_the_capture_and_no_client(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    output = tmp_path / "prod.parquet"
+    async with (
+        running_capture(output, "--upstream", upstream.url) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        hard = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, (1, hard))
+        assert (await client.post("/echo", content=b"served")).content == b"served"
+        assert await proxy.stop() == 2
+    assert "dropped 1 (disk_full 1)" in proxy.said[-2]
+    assert proxy.said[-1].startswith(f"peaktape: {output}: nothing could be written (disk_full: ")
+    assert not output.exists()
+
+
+PARENT = """
+import subprocess, sys, os
+capture = subprocess.Popen([*sys.argv[1:], "--parent-pid", str(os.getpid())])
+capture.wait()
+"""
+
+
+async def test_a_capture_ends_in_order_when_its_parent_is_killed(upstream: Upstream, tmp_path: Path) -> None:
+    output = tmp_path / "prod.parquet"
+    capture = [*PEAKTAPE, "capture", "--upstream", upstream.url, "--listen", "127.0.0.1:0", "-o", str(output)]
+    async with (
+        running_capture(output, command=[sys.executable, "-c", PARENT, *capture]) as parent,
+        httpx.AsyncClient(base_url=parent.url) as client,
+    ):
+        await client.post("/echo", content=b"kept")
+        parent.process.kill()
+        await eventually(lambda: any(line.startswith("trace: ") for line in parent.said), timeout_s=10)
+    (row,) = rows_of(output)
+    assert row["request_body"] == b"kept"
+    assert not (tmp_path / "prod.parquet.segments").exists()
+
+
 BROKEN_ADDON = """
 import sys
 from pathlib import Path
@@ -229,9 +269,11 @@ async def test_segments_that_cannot_be_merged_stay_and_are_named(upstream: Upstr
         folder = tmp_path / "prod.parquet.segments"
         await eventually(lambda: segments_in(folder))
         (folder / "segment-999999.parquet").write_bytes(b"PAR1 broken PAR1")
-        assert await proxy.stop() == 0
+        assert await proxy.stop() == 2, "the file that was asked for is not there"
     assert not output.exists()
-    assert "could not be made one file" in "".join(proxy.said)
+    assert proxy.said[-1].startswith("peaktape: ")
+    assert "could not be made one file" in proxy.said[-1]
+    assert str(folder) in proxy.said[-1]
     assert rows_of_readable(folder) == [b"kept"]
 
 
@@ -240,29 +282,35 @@ def rows_of_readable(folder: Path) -> list[bytes]:
     return [row["request_body"] for row in rows_of(folder)]
 
 
-async def test_mitmdump_runs_the_addon_by_its_path(upstream: Upstream, tmp_path: Path) -> None:
-    folder = tmp_path / "segments"
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", ["segments", "prod.parquet"])
+async def test_mitmdump_runs_the_addon_by_its_path(
+    upstream: Upstream, tmp_path: Path, name: str, number: signal.Signals
+) -> None:
+    output = tmp_path / name
     mitmdump = str(Path(sys.executable).with_name("mitmdump"))
     program = [
         mitmdump, "-s", str(CHECKOUT / "capture" / "addon.py"), "--mode", f"reverse:{upstream.url}",
         "--listen-host", "127.0.0.1", "--listen-port", "0", "--set", f"confdir={tmp_path / 'ca'}",
-        "--set", f"peaktape_out={folder}", "--set", "connection_strategy=lazy",
+        "--set", f"peaktape_out={output}", "--set", "connection_strategy=lazy",
     ]  # fmt: skip
     async with (
-        running_mitmdump(program, tmp_path) as url,
+        running_mitmdump(program, tmp_path, number) as url,
         httpx.AsyncClient(base_url=url) as client,
     ):
         assert (await client.post("/echo", content=b"through mitmdump")).content == b"through mitmdump"
-    (row,) = rows_of(folder)
+    assert output.is_file() == name.endswith(".parquet"), "a name means the same as for `peaktape capture`"
+    assert not output.with_name(f"{name}.segments").exists()
+    (row,) = rows_of(output)
     assert (row["request_body"], row["outcome"]) == (b"through mitmdump", "complete")
-    assert metadata_of(folder)["source"] == "mitmproxy addon"
+    assert metadata_of(output)["source"] == "mitmproxy addon"
 
 
 class running_mitmdump:  # noqa: N801
     """mitmdump as a process; it says on stdout where it listens."""
 
-    def __init__(self, program: list[str], folder: Path) -> None:
-        self._program, self._folder = program, folder
+    def __init__(self, program: list[str], folder: Path, number: signal.Signals) -> None:
+        self._program, self._folder, self._number = program, folder, number
 
     async def __aenter__(self) -> str:
         self._process = await asyncio.create_subprocess_exec(
@@ -276,5 +324,5 @@ class running_mitmdump:  # noqa: N801
         raise AssertionError("mitmdump did not start")
 
     async def __aexit__(self, *_: object) -> None:
-        self._process.terminate()
+        self._process.send_signal(self._number)
         await asyncio.wait_for(self._process.communicate(), 30)

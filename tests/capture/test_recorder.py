@@ -20,6 +20,7 @@ from capture.recorder import Recorder, RecorderOptions
 from capture.recording import Output, merge_segments, record
 from capture.segments import SegmentFolder, clear_folder, drop_cause, prepare_folder
 from capture.trace_format import TraceMetadata
+from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of
 
 
@@ -104,6 +105,29 @@ def test_a_disk_that_refuses_to_the_end_is_counted_and_does_not_hang(tmp_path: P
     give(recorder, *(exchange(n) for n in range(3)))
     recorder.stop()
     assert recorder.counts().totals() == {"seen": 3, "recorded": 0, "dropped": {"disk_error": 3}}
+
+
+def test_rows_that_do_not_fit_at_the_end_are_told_by_a_segment_without_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = SegmentFolder._write
+
+    def no_space(self: SegmentFolder, path: Path, metadata: TraceMetadata) -> None:
+        if self.rows > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, path, metadata)
+
+    monkeypatch.setattr(SegmentFolder, "_write", no_space)
+    recorder = Recorder(tmp_path, RecorderOptions(segment_s=0.05), "test")
+    recorder.start()
+    give(recorder, exchange(1))
+    eventually(lambda: recorder.counts().recorded == 1)
+    give(recorder, *(exchange(n) for n in range(2, 5)))
+    recorder.stop()
+    counts = {"seen": 4, "recorded": 1, "dropped": {"disk_full": 3}}
+    assert recorder.counts().totals() == counts == metadata_of(tmp_path)["counts"]
+    assert open_trace(tmp_path).metadata.counts == counts
+    assert [row["request_id"] for row in rows_of(tmp_path)] == ["r1"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_the_metadata_says_where_the_rows_come_from(tmp_path: Path) -> None:
     assert metadata.counts == {"seen": 2, "recorded": 2, "dropped": {}}
     assert metadata.clock_tick_ns == 100
     assert "synthetic" in metadata.notes[0]
+    assert "answers were never seen" in metadata.notes[1]
     assert metadata.upstreams == ()
 
 

@@ -292,9 +292,9 @@ def test_a_har_is_read_with_a_mark_gzipped_or_deflated(tmp_path: Path, wrap: Any
 
 BROKEN = {
     "cut off": (b'{"log": {"entries": [', "not JSON"),
-    "no HAR": (b'{"logs": []}', "an object log with a list entries missing"),
-    "a list": (b"[]", "an object log with a list entries missing"),
-    "no entries": (b'{"log": {}}', "log.entries missing"),
+    "no HAR": (b'{"logs": []}', "no list log.entries in it"),
+    "a list": (b"[]", "no list log.entries in it"),
+    "no entries": (b'{"log": {}}', "no list log.entries in it"),
     "entries of numbers": (b'{"log": {"entries": [1]}}', "entry 1: int found, an object wanted"),
     "empty": (b'{"log": {"entries": []}}', "log.entries is empty"),
     "nested too deep": (b"[" * 200_000, "not JSON|nested too deep"),

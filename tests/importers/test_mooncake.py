@@ -76,6 +76,7 @@ def test_a_rounded_clock_is_told_and_left_alone(tmp_path: Path) -> None:
     trace = imported(jsonl(tmp_path, ticking()))
     assert trace.metadata.clock_tick_ns == TICK_NS
     assert any("ticks every 3 s" in note and "--unround" in note for note in trace.metadata.notes)
+    assert any("answers were never seen" in note for note in trace.metadata.notes)
     assert set(np.unique(trace.arrival_ns % TICK_NS)) == {0}
 
 

@@ -53,7 +53,9 @@ def test_segments_of_two_captures_meet_on_the_wall_clock(tmp_path: Path) -> None
         wall_zero_ns=1000,
     )
     write_rows(tmp_path / "s" / "a.parquet", [trace_row(2, 7)], wall_zero_ns=400)
-    rows = [row for batch in open_trace(tmp_path / "s").iter_batches() for row in batch.to_pylist()]
+    trace = open_trace(tmp_path / "s")
+    assert trace.arrival_ns.tolist() == [7, 600]
+    rows = [row for batch in trace.iter_batches() for row in batch.to_pylist()]
     assert [(row["request_id"], row["arrival_ns"]) for row in rows] == [("r2", 7), ("r1", 600)]
     assert (rows[1]["end_ns"], rows[1]["chunk_ns"]) == (605, [603])
 
@@ -138,7 +140,31 @@ def test_a_newer_format(tmp_path: Path) -> None:
 
 
 def test_an_empty_trace(tmp_path: Path) -> None:
-    assert "empty trace" in one_line(write_rows(tmp_path / "t.parquet", []))
+    empty = write_rows(tmp_path / "t.parquet", [])
+    assert "empty trace (seen 0, recorded 0, dropped none)" in one_line(empty)
+    counts = {"seen": 13, "recorded": 0, "dropped": {"disk_full": 13}}
+    lost = write_rows(tmp_path / "lost.parquet", [], counts=counts)
+    assert "empty trace (seen 13, recorded 0, dropped disk_full 13)" in one_line(lost)
+
+
+@pytest.mark.parametrize("wall_zero_ns", [(0, 0), (0, 5), (5, 0)])
+def test_an_arrival_before_the_zero_names_the_row(tmp_path: Path, wall_zero_ns: tuple[int, int]) -> None:
+    wanted = "row 0, column arrival_ns: -1 found, 0 to "
+    alone = write_rows(tmp_path / "t.parquet", [trace_row(0, -1), trace_row(1, 9)])
+    assert wanted in one_line(alone)
+    for number, zero_ns in enumerate(wall_zero_ns):
+        rows = [trace_row(number, -1 + number)]
+        write_rows(tmp_path / "s" / f"{number}.parquet", rows, wall_zero_ns=zero_ns)
+    found = one_line(tmp_path / "s")
+    assert wanted in found
+    assert "0.parquet" in found
+
+
+def test_an_arrival_that_the_common_zero_moves_out_of_reach(tmp_path: Path) -> None:
+    write_rows(tmp_path / "1.parquet", [trace_row(0, 0)], wall_zero_ns=0)
+    write_rows(tmp_path / "2.parquet", [trace_row(1, 2**63 - 1)], wall_zero_ns=1)
+    wanted = f"2.parquet: row 0, column arrival_ns: {2**63 - 1} found, 0 to {2**63 - 2} ns"
+    assert wanted in one_line(tmp_path)
 
 
 def test_unsorted_arrivals_name_the_row(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""What `inspect` says of whole traces: instants of any size, and answers that nobody saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from trace_rows import trace_row, write_rows
+
+from capture.trace_reader import open_trace
+from replay.report.trace_text import trace_lines
+from replay.transform.inspection import MOST_BUCKETS, inspect_trace
+
+S = 1_000_000_000
+
+
+def test_idle_centuries_cost_no_memory(tmp_path: Path) -> None:
+    last_ns = 9_000_000_000_000_000_000
+    path = write_rows(tmp_path / "t.parquet", [trace_row(0, 0), trace_row(1, S), trace_row(2, last_ns)])
+    facts = inspect_trace(open_trace(path))
+    assert len(facts.rate.per_s) <= MOST_BUCKETS + 1
+    # Three arrivals, each alone in its window: the variance is the mean.
+    assert facts.dispersion == pytest.approx(dict.fromkeys(("0.1s", "1s", "10s", "60s"), 1), abs=1)
+    assert any("arrivals span 285 years" in warning for warning in facts.warnings)
+
+
+def test_an_answer_of_which_only_the_length_is_known_was_never_seen(tmp_path: Path) -> None:
+    unanswered = trace_row(2, 2 * S, status=None, outcome="in_flight")
+    rows = [trace_row(0, 0, status=None), trace_row(1, S), unanswered]
+    facts = inspect_trace(open_trace(write_rows(tmp_path / "t.parquet", rows)))
+    assert facts.outcomes == {"never seen": 1, "complete": 1, "in_flight": 1}
+
+
+def test_segments_say_what_was_lost_after_them(tmp_path: Path) -> None:
+    write_rows(tmp_path / "1.parquet", [trace_row(0, 0)], counts={"seen": 1, "recorded": 1, "dropped": {}})
+    counts = {"seen": 3, "recorded": 1, "dropped": {"disk_full": 2}}
+    write_rows(tmp_path / "2.parquet", [], counts=counts)
+    lines = trace_lines(inspect_trace(open_trace(tmp_path)))
+    assert "  capture    seen 3, recorded 1, dropped disk_full 2" in lines
