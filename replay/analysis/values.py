@@ -176,7 +176,8 @@ class Effect:
     tolerance_ns: float
     verdict: Verdict
     pairs_needed: int | None
-    """For an inconclusive effect: about how many more pairs would decide it; else None."""
+    """For an inconclusive effect about how many more pairs would decide it, or, without an interval, give it
+    one; None where pairs can't decide, and for all others."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,9 @@ RewriteHost = Annotated[
 UpstreamCa = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file to trust for an https upstream.")
 ]
+ParentPid = Annotated[
+    int | None, typer.Option(hidden=True, help="End as on SIGTERM when this process is the parent no more.")
+]
 Certificates = Annotated[Path | None, typer.Option(help="Folder of the proxy's own certificate authority.")]
 
 
@@ -59,6 +62,7 @@ def capture(
     rewrite_host: RewriteHost = False,
     upstream_ca: UpstreamCa = None,
     certificates: Certificates = None,
+    parent_pid: ParentPid = None,
 ) -> None:
     """Record inference traffic through a proxy, byte for byte, into a trace.
 
@@ -89,6 +93,7 @@ def capture(
         keep_host_header=not rewrite_host,
         upstream_ca=upstream_ca,
         certificates=certificates,
+        parent_pid=parent_pid,
     )
     options = RecorderOptions(
         segment_bytes=segment_mb << 20,
@@ -113,6 +118,7 @@ def _run(
 ) -> None:
     from rich.console import Console
 
+    from capture.failures import BadInput
     from capture.proxy import run_proxy
     from capture.recording import Output, record
 
@@ -138,9 +144,9 @@ def _run(
     if notes.is_terminal:
         notes.file.write("\r\x1b[K")
     notes.print(recorded.counts.line(), markup=False)
-    notes.print(f"trace: {recorded.trace}", markup=False)
     if recorded.trouble:
-        notes.print(f"peaktape: {recorded.trouble}; {recorded.trace} is a trace as it is", markup=False)
+        raise BadInput(recorded.trouble)
+    notes.print(f"trace: {recorded.trace}", markup=False)
 
 
 def _show(notes: Console, counts: Counts) -> None:

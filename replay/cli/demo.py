@@ -7,6 +7,7 @@ by hand. The servers are this package's own; nothing leaves the machine.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def demo(
     """
     from rich.console import Console
 
-    out = Console(highlight=False)
+    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     folder = _fresh(output)
     with _sigterm_interrupts():
         _capture(out, folder, seconds, seed)
@@ -70,13 +71,12 @@ def demo(
 
 def _conclude(out: Console, folder: Path, page: Path, code: int, prefill_factor: float) -> None:
     truth = (
-        f"Build B's prefill takes {prefill_factor:g} times as long: chats' TTFT and E2E must be slower."
+        f"Build B's prefill takes {prefill_factor:g} times as long: a regression had to be found"
         if prefill_factor > 1
-        else "Build B is like A but for its jitter, so nothing must be called slower."
+        else "Build B is like A but for its jitter: no regression may be found"
     )
-    found = "a regression" if code else "no regression"
     out.rule(style="dim")
-    out.print(f"{truth} The verdict: {found}.", markup=False)
+    out.print(f"{truth}, and {'one' if code else 'none'} was.", markup=False)
     out.print(f"Page:  {page.resolve()}", markup=False, soft_wrap=True)
     out.print(f"Files: {folder.resolve()} (prod.parquet, a.parquet, b.parquet)", markup=False, soft_wrap=True)
     out.print(
@@ -119,9 +119,9 @@ def _proxy(arguments: list[str]) -> Iterator[str]:
     """The capture command as a child; yields its address, ends it with SIGTERM and waits for the trace."""
     from capture.failures import BadInput
 
-    with subprocess.Popen(
-        _command(arguments), stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as child:
+    # Not shown: killed in a way that can't be passed on, this process takes the capture with it.
+    command = [*_command(arguments), "--parent-pid", str(os.getpid())]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
         try:
             address, said = "", []
             for line in child.stderr or ():

@@ -73,7 +73,7 @@ def azure_llm(
     from capture.importers.synthetic_request import ChatRequests
 
     requests = ChatRequests(model=model, stream=stream, ignore_eos=ignore_eos)
-    _import(lambda: open_azure_llm(file, SyntheticPrompts(seed), requests), output, limit, overwrite)
+    _import(lambda: open_azure_llm(file, SyntheticPrompts(seed), requests), file, output, limit, overwrite)
 
 
 @app.command("mooncake")
@@ -110,6 +110,7 @@ def mooncake(
     requests = ChatRequests(model=model, stream=stream, ignore_eos=ignore_eos)
     _import(
         lambda: open_mooncake(file, SyntheticPrompts(seed), requests, unround=unround),
+        file,
         output,
         limit,
         overwrite,
@@ -135,7 +136,7 @@ def har(
     """
     from capture.importers.har import open_har
 
-    _import(lambda: open_har(file, _policy(redact)), output, limit, overwrite)
+    _import(lambda: open_har(file, _policy(redact)), file, output, limit, overwrite)
 
 
 @app.command("mitm")
@@ -161,7 +162,7 @@ def mitm(
     """
     from capture.importers.mitm_flows import open_mitm
 
-    _import(lambda: open_mitm(file, _policy(redact), salvage=salvage), output, limit, overwrite)
+    _import(lambda: open_mitm(file, _policy(redact), salvage=salvage), file, output, limit, overwrite)
 
 
 def _policy(names: list[str] | None) -> RedactionPolicy:
@@ -170,13 +171,16 @@ def _policy(names: list[str] | None) -> RedactionPolicy:
     return RedactionPolicy(tuple(names or ()))
 
 
-def _import(begin: Callable[[], PendingTrace], output: Path, limit: int | None, overwrite: bool) -> None:
+def _import(
+    begin: Callable[[], PendingTrace], file: Path, output: Path, limit: int | None, overwrite: bool
+) -> None:
     """Import with progress on stderr; what came of it goes to stdout, what to know about it to stderr."""
     from rich.console import Console
 
     from capture.importers.pending_trace import write_pending
-    from capture.trace_writer import refuse_existing
+    from capture.trace_writer import refuse_existing, refuse_input
 
+    refuse_input(output, [file])
     refuse_existing(output, overwrite=overwrite)
     console = Console(stderr=True)
     with _progress(console) as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,7 +44,7 @@ def report(
     from replay.report.terminal import run_report
 
     objectives = parse_objectives(slo) if slo else ()
-    _refuse(html, overwrite=overwrite)
+    _refuse(html, [run], overwrite=overwrite)
     summary = summarise(_table(run), objectives)
     _show(run_json(summary) if as_json else run_report(summary), as_json=as_json)
     if html is not None:
@@ -85,26 +85,33 @@ def diff(
     """
     import numpy as np
 
-    from capture.failures import EXIT_REGRESSION
+    from capture.failures import EXIT_REGRESSION, RunInvalid
     from capture.quantities import parse_share
     from replay.analysis.diff import compare
     from replay.analysis.slo import parse_objectives
+    from replay.analysis.summary import summarise
     from replay.analysis.values import Verdict
-    from replay.report.as_json import diff_json
+    from replay.report.as_json import diff_json, invalid_diff_json
     from replay.report.terminal import diff_report
 
     share = parse_share(tolerance, "--tolerance")
     objectives = parse_objectives(slo) if slo else ()
-    _refuse(html, overwrite=overwrite)
-    result = compare(
-        _table(baseline),
-        _table(candidate),
-        tolerance=share,
-        objectives=objectives,
-        resamples=resamples,
-        same_build=(_table(same_build[0]), _table(same_build[1])) if same_build else None,
-        rng=np.random.default_rng(seed),
-    )
+    _refuse(html, [baseline, candidate, *(same_build or ())], overwrite=overwrite)
+    before, after = _table(baseline), _table(candidate)
+    try:
+        result = compare(
+            before,
+            after,
+            tolerance=share,
+            objectives=objectives,
+            resamples=resamples,
+            same_build=(_table(same_build[0]), _table(same_build[1])) if same_build else None,
+            rng=np.random.default_rng(seed),
+        )
+    except RunInvalid:
+        if as_json:
+            _show(invalid_diff_json(summarise(before), summarise(after)), as_json=True)
+        raise
     _show(diff_json(result) if as_json else diff_report(result), as_json=as_json)
     if html is not None:
         write_diff_page(html, result, _command(), overwrite=overwrite)
@@ -123,24 +130,25 @@ def _table(path: Path) -> RunTable:
     from replay.analysis.run_table import RunTable
     from replay.engine.run_format import read_run
 
-    return RunTable.of(*read_run(path))
+    return RunTable.of(*read_run(path, bodies=False))
 
 
-def _show(content: object, *, as_json: bool) -> None:
+def _show(content: Any, *, as_json: bool) -> None:
     import json
 
-    from rich.console import Console
+    from replay.cli.printing import show
 
     if as_json:
         typer.echo(json.dumps(content, indent=2, allow_nan=False))
     else:
-        Console(highlight=False).print(content)
+        show(content)
 
 
-def _refuse(page: Path | None, *, overwrite: bool) -> None:
-    from capture.trace_writer import refuse_existing
+def _refuse(page: Path | None, runs: list[Path], *, overwrite: bool) -> None:
+    from capture.trace_writer import refuse_existing, refuse_input
 
     if page is not None:
+        refuse_input(page, runs)
         refuse_existing(page, overwrite=overwrite)
 
 

@@ -71,7 +71,7 @@ def replay(
       peaktape replay prod.parquet --target https://staging.internal --ca ca.pem --client-cert me.pem \\
         -o runs/mtls.parquet
     """
-    from capture.trace_writer import refuse_existing
+    from capture.trace_writer import refuse_existing, refuse_input
     from replay.cli.ordering import bounds_of, guarded, headers_of, mode_of, order_of, scheduled, seconds_of
     from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
@@ -96,9 +96,11 @@ def replay(
     rewrite = Rewrite(headers=headers_of(header, auth_env, auth_header), aborts=aborts)
     bounds = bounds_of(max_lateness_p99, max_lateness)
     for path in (output, partial_of(output)):
+        refuse_input(path, [source, trace, ca, client_cert, client_key])
         refuse_existing(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
         found = scheduled(source, trace, plan, Path(folder))
+        refuse_input(output, [found.trace.name])
         connecting = guarded(
             connecting,
             found.trace,
@@ -156,16 +158,15 @@ def _signals(stop: Any) -> Iterator[None]:
 
 def finish(output: Path) -> None:
     """Print what a fresh run says; raise `RunInvalid` or end with 130 when it can't carry a verdict."""
-    from rich.console import Console
-
     from capture.failures import RunInvalid
     from replay.analysis.run_table import RunTable
     from replay.analysis.summary import summarise
+    from replay.cli.printing import show
     from replay.engine.run_format import read_run
     from replay.report.terminal import run_report
 
     summary = summarise(RunTable.of(*read_run(output, bodies=False)))
-    Console(highlight=False).print(run_report(summary))
+    show(run_report(summary))
     typer.echo(f"run: {output}")
     if summary.partial:
         raise typer.Exit(130)

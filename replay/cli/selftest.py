@@ -50,6 +50,7 @@ def selftest(
 
     from capture.failures import EXIT_REGRESSION
     from replay.analysis.punctuality import kept_up_to
+    from replay.cli.printing import show
     from replay.report.selftest_text import selftest_report
 
     wanted = _rates(rates)
@@ -63,7 +64,7 @@ def selftest(
         told = [dataclasses.asdict(one) | {"kept": one.kept} for one in found]
         typer.echo(json.dumps({"kept_up_to_per_s": best, "rates": told}, indent=2))
     else:
-        Console(highlight=False).print(selftest_report(found, best))
+        show(selftest_report(found, best))
     if best is None:
         raise typer.Exit(EXIT_REGRESSION)
 

@@ -126,13 +126,14 @@ def transform(
     from rich.console import Console
 
     from capture.trace_reader import open_trace
-    from capture.trace_writer import refuse_existing
+    from capture.trace_writer import refuse_existing, refuse_input
     from replay.report.rate_plot import rate_plot
     from replay.report.trace_text import schedule_lines
     from replay.transform.inspection import rate_curve
     from replay.transform.schedule_format import write_schedule
 
     plan = plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
+    refuse_input(output, [trace])
     refuse_existing(output, overwrite=overwrite)
     notes = Console(stderr=True, highlight=False)
     with notes.status(f"reading {trace}"):

@@ -19,6 +19,7 @@ import numpy as np
 from capture.__about__ import VERSION
 from replay.analysis.values import DiffResult, Objective, ObjectiveResult, RunSummary
 from replay.report.figures import format_quantile
+from replay.report.wording import INVALID, invalid_reasons
 
 SCHEMA_VERSION = 1
 
@@ -34,6 +35,26 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
 def diff_json(diff: DiffResult) -> dict[str, Any]:
     """One comparison as a dict that `json.dumps(…, allow_nan=False)` takes."""
     return {**_head("peaktape.diff"), **_object(diff)}
+
+
+def invalid_diff_json(baseline: RunSummary, candidate: RunSummary) -> dict[str, Any]:
+    """A comparison that was refused, with the keys that one has: verdict "invalid", why, and both runs.
+
+    `failed_checks` holds, of each run, the checks of its validity that failed.
+    """
+    runs = {"baseline": baseline, "candidate": candidate}
+    return {
+        **_head("peaktape.diff"),
+        "verdict": INVALID,
+        "reasons": [f"{run.label}: {reason}" for run in runs.values() for reason in invalid_reasons(run)],
+        "failed_checks": {
+            name: [_object(check) for check in run.validity.checks if not check.passed]
+            for name, run in runs.items()
+        },
+        **{name: _object(run) for name, run in runs.items()},
+        "effects": [],
+        "outcome_changes": [],
+    }
 
 
 def _head(schema: str) -> dict[str, Any]:

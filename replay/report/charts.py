@@ -135,7 +135,6 @@ def _run_traces(run: RunSummary, index: int, e2e_factor: float, ttft_factor: flo
     return [
         {
             "type": "scatter",
-            "mode": "lines",
             **_points_over_time(line, values, factor, stepped=what in _STEPPED),
             "yaxis": f"y{panel}",
             "name": f"{html.escape(run.label)} {what}",
@@ -153,7 +152,6 @@ def _run_traces(run: RunSummary, index: int, e2e_factor: float, ttft_factor: flo
 def _scheduled_trace(line: Timeline) -> Figure:
     return {
         "type": "scatter",
-        "mode": "lines",
         **_points_over_time(line, line.scheduled_per_s, 1.0, stepped=True),
         "yaxis": "y1",
         "name": "scheduled",
@@ -341,11 +339,19 @@ def _hover(effect: Effect) -> str:
 
 
 def _points_over_time(line: Timeline, values: Sequence[float], factor: float, *, stepped: bool) -> Figure:
-    """Each value in the middle of its bucket; a stepped one over its whole width."""
+    """Each value in the middle of its bucket; a stepped one over its whole width.
+
+    A value between two missing ones is on no line, so it gets a dot.
+    """
     shown = [_rounded(value / factor) for value in values]
     if stepped:
-        return {"x": [round(i * line.width_s, 6) for i in range(len(shown) + 1)], "y": [*shown, *shown[-1:]]}
-    return {"x": [round((i + 0.5) * line.width_s, 6) for i in range(len(shown))], "y": shown}
+        edges = [round(i * line.width_s, 6) for i in range(len(shown) + 1)]
+        return {"mode": "lines", "x": edges, "y": [*shown, *shown[-1:]]}
+    padded = [None, *shown, None]
+    alone = [5 * (padded[i] is None and padded[i + 2] is None) for i in range(len(shown))]
+    middles = [round((i + 0.5) * line.width_s, 6) for i in range(len(shown))]
+    dots = {"mode": "lines+markers", "marker": {"size": alone, "line": {"width": 0}}} if any(alone) else {}
+    return {"mode": "lines", "x": middles, "y": shown, **dots}
 
 
 def _unit(series: Sequence[Sequence[float]]) -> tuple[str, float]:

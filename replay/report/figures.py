@@ -60,7 +60,9 @@ def format_pair_ns(baseline_ns: float, candidate_ns: float) -> str:
 
 
 def format_interval_ns(low_ns: float, high_ns: float) -> str:
-    """Two signed ends in one unit such as "+28.0 … +30.3 ms"."""
+    """Two signed ends in one unit such as "+28.0 … +30.3 ms"; "–" when neither can be had."""
+    if math.isnan(low_ns) and math.isnan(high_ns):
+        return MISSING
     finite = [abs(value) for value in (low_ns, high_ns) if math.isfinite(value)]
     name, factor = duration_unit(max(finite, default=0.0))
     low, high = (_signed(value, format_number(value / factor)) for value in (low_ns, high_ns))

@@ -159,7 +159,7 @@ def _select(name: str, label: str, options: Sequence[tuple[str, str]], chosen: s
         f'<option value="{html.escape(v)}"{" selected" if v == chosen else ""}>{html.escape(t)}</option>'
         for v, t in options
     )
-    return f'<label class="choice">{label} <select id="{name}">{items}</select></label>'
+    return f'<label class="choice"><span>{label}</span> <select id="{name}">{items}</select></label>'
 
 
 def _legend(items: Sequence[tuple[str, str]]) -> str:

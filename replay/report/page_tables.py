@@ -6,6 +6,7 @@ Tables are real tables with captions and row headers. The page around them is in
 from __future__ import annotations
 
 import html
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -71,8 +72,7 @@ def key_figures(runs: Sequence[RunSummary]) -> str:
     columns = [dict(run_figures(run)) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[text(name), *(text(column.get(name, MISSING)) for column in columns)] for name in names]
-    failures = ["; ".join(f"{kind} {n}" for kind, n in failures_by_kind(run.groups)) for run in runs]
-    rows.append(["failures", *(text(found or "none") for found in failures)])
+    rows.append(["failures", *(_failures(run) for run in runs)])
     caption = '<span class="hidden">Key figures</span>'
     return _table(caption, ["", *_build_headings(runs)], rows, "figures")
 
@@ -83,7 +83,7 @@ def objective_table(runs: Sequence[RunSummary]) -> str:
     wanted = list(dict.fromkeys(name for column in columns for name in column))
     if not wanted:
         return ""
-    rows = [[text(name), *(column.get(name, MISSING) for column in columns)] for name in wanted]
+    rows = [[_glued(name), *(column.get(name, MISSING) for column in columns)] for name in wanted]
     return _table(
         "SLO, over all scheduled requests", ["", *_build_headings(runs)], rows, "figures objectives"
     )
@@ -93,7 +93,8 @@ def effect_table(effects: Iterable[Effect], caption: str) -> str:
     """Effects in reading order with baseline, candidate, change, interval, smallest visible change."""
     mde = '<abbr title="minimum detectable effect: the smallest change that could be seen">MDE</abbr>'
     p_value = '<abbr title="adjusted for the family of all effects (Holm)">p</abbr>'
-    more = '<abbr title="about how many more pairs would decide an undecided effect">more pairs</abbr>'
+    how_many = "about how many more pairs would decide an effect, or give it an interval"
+    more = f'<abbr title="{how_many}">more pairs</abbr>'
     headings = ["", "Change", "Verdict", "Base → candidate", "95 % CI", mde, p_value, more]
     groups = [
         (group_name(group), [_effect_row(effect) for effect in members])
@@ -116,7 +117,7 @@ def outcome_table(changes: Iterable[OutcomeChange]) -> str:
         for change in changes
     ]
     headings = ["Group", "Kind", "Verdict", "Base → candidate", "Share of pairs", "p"]
-    return _table("Paired by request", headings, rows)
+    return _table("Paired by request", headings, rows, "outcomes")
 
 
 def group_table(run: RunSummary) -> str:
@@ -132,9 +133,9 @@ def validity_table(label: str, validity: Validity) -> str:
         [
             text(check.name),
             _badge("equivalent", "✓ passed") if check.passed else _badge("invalid", "✗ failed"),
-            text(check.found),
-            text(check.wanted),
-            f'<span class="why">{text(check.why)}</span>',
+            _glued(check.found),
+            _glued(check.wanted),
+            f'<span class="why">{_glued(check.why)}</span>',
         ]
         for check in validity.checks
     ]
@@ -162,6 +163,17 @@ def reproduction(command: Sequence[str], runs: Sequence[RunSummary], diff: DiffR
         ]
     items = "".join(f"<dt>{text(name)}</dt><dd>{value}</dd>" for name, value in facts)
     return f'<dl class="facts">{items}</dl>'
+
+
+def _glued(sentence: str) -> str:
+    """A sentence as HTML whose lines don't break between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=(?:%|[nµm]?s)(?:\W|$))", "&nbsp;", text(sentence))
+
+
+def _failures(run: RunSummary) -> str:
+    """Each kind with its count; a line may break between two of them only."""
+    found = [f"{kind} {format_count(count)}" for kind, count in failures_by_kind(run.groups)]
+    return ", ".join(f'<span class="once">{text(one)}</span>' for one in found) or "none"
 
 
 def _build_headings(runs: Sequence[RunSummary]) -> list[str]:
@@ -231,7 +243,8 @@ def _grouped_table(
 ) -> str:
     """Like `_table`, with a heading row before the rows of each group; a group without rows is left out."""
     bodies = [
-        f'<tbody><tr class="rowgroup"><th scope="rowgroup" colspan="{len(headings)}">{text(name)}</th></tr>'
+        f'<tbody><tr class="rowgroup"><th scope="rowgroup" colspan="{len(headings)}">'
+        f"<span>{text(name)}</span></th></tr>"
         f"{_rows(rows)}</tbody>"
         for name, rows in groups
         if rows

@@ -24,8 +24,10 @@ from replay.report.wording import (
     effect_name,
     failures_by_kind,
     group_name,
+    has_interval,
     outcome_text,
     run_figures,
+    undecided_notes,
     verdict_text,
 )
 
@@ -74,14 +76,7 @@ def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
             if hidden[verdict]
         )
         parts.append(_note(f"Not shown: {hidden.total()} more effects ({counts}); --html or --json has all."))
-    needed = [e for e in shown if e.pairs_needed and e.verdict is Verdict.INCONCLUSIVE]
-    if needed:
-        most = max(needed, key=lambda e: e.pairs_needed or 0)
-        parts.append(
-            _note(
-                f"Undecided: about {format_count(most.pairs_needed or 0)} more pairs would decide them all."
-            )
-        )
+    parts += map(_note, undecided_notes(shown))
     parts.append(_note("Change, CI and MDE (smallest change that could be seen) in % of the baseline."))
     return parts
 
@@ -116,7 +111,7 @@ def _effect_table(members: tuple[Effect, ...], *, header: bool) -> Table:
             f" {effect_name(effect)}",
             format_pair_ns(base, effect.candidate_ns),
             format_change_ratio(relative(effect.effect_ns, base)),
-            f"{low} … {high}",
+            f"{low} … {high}" if has_interval(effect) else MISSING,
             format_change_ratio(relative(effect.minimum_detectable_ns, base)).lstrip("+"),
             Text(verdict_text(effect), style=_style(effect.verdict)),
         )

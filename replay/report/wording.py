@@ -6,7 +6,8 @@ A verdict is never colour alone: each has a word and a symbol. How they are laid
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from replay.analysis.values import (
     METRICS,
@@ -104,8 +105,14 @@ def effect_name(effect: Effect) -> str:
 
 
 def verdict_text(effect: Effect) -> str:
-    """Symbol and word of an effect's verdict."""
-    return f"{SYMBOLS[effect.verdict]} {EFFECT_WORDS[effect.verdict]}"
+    """Symbol and word of an effect's verdict; one without an interval was never judged, and says so."""
+    word = EFFECT_WORDS[effect.verdict] if has_interval(effect) else "too few pairs"
+    return f"{SYMBOLS[effect.verdict]} {word}"
+
+
+def has_interval(effect: Effect) -> bool:
+    """Whether there were pairs enough to judge the effect at all."""
+    return not (math.isnan(effect.low_ns) and math.isnan(effect.high_ns))
 
 
 def outcome_text(change: OutcomeChange) -> str:
@@ -170,6 +177,20 @@ def diff_doubts(diff: DiffResult) -> tuple[str, ...]:
     return (*doubts, *diff.warnings)
 
 
+def undecided_notes(effects: Sequence[Effect]) -> tuple[str, ...]:
+    """What would decide the undecided of `effects`, and what it takes for an interval where there is none."""
+    needed = [e for e in effects if e.verdict is Verdict.INCONCLUSIVE and e.pairs_needed]
+    judged = [e.pairs_needed or 0 for e in needed if has_interval(e)]
+    unjudged = [e.pairs_needed or 0 for e in needed if not has_interval(e)]
+    notes = []
+    if judged:
+        notes.append(f"Undecided: about {format_count(max(judged))} more pairs would decide them all.")
+    if unjudged:
+        more = format_count(max(unjudged))
+        notes.append(f"Too few pairs for an interval: about {more} more would give one, and may decide.")
+    return tuple(notes)
+
+
 def run_doubts(summary: RunSummary) -> tuple[str, ...]:
     """What limits trust in a run that may still be valid."""
     partial = ("partial: the replay was stopped before its end",) if summary.partial else ()
@@ -188,11 +209,15 @@ def objective_text(result: ObjectiveResult) -> tuple[str, str]:
 
 
 def failures_by_kind(groups: tuple[GroupSummary, ...]) -> tuple[tuple[str, int], ...]:
-    """(kind, count) of every error and every status from 400 on of the group of all, most frequent first."""
+    """(kind, count) of every error and every status that is no answer, of the group of all, most frequent first."""
     for summary in groups:
         if summary.group.kind == "all":
             found = [(kind, count) for kind, count in summary.errors.items() if count and kind != "aborted"]
-            found += [(f"HTTP {code}", n) for code, n in summary.statuses.items() if code >= 400 and n]
+            found += [
+                (f"HTTP {code}", n)
+                for code, n in summary.statuses.items()
+                if n and code >= 300 and code != 304
+            ]
             return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
     return ()
 

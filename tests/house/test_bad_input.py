@@ -134,6 +134,41 @@ def test_one_line_and_an_exit_code(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["transform", "prod.parquet", "-o", "prod.parquet"], "is the input prod.parquet"),
+        (["transform", "prod.parquet", "-o", "link.parquet"], "is the input prod.parquet"),
+        (["transform", "seg/", "-o", "seg/segment-000001.parquet"], "lies in the input folder seg/"),
+        (["transform", "seg/*.parquet", "-o", "seg/s.parquet"], "matches the input seg/*.parquet"),
+        (["report", "run.parquet", "--html", "run.parquet"], "is the input run.parquet"),
+        (["diff", "prod.parquet", "run.parquet", "--html", "run.parquet"], "is the input run.parquet"),
+        (
+            ["diff", "a", "b", "--same-build", "prod.parquet", "run.parquet", "--html", "run.parquet"],
+            "is the input run.parquet",
+        ),
+        (["import", "har", "s.har", "-o", "s.har"], "is the input s.har"),
+        (["import", "azure-llm", "s.har", "-o", "s.har"], "is the input s.har"),
+        (["import", "mooncake", "s.har", "-o", "s.har"], "is the input s.har"),
+        (["import", "mitm", "s.har", "-o", "s.har"], "is the input s.har"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_input_is_never_overwritten(tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "seg").mkdir()
+    names = ("prod.parquet", "run.parquet", "s.har", "seg/segment-000001.parquet")
+    inputs = [tmp_path / name for name in names]
+    for path in inputs:
+        path.write_bytes(SAMPLE.read_bytes())
+    (tmp_path / "link.parquet").symlink_to("prod.parquet")
+    ended = peaktape(*arguments, "--overwrite", cwd=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert words in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert all(path.read_bytes() == SAMPLE.read_bytes() for path in inputs)
+    assert (tmp_path / "link.parquet").is_symlink()
+
+
 def test_the_host_of_the_capture_is_refused(tmp_path: Path) -> None:
     from capture.trace_reader import open_trace
 

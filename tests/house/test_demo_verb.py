@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -10,8 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
+from rich.console import Console
 
 from capture.trace_reader import open_trace
+from replay.cli.demo import _conclude
 from replay.engine.run_format import read_run
 
 pytestmark = pytest.mark.slow
@@ -57,6 +62,7 @@ def test_the_verdict_is_the_truth_and_nothing_is_left_over(tmp_path: Path) -> No
     assert "ITL" not in reasons
     assert (folder / "diff.html").read_text().startswith("<!doctype html>")
     assert str(folder / "diff.html") in said
+    assert "a regression had to be found, and one was." in said
     trace = open_trace(folder / "prod.parquet")
     assert trace.rows == 220
     outcomes = set(trace.column("outcome").to_pylist())
@@ -66,6 +72,25 @@ def test_the_verdict_is_the_truth_and_nothing_is_left_over(tmp_path: Path) -> No
     table, _ = read_run(folder / "a.parquet")
     assert table.num_rows == 220
     assert left_over(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "prefill_factor", "words", "wrong"),
+    [
+        (1, 1.4, "a regression had to be found, and one was.", False),
+        (0, 1.4, "a regression had to be found, and none was.", True),
+        (0, 1.0, "no regression may be found, and none was.", False),
+        (1, 1.0, "no regression may be found, and one was.", True),
+    ],
+)
+def test_the_last_words_name_no_verdict_but_the_one_that_was_printed(
+    code: int, prefill_factor: float, words: str, wrong: bool, tmp_path: Path
+) -> None:
+    out = Console(file=io.StringIO(), width=200)
+    with pytest.raises(typer.Exit) if wrong else contextlib.nullcontext():
+        _conclude(out, tmp_path, tmp_path / "diff.html", code, prefill_factor)
+    assert isinstance(out.file, io.StringIO)
+    assert words in out.file.getvalue()
 
 
 @pytest.mark.parametrize("after_s", [4.0, 19.0], ids=["while capturing", "while replaying"])
@@ -85,3 +110,19 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, after_s: float, t
     assert left_over(folder) == []
     servers = subprocess.run(["pgrep", "-f", f"parent-pid={demo.pid}"], capture_output=True, text=True)
     assert servers.stdout == ""
+
+
+def test_a_killed_demo_takes_its_capture_along_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    with start(folder, "--seconds", "30") as demo:
+        deadline = time.monotonic() + 20
+        while not any("--parent-pid" in line for line in left_over(folder)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(3)
+        demo.kill()
+        demo.wait()
+        while left_over(folder) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert left_over(folder) == []
+    assert open_trace(folder / "prod.parquet").rows > 0
+    assert not (folder / "prod.parquet.segments").exists()

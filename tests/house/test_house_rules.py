@@ -16,7 +16,7 @@ FLOORS = ("capture", "replay.transform", "replay.engine", "replay.analysis", "re
 
 ROOMS = {
     "mitmproxy": ("capture.addon", "capture.proxy", "capture.importers.mitm_flows"),
-    "aiohttp": ("replay.engine.session_sender", "replay.demo"),
+    "aiohttp": ("replay.engine.session_sender", "replay.engine.session_connection", "replay.demo"),
     "httptools": ("replay.engine.wire_connection",),
     "typer": ("replay.cli",),
     "plotly": ("replay.report",),

@@ -42,8 +42,8 @@ def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
     # On a busy test machine a run may be late; the README's own figures are no test's concern.
     script = re.sub(r"(peaktape replay .*)", r"\1 --max-lateness-p99 1s --max-lateness 10s", script)
-    # The servers that the README starts in the background end with the script.
-    script = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + script
+    # The script ends the servers that it starts; a step that fails must not leave them.
+    script = "trap 'kill $(jobs -p) 2>/dev/null || true' ERR\n" + script
     with subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=tmp_path,
@@ -59,6 +59,7 @@ def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(shell.pid, signal.SIGKILL)
             raise
+    # Whoever still held the script's stdout would have kept `communicate` waiting: nothing is left over.
     assert shell.returncode == 0, said
     assert "data: [DONE]" in said
     assert "2 requests over" in said
@@ -83,6 +84,20 @@ def test_the_lock_names_hashes_and_no_hosts() -> None:
     pinned = re.findall(r"^[a-z0-9][\w.-]*==", lock, flags=re.MULTILINE)
     hashed = re.findall(r"^[a-z0-9][\w.-]*==[^\n]*\\\n    --hash=sha256:", lock, flags=re.MULTILINE)
     assert len(pinned) == len(hashed) > 40
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone: nothing can be committed from it")
+def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> None:
+    commands = "\n".join([*blocks("by-hand"), *re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)])
+    written = set(re.findall(r"(?:-o|--html|>) ([\w./-]+\.\w+)", commands))
+    assert {"prod.parquet", "peak.schedule.parquet", "runs/a.parquet", "diff.html", "diff.json"} <= written
+    written |= {"prod.parquet.segments/segment-000001.parquet", "runs/a.parquet.partial"}
+    written |= {"peaktape-demo/prod.parquet", "peaktape-demo-2/diff.html", "session.har", "flows.mitm"}
+    asked = ["git", "check-ignore", "--no-index", *sorted(written)]
+    ignored = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT)
+    assert written - set(ignored.stdout.split()) == set()
+    kept = ["git", "check-ignore", "--no-index", "samples/demo-traffic.parquet"]
+    assert subprocess.run(kept, capture_output=True, cwd=ROOT).returncode == 1
 
 
 @pytest.mark.parametrize(

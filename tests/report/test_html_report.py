@@ -125,6 +125,25 @@ def test_missing_quantities_leave_gaps_and_break_nothing(run: RunSummary, diff: 
     assert "NaN" not in json.dumps(charts_of(diff_page(spoiled, ())))
 
 
+def test_a_value_between_two_gaps_is_a_dot(run: RunSummary) -> None:
+    p99 = (1e8, math.nan, 2e8, math.nan, 3e8, 4e8)
+    chart = timeline_chart(
+        (dataclasses.replace(run, timeline=dataclasses.replace(run.timeline, e2e_p99_ns=p99)),)
+    )
+    (trace,) = [trace for trace in chart["data"] if trace["name"].endswith("E2E p99")]
+    assert trace["mode"] == "lines+markers"
+    assert [size > 0 for size in trace["marker"]["size"]] == [True, False, True, False, False, False]
+
+
+def test_a_number_and_its_unit_stay_on_one_line(run: RunSummary) -> None:
+    check = dataclasses.replace(
+        run.validity.checks[0], found="1.25 → 1.25 at 10 s, 60 s", wanted="below 1 % of it"
+    )
+    page = run_page(dataclasses.replace(run, validity=dataclasses.replace(run.validity, checks=(check,))), ())
+    assert "1.25 → 1.25 at 10&nbsp;s, 60&nbsp;s" in page
+    assert "below 1&nbsp;% of it" in page
+
+
 def test_an_empty_run_makes_a_page(run: RunSummary) -> None:
     nothing = dict.fromkeys(
         ("scheduled_per_s", "sent_per_s", "errors_per_s", "in_flight"), ()
@@ -178,6 +197,32 @@ async def test_the_comparison_draws_in_both_themes(
     await chromium.screenshot(tmp_path / f"diff_{width}_dark.png")
     assert light == "rgb(0, 114, 178)"
     assert await chromium.value(colour) == "rgb(86, 180, 233)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_tables_are_legible_or_say_that_they_go_on(
+    chromium: Page, diff: DiffResult, tmp_path: Path, width: int
+) -> None:
+    await chromium.look(width)
+    await opened(chromium, tmp_path, "diff", diff_page(diff, COMMAND))
+    await chromium.value("[...document.querySelectorAll('details')].map(d => d.open = true).length")
+    await chromium.settle()
+    frames = await chromium.value(
+        "[...document.querySelectorAll('.frame')].map(f => [f.firstChild.className, f.scrollWidth > "
+        "f.clientWidth, getComputedStyle(f.querySelector('caption'), '::after').content.includes('scroll')])"
+    )
+    assert all(goes_on == marked for _, goes_on, marked in frames), frames
+    assert not any(goes_on for kind, goes_on, _ in frames if width == 1280 or kind == "checks"), frames
+    one_line = ".once, .choice > span"
+    lines = await chromium.value(
+        f"[...document.querySelectorAll('{one_line}')].map(e => e.getClientRects().length)"
+    )
+    assert len(lines) > 4
+    assert set(lines) <= {0, 1}, "a kind and its count, or a label, is broken in two"
+    if width == 390:
+        kept = "getComputedStyle(document.querySelector('.effects tbody th[scope=row]')).position"
+        assert await chromium.value(kept) == "sticky"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from replay.analysis.values import DiffResult, RunSummary
-from replay.report.as_json import SCHEMA_VERSION, diff_json, run_json
+from replay.report.as_json import SCHEMA_VERSION, diff_json, invalid_diff_json, run_json
 
 
 def round_trip(value: dict[str, Any]) -> dict[str, Any]:
@@ -72,3 +72,14 @@ def test_numbers_that_numpy_made_are_numbers(run: RunSummary) -> None:
 
 def test_plot_samples_are_left_out(run: RunSummary) -> None:
     assert "distributions" not in run_json(run)
+
+
+def test_a_refused_comparison_has_the_keys_of_one_and_the_checks_that_failed(
+    run: RunSummary, stopped_run: RunSummary, diff: DiffResult
+) -> None:
+    found = round_trip(invalid_diff_json(run, stopped_run))
+    assert found["verdict"] == "invalid"
+    assert found["failed_checks"]["baseline"] == []
+    assert len(found["failed_checks"]["candidate"]) == 2
+    assert found["baseline"] == round_trip(diff_json(dataclasses.replace(diff, baseline=run)))["baseline"]
+    assert {"reasons", "effects", "outcome_changes"} <= set(found) & set(diff_json(diff))

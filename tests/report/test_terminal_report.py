@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from replay.analysis.values import DiffResult, RunSummary, Verdict
+from replay.report.page_tables import effect_table
 from replay.report.telling import left_out, telling_effects, without_twins
 from replay.report.terminal import diff_report, run_report, validity_report
 
@@ -112,3 +113,18 @@ def test_an_empty_comparison_still_reads(diff: DiffResult) -> None:
     found = printed(diff_report(empty))
     assert found.startswith("INCONCLUSIVE  build-b against build-a\n  • no pairs\n")
     assert "0 pairs" in found
+
+
+def test_an_effect_without_an_interval_is_not_said_to_be_nearly_decided(diff: DiffResult) -> None:
+    nan = float("nan")
+    unknown = {"low_ns": nan, "high_ns": nan, "minimum_detectable_ns": nan, "p_value": nan}
+    effect = dataclasses.replace(diff.effects[0], verdict=Verdict.INCONCLUSIVE, pairs_needed=650, **unknown)
+    found = printed(diff_report(dataclasses.replace(diff, effects=(effect,))))
+    assert "? too few pairs" in found
+    assert "Too few pairs for an interval: about 650 more would give one, and may decide." in found
+    assert "decide them all" not in found
+    assert "– … –" not in found + effect_table((effect,), "")
+    judged = dataclasses.replace(diff.effects[3], verdict=Verdict.INCONCLUSIVE, pairs_needed=40)
+    both = printed(diff_report(dataclasses.replace(diff, effects=(effect, judged))))
+    assert "Undecided: about 40 more pairs would decide them all." in both
+    assert "? undecided" in both

@@ -1,4 +1,5 @@
-// Draws the charts that the page carries as data, in the reader's theme, and again when that changes.
+// Draws the charts that the page carries as data, in the reader's theme, and again when that changes;
+// marks the tables that are wider than the window.
 "use strict";
 (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
@@ -49,4 +50,16 @@
   }
   dark.addEventListener("change", drawAll);
   drawAll();
+
+  // A table that goes on beyond its frame's edge is marked, whenever the window or a fold changes.
+  const watch = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const frame = target.closest(".frame");
+      frame.classList.toggle("wide", frame.scrollWidth > frame.clientWidth + 1);
+    }
+  });
+  for (const frame of document.querySelectorAll(".frame")) {
+    watch.observe(frame);
+    watch.observe(frame.firstElementChild);
+  }
 })();

@@ -1,0 +1,77 @@
+"""`report` and `diff` as scripts see them: JSON also of runs that carry no verdict, pipes without folds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from replay.engine.run_format import RunMetadata
+from replay.engine.run_writer import RunWriter, unsent_row
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def peaktape(*arguments: object, columns: int | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment |= {"NO_COLOR": "1"} | ({"COLUMNS": str(columns)} if columns else {})
+    return subprocess.run(
+        [sys.executable, "-m", "replay.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env=environment,
+    )
+
+
+@pytest.fixture
+def unsent(tmp_path: Path) -> Path:
+    """A run of 30 requests that were never sent, so one that is INVALID."""
+    about = RunMetadata("build-a", "http://127.0.0.1:1", 1, 2, "trace", "schedule", (), scheduled=30)
+    facts = {"copy": 0, "session": 0, "phase": "base", "endpoint": "GET /", "stream": False}
+    path = tmp_path / "unsent.parquet"
+    writer = RunWriter(path)
+    writer.begin(about)
+    writer.add(
+        unsent_row({**facts, "request_id": f"r{n}", "due_ns": n * 10**7}, "not_sent") for n in range(30)
+    )
+    writer.finish(about)
+    return path
+
+
+def test_a_refused_comparison_is_json_too(unsent: Path) -> None:
+    ended = peaktape("diff", unsent, unsent, "--json")
+    assert ended.returncode == 3
+    assert len(ended.stderr.strip().splitlines()) == 1
+    found = json.loads(ended.stdout)
+    assert (found["schema"], found["verdict"]) == ("peaktape.diff", "invalid")
+    for side in ("baseline", "candidate"):
+        failed = {check["name"]: check for check in found["failed_checks"][side]}
+        assert failed["achieved load"]["found"].startswith("0 of 30 requests sent")
+        assert found[side]["validity"]["valid"] is False
+    assert any(reason.startswith("build-a: achieved load: ") for reason in found["reasons"])
+
+
+def test_a_report_of_an_invalid_run_is_json_too(unsent: Path) -> None:
+    ended = peaktape("report", unsent, "--json")
+    assert ended.returncode == 3
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert json.loads(ended.stdout)["validity"]["valid"] is False
+
+
+def test_a_pipe_gets_whole_sentences_and_no_trailing_blanks(unsent: Path) -> None:
+    lines = peaktape("report", unsent).stdout.splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    (told,) = [line for line in lines if line.startswith("  • achieved load: 0 of 30 requests sent")]
+    assert told.endswith("at least 99 % wanted")
+
+
+def test_columns_is_honoured_in_a_pipe(unsent: Path) -> None:
+    wide = max(map(len, peaktape("report", unsent).stdout.splitlines()))
+    narrow = max(map(len, peaktape("report", unsent, columns=60).stdout.splitlines()))
+    assert narrow <= 60 < wide
