@@ -1,171 +1,162 @@
-"""How punctual is a replay? Arrivals stamped by a server in another process, against the due instants.
+"""How punctual are load generators? Arrivals stamped by one cheap server, against the instants they were due.
 
-    python tests/benchmarks/pacing.py [--rates 100,500] [--seconds 10]
+    python tests/benchmarks/pacing/measure.py [--rates 100,500,1000] [--peers DIR] [--results FILE]
 
-Three senders fire the same constant schedule at the same server, one after the other:
-  limit     a bare socket, timerfd and a spin: what this machine can do at all
-  peaktape  `peaktape replay` with one worker
-  timers    aiohttp and `loop.call_at`, as most Python load generators have it
-The sender is pinned to one core and the server to another. Lateness is server arrival − due in µs,
-absolute: both clocks are CLOCK_MONOTONIC of one host. Not a test: nothing fails here, figures are printed
-with their ratio to the limit of the same run.
+Runs `peaktape replay` with both senders, a plain C timer (what this machine can do at all) and every peer
+that is installed, at the same rates and, where a tool takes instants, on the same schedule; repeats are
+interleaved, another tool first in each. The senders have one core and the server another. Peers are looked
+for in DIR, one environment each (DIR/aiperf/bin, DIR/autocannon/node_modules/.bin, …), and on PATH; none of
+them is needed.
+
+Not a test: nothing fails here, figures are printed with their ratios to the limit and to ours.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
+import datetime
 import os
-import select
-import socket
-import subprocess
+import platform
+import shlex
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import aiohttp
-import numpy as np
+from large import large_section
+from loads import BURSTY_CV, SEED, bursty, constant
+from ours import ours, program
+from pacing import run_all
+from peers_http import LOCUST_USER_RATE_PER_S, http_peers
+from peers_llm import llm_peers
+from processes import CORES, adopt_orphans
+from senders import Places, Sender, limits, version_of
+from server import BenchmarkError, compiled
+from streams import streams_section
+from table import pacing_table
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "engine")]
-
-from replay_rig import replay_rows, request  # noqa: E402
-
-from replay.engine.timerfd import TimerFd, available  # noqa: E402
-
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-
-
-class _Stamping(asyncio.Protocol):
-    """Answers every request at once, and notes when its first bytes came. One read is one request here."""
-
-    stamps: list[int]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.stamps.append(time.monotonic_ns())
-        self.transport.write(ANSWER)  # type: ignore[attr-defined]
-
-
-async def _serve() -> list[int]:
-    _Stamping.stamps = []
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(_Stamping, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.readline)
-    return _Stamping.stamps
+NOTES = f"""\
+- Lateness is |server arrival − due|, both on CLOCK_MONOTONIC of one machine: the way through the kernel and
+  the server's wake-up are in it, for the limit as for all. A cell: the median of the repeats and their range.
+- peaktape and the timers tell their zero, and each request is matched by its number. The peers do not: their
+  due instants are anchored at their own first arrival or at their median offset, whichever gives the lower
+  p99, and the i-th arrival is held against the i-th due. That is the kindest reading: nothing is charged for
+  a late start, and a request that overtakes another costs nothing. Only a tool that leaves requests out, to
+  be seen under "arrived", has later ones held against earlier dues; "cut off" was killed after minutes.
+- "bursty" has Gamma gaps with a coefficient of variation of {BURSTY_CV:g} (seed {SEED}); only tools that take
+  a schedule of instants run it, on the very same instants.
+- "CPU µs each": all processes of the tool from the first arrival to the last, by request: neither start nor
+  report. "CPU s in all": from start to end.
+- peaktape, AIPerf, GuideLLM and inference-perf post a small completion and get a whole JSON answer, vLLM's
+  gets the same as a stream; the others post 2 bytes and get 2. All of a tool's processes share one core,
+  but for GuideLLM's: on one core it starts and never sends, so it has the server's core too.
+- Workers: 1 for peaktape, GuideLLM and inference-perf, else the tool's default. Locust's users each send
+  {LOCUST_USER_RATE_PER_S} a second; autocannon has 10 connections, h2load 1; httperf opens one for
+  each request.
+"""
 
 
-def _limit(port: int, dues_ns: list[int]) -> None:
-    timer = TimerFd() if available() else None
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for due_ns in dues_ns:
-            if timer is not None:
-                timer.arm(due_ns - 80_000)
-                select.select([timer.fileno()], [], [])
-                timer.acknowledge()
-            while time.monotonic_ns() < due_ns:
-                pass
-            connection.sendall(head)
-            connection.recv(4096)
-
-
-async def _timers(port: int, dues_ns: list[int]) -> None:
-    loop = asyncio.get_running_loop()
-    tasks: list[asyncio.Task[None]] = []
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def send() -> None:
-            async with session.post(f"http://127.0.0.1:{port}/", data=b"{}") as response:
-                await response.read()
-
-        def start() -> None:
-            tasks.append(loop.create_task(send()))
-
-        now_ns, now_s = time.monotonic_ns(), loop.time()
-        for due_ns in dues_ns:
-            loop.call_at(now_s + (due_ns - now_ns) / 1e9, start)
-        await asyncio.sleep((dues_ns[-1] - time.monotonic_ns()) / 1e9 + 0.5)
-        await asyncio.gather(*tasks)
-
-
-CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def _pin(process: int, core: int) -> None:
-    if len(CORES) > 1:
-        os.sched_setaffinity(process, {CORES[core]})
-
-
-def _measure(sender: str, rate: float, seconds: float) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        server = subprocess.Popen(
-            [sys.executable, __file__, "--serve", str(folder / "stamps")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+def _machine() -> list[str]:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
         )
-        _pin(server.pid, 1)
-        assert server.stdin is not None
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        offsets = [round(i * 1e9 / rate) for i in range(int(rate * seconds))]
-        cpu_us = float("nan")
-        if sender == "peaktape":
-            done = replay_rows(
-                folder,
-                [request(i, at) for i, at in enumerate(offsets)],
-                f"http://127.0.0.1:{port}",
-                sender=chosen_sender,
-            )
-            zero_ns = done.metadata.zero_monotonic_ns
-            cpu_us = done.metadata.workers[0]["cpu_s"] / len(offsets) * 1e6
-        else:
-            zero_ns = time.monotonic_ns() + 300_000_000
-            dues_ns = [zero_ns + at for at in offsets]
-            _limit(port, dues_ns) if sender == "limit" else asyncio.run(_timers(port, dues_ns))
-        server.stdin.write("\n")
-        server.stdin.close()
-        server.wait()
-        stamps = np.sort(np.array(json.loads((folder / "stamps").read_text())))
-    # Requests may overtake each other; the i-th arrival against the i-th due is then the kinder reading.
-    lateness_us = (stamps - zero_ns - np.array(offsets[: len(stamps)])) / 1e3
-    p50, p99, most = np.quantile(lateness_us, [0.5, 0.99, 1.0])
-    return {"arrived": len(stamps), "p50": p50, "p99": p99, "max": most, "cpu": cpu_us}
+        if Path("/proc/cpuinfo").exists()
+        else iter(()),
+        platform.processor() or "unknown",
+    )
+    return [
+        f"- command: `python {shlex.join(['tests/benchmarks/pacing/measure.py', *sys.argv[1:]])}`",
+        f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        f"- CPU: {model}, {len(CORES) or os.cpu_count()} cores",
+        f"- kernel: {platform.system()} {platform.release()}; Python {platform.python_version()}",
+    ]
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _pacing(places: Places, senders: Sequence[Sender], chosen: argparse.Namespace) -> str:
+    paths = [(sender, path) for sender in senders if (path := sender.path(places))]
+    absent = [sender.name for sender in senders if not sender.path(places)]
+    rates = [float(word) for word in chosen.rates.split(",")]
+    shapes = {"constant": constant, "bursty": bursty}
+    loads = [shapes[shape](rate, chosen.seconds) for shape in chosen.shapes.split(",") for rate in rates]
+    found, failed = run_all(places, paths, loads, chosen.repeats, chosen.slow_up_to, _tell)
+    limit = f"timerfd + {chosen.spin_us} µs spin"
+    versions = [f"- {sender.name}: {version_of(sender, path)}" for sender, path in paths]
+    not_run = [f"- {name}: not run here: not found on this machine" for name in absent]
+    not_run += [f"- {name}, {load}: not run here: {reason}" for (load, name), reason in failed.items()]
+    return (
+        f"## Arrivals, {chosen.seconds:g} s each, {chosen.repeats} repeats\n\n"
+        + pacing_table(found, limit, "peaktape wire", failed)
+        + f"\n{NOTES}\nVersions:\n\n"
+        + "\n".join([*versions, *not_run])
+        + "\n"
+    )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rates", default="100,500,1000", help="requests/s, by comma (default: %(default)s)")
+    parser.add_argument("--shapes", default="constant,bursty", help="schedules (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10, help="length of a run (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of everything (default: %(default)s)")
+    parser.add_argument("--peers", type=Path, help="folder with one environment per peer")
+    parser.add_argument(
+        "--slow-up-to", type=float, default=1000, help="rate for LLM peers (default: %(default)s)"
+    )
+    parser.add_argument("--only", default="", help="senders whose name holds one of these, by comma")
+    parser.add_argument("--spin-us", type=int, default=80, help="of the second timer (default: %(default)s)")
+    parser.add_argument(
+        "--streams", type=int, nargs="?", const=1000, help="instead: so many SSE streams (1000)"
+    )
+    parser.add_argument("--large", action="store_true", help="instead: 1 MB bodies among small requests")
+    parser.add_argument("--all", action="store_true", help="arrivals, then --streams, then --large")
+    parser.add_argument("--results", type=Path, help="write what is printed to this file too")
+    return parser.parse_args()
+
+
+def _sections(chosen: argparse.Namespace) -> list[str]:
+    with tempfile.TemporaryDirectory(prefix="pacing-") as folder:
+        places = Places(chosen.peers, Path(folder))
+        senders = [*limits(chosen.spin_us, compiled), *ours(), *llm_peers(), *http_peers()]
+        wanted = [word.lower() for word in chosen.only.split(",") if word]
+        if wanted:
+            senders = [one for one in senders if any(word in one.name.lower() for word in wanted)]
+        peaktape = program(places)
+        if peaktape is None:
+            raise BenchmarkError("no peaktape beside this Python or on PATH")
+        sections = []
+        if chosen.all or not (chosen.streams or chosen.large):
+            sections.append(_pacing(places, senders, chosen))
+        if chosen.all or chosen.streams:
+            sections.append(streams_section(places, peaktape, chosen.streams or 1000, chosen.repeats))
+        if chosen.all or chosen.large:
+            sections.append(large_section(places, peaktape, chosen.seconds, chosen.repeats))
+        return sections
 
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rates", default="100,500")
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.serve:
-        chosen.serve.write_text(json.dumps(asyncio.run(_serve())))
-        return
-    titles = ("rate/s", "sender", "arrived", "p50 µs", "p99 µs", "max µs", "p99 / limit", "CPU µs each")
-    print(*(f"{title:>12}" for title in titles))
-    _pin(0, 0)
-    for rate in map(float, chosen.rates.split(",")):
-        limit = float("nan")
-        for sender in ("limit", "peaktape", "timers"):
-            found = _measure(sender, rate, chosen.seconds)
-            limit = found["p99"] if sender == "limit" else limit
-            figures = [found[name] for name in ("arrived", "p50", "p99", "max")]
-            shown = [f"{rate:.0f}", sender, *(f"{value:.0f}" for value in figures)]
-            print(
-                *(f"{text:>12}" for text in (*shown, f"{found['p99'] / limit:.1f}x", f"{found['cpu']:.0f}"))
-            )
+    chosen = _parse()
+    adopt_orphans()
+    try:
+        sections = _sections(chosen)
+    except BenchmarkError as failure:
+        raise SystemExit(f"pacing: {failure}") from failure
+    text = "\n".join(["# Pacing\n", *_machine(), "", *sections])
+    if chosen.peers:  # where they lie on this machine is nobody's business
+        for path in (str(chosen.peers.absolute()), str(chosen.peers)):
+            text = text.replace(path, "DIR")
+    print(text)
+    if chosen.results:
+        chosen.results.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-/* An arrival-stamping HTTP/1.1 server, as cheap as it gets: one thread, epoll, keep-alive.
+/* An arrival-stamping HTTP/1.1 server, as cheap as it gets: one thread, epoll, keep-alive, loopback only.
  *
- *     stamp_server STAMPS.bin [CHUNKS INTERVAL_US]
+ *     stamp_server STAMPS.bin EXPECTED [CHUNKS INTERVAL_US]
  *
- * Prints its port, serves until its standard input closes, then writes the stamps: per request three int64,
- * native byte order: the instant its first byte was read (CLOCK_MONOTONIC ns), its number (from a header
- * "x-peaktape-request: rN/COPY", else -1), and COPY. Answers "{}" at once. A request whose path holds
- * "stream" is answered with CHUNKS server-sent events, one each INTERVAL_US; the content of each event is the
- * CLOCK_MONOTONIC ns at which it was handed to the kernel.
+ * Prints its port, then "first" when the first counted request comes and "last" at the EXPECTED-th. Serves
+ * until its standard input closes, then writes the stamps: per counted request three int64, native byte order:
+ * the instant its first byte was read (CLOCK_MONOTONIC ns), its number (from a header
+ * "x-peaktape-request: rN/COPY", else -1), and COPY. Probes (/v1/models, /health and the like) are answered and
+ * not counted. Completions get a minimal OpenAI answer, streamed if the body asks for it; all else gets "{}".
+ *
+ * A request whose path holds "stream" is answered with CHUNKS server-sent events, one each INTERVAL_US, of one
+ * length; STAMPS.bin.chunks then holds per event (instant it was handed to the kernel, number, which chunk).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
@@ -27,18 +29,21 @@
 #include <unistd.h>
 
 enum { HEAD = 16384, MOST = 65536 };
+enum { IDLE, STREAMING, GONE };
 
 struct connection {
-    int fd, head_len, streaming, chunk;
-    int64_t began_ns, body_left, next_ns;
+    int fd, head_len, state, chunk, wants_stream;
+    int64_t began_ns, body_left, next_ns, number;
     char head[HEAD + 1];
 };
 
+struct log { int64_t *rows; size_t used, room; };
+
 static struct connection *connections[MOST];
-static int64_t *stamps;
-static size_t stamped, room;
+static struct log arrivals, chunk_log;
+static size_t expected;
 static int chunks = 100;
-static int64_t interval_ns = 10000000;
+static int64_t interval_ns = 10000000, cut_short;
 static int timer_fd, epoll_fd;
 
 /* Streams in the order of their next chunk: all have one interval, so a ring is sorted by itself. */
@@ -51,21 +56,39 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static void note(int64_t at_ns, int64_t number, int64_t copy) {
-    if (stamped == room) {
-        room = room ? room * 2 : 1 << 16;
-        stamps = realloc(stamps, room * 3 * sizeof *stamps);
-        if (!stamps) exit(1);
+static void note(struct log *log, int64_t at_ns, int64_t number, int64_t third) {
+    if (log->used == log->room) {
+        log->room = log->room ? log->room * 2 : 1 << 17;
+        log->rows = realloc(log->rows, log->room * 3 * sizeof *log->rows);
+        if (!log->rows) exit(1);
     }
-    stamps[stamped * 3] = at_ns;
-    stamps[stamped * 3 + 1] = number;
-    stamps[stamped * 3 + 2] = copy;
-    stamped++;
+    int64_t *row = log->rows + log->used++ * 3;
+    row[0] = at_ns;
+    row[1] = number;
+    row[2] = third;
+}
+
+static int save(const struct log *log, const char *path) {
+    FILE *out = fopen(path, "wb");
+    if (!out || fwrite(log->rows, 3 * sizeof *log->rows, log->used, out) != log->used) return 1;
+    return fclose(out);
+}
+
+static void announce(const char *line, size_t length) {
+    if (write(1, line, length) < 0) exit(1);
+}
+
+static void release(struct connection *c) {
+    close(c->fd);
+    connections[c->fd] = NULL;
+    free(c);
 }
 
 static void drop(struct connection *c) {
-    if (!c->streaming) { close(c->fd); connections[c->fd] = NULL; free(c); }
-    else { shutdown(c->fd, SHUT_RDWR); c->streaming = -1; } /* freed when its turn in the ring comes */
+    if (c->state == IDLE) { release(c); return; }
+    /* Its number stands in the ring: freed when its turn comes, and silent until then. */
+    epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+    c->state = GONE;
 }
 
 static void arm(void) {
@@ -80,139 +103,205 @@ static void arm(void) {
 }
 
 static void say(struct connection *c, const char *text, size_t length) {
-    if (send(c->fd, text, length, MSG_NOSIGNAL) < 0 && errno != EAGAIN) {
-        if (c->streaming) c->streaming = -1;
-    }
+    ssize_t sent = send(c->fd, text, length, MSG_NOSIGNAL);
+    if (sent != (ssize_t)length) cut_short++; /* a full buffer or a client that left: told at the end */
+}
+
+/* One object that pleases chat and completions clients alike, whole or as the event of a stream. */
+static void say_completion(struct connection *c, int chat) {
+    static const char of_choices[] = "\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\" a\","
+        "\"delta\":{\"role\":\"assistant\",\"content\":\" a\"},\"message\":{\"role\":\"assistant\",\"content\":\" a\"},"
+        "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":1,\"total_tokens\":9}}";
+    char object[1024], framed[2048];
+    const char *kind = !chat ? "text_completion" : c->wants_stream ? "chat.completion.chunk" : "chat.completion";
+    int length = snprintf(object, sizeof object, "{\"id\":\"x\",\"object\":\"%s\",%s", kind, of_choices);
+    if (c->wants_stream)
+        length = snprintf(framed, sizeof framed, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+            "Content-Length: %d\r\n\r\ndata: %s\n\ndata: [DONE]\n\n", length + 22, object);
+    else
+        length = snprintf(framed, sizeof framed, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            "Content-Length: %d\r\n\r\n%s", length, object);
+    say(c, framed, (size_t)length);
+}
+
+static int is_probe(const char *head) {
+    static const char *const paths[] = {"/v1/models", "/health", "/version", "/metrics", "/tokenize", NULL};
+    const char *path = strchr(head, ' ');
+    for (const char *const *known = paths; path && *known; known++)
+        if (!strncmp(path + 1, *known, strlen(*known))) return 1;
+    return 0;
+}
+
+static void begin_stream(struct connection *c) {
+    static const char begin[] =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    say(c, begin, sizeof begin - 1);
+    c->state = STREAMING;
+    c->chunk = 0;
+    c->next_ns = now_ns() + interval_ns;
+    ring[ring_tail++ % MOST] = c->fd;
+    if (ring_tail - ring_head == 1) arm();
 }
 
 static void answer(struct connection *c) {
+    static const char models[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 77\r\n\r\n"
+        "{\"object\":\"list\",\"data\":[{\"id\":\"m\",\"object\":\"model\",\"max_model_len\":100000}]}";
     static const char whole[] =
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-    static const char begin[] =
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     char *end = strstr(c->head, "\r\n"), *tag = strcasestr(c->head, "\r\nx-peaktape-request: r");
-    int64_t number = -1, copy = 0;
-    if (tag) sscanf(tag + 23, "%" SCNd64 "/%" SCNd64, &number, &copy);
-    note(c->began_ns, number, copy);
-    c->began_ns = 0;
-    if (end && memmem(c->head, (size_t)(end - c->head), "stream", 6)) {
-        say(c, begin, sizeof begin - 1);
-        c->streaming = 1;
-        c->chunk = 0;
-        c->next_ns = now_ns() + interval_ns;
-        ring[ring_tail++ % MOST] = c->fd;
-        if (ring_tail - ring_head == 1) arm();
+    size_t line = end ? (size_t)(end - c->head) : 0;
+    int64_t copy = 0;
+    c->number = -1;
+    if (is_probe(c->head)) {
+        say(c, models, sizeof models - 1);
     } else {
-        say(c, whole, sizeof whole - 1);
+        if (tag) sscanf(tag + 23, "%" SCNd64 "/%" SCNd64, &c->number, &copy);
+        note(&arrivals, c->began_ns, c->number, copy);
+        if (memmem(c->head, line, "stream", 6)) begin_stream(c);
+        else if (memmem(c->head, line, "completions", 11))
+            say_completion(c, !!memmem(c->head, line, "chat", 4));
+        else say(c, whole, sizeof whole - 1);
+        if (arrivals.used == 1) announce("first\n", 6);
+        if (arrivals.used == expected) announce("last\n", 5);
     }
-    c->head_len = 0;
+    c->began_ns = 0;
+    c->head_len = c->wants_stream = 0;
+}
+
+static void send_chunk(struct connection *c) {
+    static const char last[] = "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n";
+    char event[256], framed[320];
+    int64_t at_ns = now_ns();
+    int length = snprintf(event, sizeof event,
+        "data: {\"choices\":[{\"delta\":{\"content\":\"%019" PRId64 "\"}}]}\n\n", at_ns);
+    length = snprintf(framed, sizeof framed, "%x\r\n%s\r\n", length, event);
+    note(&chunk_log, at_ns, c->number, c->chunk);
+    say(c, framed, (size_t)length);
+    if (++c->chunk < chunks) {
+        c->next_ns += interval_ns;
+        ring[ring_tail++ % MOST] = c->fd;
+    } else {
+        say(c, last, sizeof last - 1);
+        c->state = IDLE;
+    }
 }
 
 static void tick(void) {
-    char event[256], framed[320];
     uint64_t expired;
     if (read(timer_fd, &expired, sizeof expired) < 0) return;
     while (ring_head != ring_tail) {
         struct connection *c = connections[ring[ring_head % MOST]];
-        if (c->streaming > 0 && c->next_ns > now_ns()) break;
+        if (c->next_ns > now_ns()) break;
         ring_head++;
-        if (c->streaming < 0) { close(c->fd); connections[c->fd] = NULL; free(c); continue; }
-        int length = snprintf(event, sizeof event,
-            "data: {\"choices\":[{\"delta\":{\"content\":\"%" PRId64 "\"}}]}\n\n", now_ns());
-        length = snprintf(framed, sizeof framed, "%x\r\n%s\r\n", length, event);
-        say(c, framed, (size_t)length);
-        if (++c->chunk >= chunks) {
-            static const char last[] = "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n";
-            say(c, last, sizeof last - 1);
-            c->streaming = 0;
-        } else {
-            c->next_ns += interval_ns;
-            ring[ring_tail++ % MOST] = c->fd;
-        }
+        if (c->state == GONE) release(c);
+        else send_chunk(c);
     }
     arm();
 }
 
+/* Takes in bytes of a head; where it stopped, or NULL if the connection is gone. */
+static char *read_head(struct connection *c, char *at, char *stop) {
+    size_t fits = (size_t)(HEAD - c->head_len), part = (size_t)(stop - at) < fits ? (size_t)(stop - at) : fits;
+    int before = c->head_len;
+    /* No room left, a second request within a stream, or a body of unknown length: none of ours does that. */
+    if (!part || c->state != IDLE) { drop(c); return NULL; }
+    memcpy(c->head + before, at, part);
+    c->head_len += (int)part;
+    c->head[c->head_len] = 0;
+    char *end = strstr(c->head + (before > 3 ? before - 3 : 0), "\r\n\r\n");
+    if (!end) return at + part;
+    at += end + 4 - (c->head + before);
+    end[2] = 0;
+    if (strcasestr(c->head, "\r\ntransfer-encoding:")) {
+        fprintf(stderr, "a request with a chunked body, which this server does not read\n");
+        drop(c);
+        return NULL;
+    }
+    char *length = strcasestr(c->head, "\r\ncontent-length:");
+    c->body_left = length ? atoll(length + 17) : 0;
+    if (!c->body_left) answer(c);
+    return at;
+}
+
+/* One read each turn: a large body must not keep the others from being stamped. */
 static void serve(struct connection *c) {
-    char data[1 << 18];
-    for (;;) {
-        ssize_t got = recv(c->fd, data, sizeof data, 0);
-        int64_t at_ns = now_ns();
-        if (got < 0) { if (errno != EAGAIN) drop(c); return; }
-        if (got == 0) { drop(c); return; }
-        char *at = data, *stop = data + got;
-        while (at < stop) {
-            if (!c->began_ns) c->began_ns = at_ns;
-            if (c->body_left) {
-                int64_t part = stop - at < c->body_left ? stop - at : c->body_left;
-                c->body_left -= part;
-                at += part;
-                if (!c->body_left) answer(c);
-                continue;
-            }
-            size_t fits = (size_t)(HEAD - c->head_len);
-            size_t part = (size_t)(stop - at) < fits ? (size_t)(stop - at) : fits;
-            if (!part) { drop(c); return; }
-            int before = c->head_len;
-            memcpy(c->head + before, at, part);
-            c->head_len += (int)part;
-            c->head[c->head_len] = 0;
-            char *end = strstr(c->head + (before > 3 ? before - 3 : 0), "\r\n\r\n");
-            if (!end) { at += part; continue; }
-            at += end + 4 - (c->head + before);
-            end[2] = 0;
-            char *length = strcasestr(c->head, "\r\ncontent-length:");
-            c->body_left = length ? atoll(length + 17) : 0;
+    static char data[1 << 17];
+    ssize_t got = recv(c->fd, data, sizeof data, 0);
+    int64_t at_ns = now_ns();
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) { drop(c); return; }
+    for (char *at = data, *stop = data + got; at < stop;) {
+        if (!c->began_ns) c->began_ns = at_ns;
+        if (c->body_left) {
+            int64_t part = stop - at < c->body_left ? stop - at : c->body_left;
+            /* Only small bodies are looked into, and those come in one read. */
+            if (part < 4096 && (memmem(at, (size_t)part, "\"stream\": true", 14)
+                                || memmem(at, (size_t)part, "\"stream\":true", 13))) c->wants_stream = 1;
+            c->body_left -= part;
+            at += part;
             if (!c->body_left) answer(c);
+        } else if (!(at = read_head(c, at, stop))) {
+            return;
         }
     }
 }
 
-int main(int count, char **words) {
-    struct rlimit files = {MOST, MOST};
+static void accept_all(int listener) {
+    struct epoll_event event = {.events = EPOLLIN};
+    int fd, yes = 1;
+    while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+        if (fd >= MOST || !(connections[fd] = calloc(1, sizeof *connections[fd]))) { close(fd); continue; }
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        connections[fd]->fd = event.data.fd = fd;
+        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    }
+}
+
+static int finish(const char *path) {
+    char beside[4096];
+    snprintf(beside, sizeof beside, "%s.chunks", path);
+    if (cut_short) fprintf(stderr, "%" PRId64 " answers were cut short\n", cut_short);
+    return save(&arrivals, path) || save(&chunk_log, beside);
+}
+
+static int listen_somewhere(void) {
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof place;
-    struct epoll_event events[256], event = {.events = EPOLLIN};
-    int yes = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    if (count < 2) return 2;
-    if (count > 3) { chunks = atoi(words[2]); interval_ns = atoll(words[3]) * 1000; }
-    if (setrlimit(RLIMIT_NOFILE, &files)) getrlimit(RLIMIT_NOFILE, &files);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(listener, (struct sockaddr *)&place, size) || listen(listener, 4096)) return 1;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (bind(listener, (struct sockaddr *)&place, size) || listen(listener, 4096)) exit(1);
     getsockname(listener, (struct sockaddr *)&place, &size);
-    epoll_fd = epoll_create1(0);
-    timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    for (int *fd = (int[]){listener, timer_fd, 0, -1}; *fd >= 0; fd++) {
-        event.data.fd = *fd;
-        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, *fd, &event);
-    }
     printf("%d\n", ntohs(place.sin_port));
     fflush(stdout);
+    return listener;
+}
+
+int main(int count, char **words) {
+    struct rlimit files = {MOST, MOST};
+    struct epoll_event events[256], event = {.events = EPOLLIN};
+    char word[64];
+    if (count < 3) return 2;
+    expected = (size_t)atoll(words[2]);
+    if (count > 4) { chunks = atoi(words[3]); interval_ns = atoll(words[4]) * 1000; }
+    if (setrlimit(RLIMIT_NOFILE, &files)) {
+        getrlimit(RLIMIT_NOFILE, &files);
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    epoll_fd = epoll_create1(0);
+    timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    int listener = listen_somewhere(), watched[] = {listener, timer_fd, 0};
+    for (int i = 0; i < 3; i++) {
+        event.data.fd = watched[i];
+        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, watched[i], &event);
+    }
     for (;;) {
         int ready = epoll_wait(epoll_fd, events, 256, -1);
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
-            if (fd == listener) {
-                int fresh;
-                while ((fresh = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
-                    if (fresh >= MOST) { close(fresh); continue; }
-                    setsockopt(fresh, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-                    connections[fresh] = calloc(1, sizeof *connections[fresh]);
-                    connections[fresh]->fd = fresh;
-                    event.data.fd = fresh;
-                    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fresh, &event);
-                }
-            } else if (fd == timer_fd) {
-                tick();
-            } else if (fd == 0) {
-                char word[64];
-                if (read(0, word, sizeof word) > 0) continue;
-                FILE *out = fopen(words[1], "wb");
-                if (!out || fwrite(stamps, 3 * sizeof *stamps, stamped, out) != stamped) return 1;
-                return fclose(out);
-            } else if (connections[fd]) {
-                serve(connections[fd]);
-            }
+            if (fd == listener) accept_all(listener);
+            else if (fd == timer_fd) tick();
+            else if (fd == 0) { if (read(0, word, sizeof word) <= 0) return finish(words[1]); }
+            else if (connections[fd]) serve(connections[fd]);
         }
     }
 }

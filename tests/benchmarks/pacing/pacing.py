@@ -1,0 +1,99 @@
+"""Everybody's punctuality: one run of each sender, and the repeats of all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from loads import Load
+from processes import CORES, SENDER_CORE, Ended, run_sender
+from senders import Job, Places, Sender, spoken
+from server import BenchmarkError, Stamps, read_stamps, serving
+from table import Figures
+
+START_AND_REPORT_MAY_TAKE_S = 150.0
+
+Found = dict[str, dict[str, list[Figures]]]
+Failed = dict[tuple[str, str], str]
+
+
+def cpu_each_us(ended: Ended, at_first_and_last_s: Sequence[float], expected: int) -> float:
+    """CPU µs per request, first arrival to the EXPECTED-th: start and report are left out.
+
+    Who is gone by the time its CPU is asked for ended at once: its whole time is what it had at the last.
+    """
+    if not at_first_and_last_s:
+        return float("nan")
+    first, last = at_first_and_last_s[0], (*at_first_and_last_s, 0.0)[1]
+    return ((last if last > first else ended.cpu_s) - first) / expected * 1e6
+
+
+def figures_of(job: Job, sender: Sender, ended: Ended, stamps: Stamps, cpu_s: Sequence[float]) -> Figures:
+    """What a run comes to; raises `BenchmarkError` where nothing arrived."""
+    expected = len(job.load.offsets_ns)
+    if len(stamps.at_ns) < 2:
+        raise BenchmarkError(f"nothing arrived, status {ended.status}: {spoken(ended)}")
+    if stamps.complaint:
+        raise BenchmarkError(f"the server: {stamps.complaint}")
+    lateness_us = sender.read(job, ended, stamps)
+    arrived_ns = np.sort(stamps.at_ns)[:expected]
+    rate_per_s = (len(arrived_ns) - 1) / (arrived_ns[-1] - arrived_ns[0]) * 1e9
+    quantiles = np.quantile(lateness_us, [0.5, 0.99, 1.0])
+    values = (*quantiles, rate_per_s, cpu_each_us(ended, cpu_s, expected), ended.cpu_s)
+    remark = " (cut off)" if ended.status < 0 else ""
+    return Figures(len(stamps.at_ns), expected, tuple(map(float, values)), remark)
+
+
+def run_once(places: Places, program: str, sender: Sender, load: Load) -> Figures:
+    """One sender, one load, a fresh server and a fresh folder."""
+    with tempfile.TemporaryDirectory(prefix="pacing-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        stamps = folder / "stamps"
+        with serving(places.programs, stamps, len(load.offsets_ns)) as server:
+            job = Job(folder, server.port, load)
+            timeout_s = load.seconds * 2 + START_AND_REPORT_MAY_TAKE_S
+            command = sender.command(program, job)
+            cores = SENDER_CORE if sender.one_core else CORES
+            ended = run_sender(command, folder, timeout_s, sender.run_env(), {server.pid}, cores)
+        return figures_of(job, sender, ended, read_stamps(stamps), server.cpu_s)
+
+
+def _can_take(sender: Sender, load: Load, slow_up_to_per_s: float) -> bool:
+    if sender.slow and load.rate_per_s > slow_up_to_per_s:
+        return False
+    return sender.takes_schedule or load.shape == "constant"
+
+
+def run_all(
+    places: Places,
+    senders: Sequence[tuple[Sender, str]],
+    loads: Sequence[Load],
+    repeats: int,
+    slow_up_to_per_s: float,
+    tell: Callable[[str], None],
+) -> tuple[Found, Failed]:
+    """Every sender on every load it can take, `repeats` times, another one first in each repeat.
+
+    Returns figures by load and sender, and for what failed the reason; it is not tried again on that load.
+    """
+    found: Found = {
+        load.name: {s.name: [] for s, _ in senders if _can_take(s, load, slow_up_to_per_s)} for load in loads
+    }
+    failed: Failed = {}
+    for repeat in range(repeats):
+        for load in loads:
+            turn = repeat % len(senders)
+            for sender, program in (*senders[turn:], *senders[:turn]):
+                if sender.name not in found[load.name] or (load.name, sender.name) in failed:
+                    continue
+                try:
+                    figures = run_once(places, program, sender, load)
+                except BenchmarkError as failure:
+                    failed[load.name, sender.name] = str(failure)
+                    tell(f"{load.name} {sender.name}: {failure}")
+                    continue
+                found[load.name][sender.name].append(figures)
+                tell(f"repeat {repeat + 1} {load.name} {sender.name}: p99 {figures.values[1]:.0f} µs")
+    return found, failed
