@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import time
 from collections.abc import Callable
 
@@ -22,30 +21,38 @@ class Deadlines:
         self._loop = asyncio.get_running_loop()
         self._timeout_ns = timeout_ns
         self._expire = expire
-        self._waiting: collections.deque[tuple[int, Exchange]] = collections.deque()
+        # In the order they were added; those that are over go at once, or a long timeout would keep them all.
+        self._waiting: dict[Exchange, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, start_ns: int, exchange: Exchange) -> None:
         """Watch an exchange that starts at this instant of the monotonic clock."""
-        self._waiting.append((start_ns + self._timeout_ns, exchange))
+        self._waiting[exchange] = start_ns + self._timeout_ns
         if self._timer is None:
-            self._sleep()
+            self._sleep(start_ns + self._timeout_ns)
+
+    def discard(self, exchange: Exchange) -> None:
+        """Watch it no more, if it was watched."""
+        self._waiting.pop(exchange, None)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Watch nothing any more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _sleep(self) -> None:
-        left_s = max(0.0, (self._waiting[0][0] - monotonic_ns()) / 1e9)
+    def _sleep(self, until_ns: int) -> None:
+        left_s = max(0.0, (until_ns - monotonic_ns()) / 1e9)
         self._timer = self._loop.call_later(left_s, self._look)
 
     def _look(self) -> None:
         self._timer = None
         now_ns = monotonic_ns()
-        while self._waiting and (self._waiting[0][1].over or self._waiting[0][0] <= now_ns):
-            _, exchange = self._waiting.popleft()
-            if not exchange.over:
-                self._expire(exchange)
-        if self._waiting:
-            self._sleep()
+        late = []
+        for exchange, deadline_ns in self._waiting.items():
+            if deadline_ns > now_ns:
+                self._sleep(deadline_ns)
+                break
+            late.append(exchange)
+        for exchange in late:
+            self.discard(exchange)
+            self._expire(exchange)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import secrets
 import time
@@ -101,7 +100,7 @@ class RunWriter:
 
     def begin(self, metadata: RunMetadata) -> None:
         """Start the rows; `metadata` is what is known by now, and stays in the partial file."""
-        schema = RUN_SCHEMA.with_metadata({METADATA_KEY: self._said(metadata)})
+        schema = RUN_SCHEMA.with_metadata({METADATA_KEY: metadata.to_json()})
         with self._disk():
             self._stream = pa.ipc.new_stream(
                 self._file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
@@ -146,14 +145,11 @@ class RunWriter:
         try:
             with self._disk():
                 self._close()
-                _to_parquet(self._partial, temporary, self._said(metadata))
+                _to_parquet(self._partial, temporary, metadata.to_json())
                 temporary.replace(self._path)
                 self._partial.unlink()
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _said(self, metadata: RunMetadata) -> bytes:
-        return dataclasses.replace(metadata, bodies=self.bodies).to_json()
 
     def abandon(self) -> Path | None:
         """Let go: the partial file, if it holds rows, is what comes back, else it is removed.

@@ -202,6 +202,8 @@ class SessionSender(Sender):
             exchange.fail(*classify(error, connected=exchange.connected_ns is not None))
         finally:
             exchange.over = True
+            if self._firsts is not None:
+                self._firsts.discard(exchange)
             del self._tasks[exchange]
             self._end(exchange)
 

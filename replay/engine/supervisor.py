@@ -296,6 +296,7 @@ class Supervisor:
             steps=order.lineage.steps,
             scheduled=len(order.schedule),
             partial=self._stopping,
+            bodies=self._writer.bodies,
             wall_step_ns=self._wall_step_ns(),
             longest_write_s=self._writer.longest_write_s,
             workers=tuple(worker.totals or {} for worker in self._workers),

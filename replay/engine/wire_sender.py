@@ -157,6 +157,9 @@ class WireSender(Sender):
             self._idle.append(connection)
 
     def _finish(self, exchange: Exchange) -> None:
+        self._totals.discard(exchange)
+        if self._firsts is not None:
+            self._firsts.discard(exchange)
         exchange.over = True
         self._live.pop(exchange, None)
         self._end(exchange)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -118,7 +119,7 @@ def test_large_bodies_are_written_before_they_fill_the_memory(
     monkeypatch.setattr(run_writer, "BATCH_BYTES", 1000)
     monkeypatch.setattr(run_writer, "FLUSH_S", 1e9)
     writer = RunWriter(tmp_path / "run.parquet", KEEP)
-    writer.begin(ABOUT)
+    writer.begin(dataclasses.replace(ABOUT, bodies=KEEP))
     writer.flush()
     for number in range(0, 30, 10):
         writer.add(answered(i, b"x" * 250, KEEP) for i in range(number, number + 10))
@@ -127,7 +128,7 @@ def test_large_bodies_are_written_before_they_fill_the_memory(
     assert left["body"].to_pylist() == [b"x" * 250] * 28
     without, metadata = read_run(partial_of(tmp_path / "run.parquet"), bodies=False)
     assert (without.schema, without["body"].null_count, metadata.bodies) == (RUN_SCHEMA, 28, KEEP)
-    writer.finish(ABOUT)
+    writer.finish(dataclasses.replace(ABOUT, bodies=KEEP))
     with pq.ParquetFile(tmp_path / "run.parquet") as file:
         assert file.num_row_groups == 8
     table, metadata = read_run(tmp_path / "run.parquet")

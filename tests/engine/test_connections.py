@@ -279,7 +279,7 @@ def test_timeouts_hold_over_tls_too(tmp_path: Path, sender: str, limits: dict[st
         done = tls_rows(tmp_path, found, sender, ca=authority.path, **limits)
     for row in done.rows.values():
         assert (row["error"], row["error_text"], row["status"]) == ("timeout", text, None)
-        assert 300 * MS <= row["end_ns"] - row["due_ns"] < 2500 * MS
+        assert 298 * MS <= row["end_ns"] - row["due_ns"] < 2500 * MS  # the loop's timers tick at 1 ms
 
 
 @pytest.mark.parametrize("sender", SENDERS)

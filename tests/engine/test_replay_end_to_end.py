@@ -19,7 +19,7 @@ from replay.demo.arrivals import read_arrivals
 from replay.demo.build import Build
 from replay.demo.launch import RunningServer
 from replay.engine.requests import Rewrite
-from replay.engine.sender import SENDERS
+from replay.engine.sender import SENDERS, WIRE
 from replay.engine.supervisor import Progress, Supervisor
 from replay.transform.plan import Plan
 
@@ -257,9 +257,9 @@ def test_memory_does_not_grow_with_the_trace(tmp_path: Path) -> None:
     peaks_kib = []
     with scripted_server(answer_all) as url:
         for copies in (10, 40):
-            # 500 requests a second from 500 rows. The 15,000 more, kept, would be well over 22 MiB.
-            rows = [request(i, i * 2 * copies * MS, input="word " * 200) for i in range(500)]
+            # 1,000 requests a second from 500 rows. The 15,000 more, kept, would be well over 22 MiB.
+            rows = [request(i, i * copies * MS, input="word " * 200) for i in range(500)]
             plan = Plan(amplify=copies, jitter_ns=100 * MS)
-            done = replay_rows(tmp_path, rows, url, plan=plan)
+            done = replay_rows(tmp_path, rows, url, plan=plan, sender=WIRE)
             peaks_kib.append(done.metadata.workers[0]["peak_rss_kib"])
     assert peaks_kib[1] - peaks_kib[0] < 11 * 1024

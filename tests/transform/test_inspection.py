@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.transform.inspection import MOST_BUCKETS, clock_warnings, dispersion, rate_curve
+from replay.transform.inspection import (
+    MOST_BUCKETS,
+    YEAR_S,
+    clock_warnings,
+    dispersion,
+    rate_curve,
+    span_warnings,
+)
 
 S = 1_000_000_000
 
@@ -27,6 +34,23 @@ def test_poisson_arrivals_have_dispersion_one_and_a_constant_rate_near_zero() ->
     assert dispersion(poisson, 1.0) == pytest.approx(1, abs=0.22)
     assert dispersion(steady, 1.0) == pytest.approx(0, abs=0.01)
     assert dispersion(steady, 1000.0) is None
+
+
+@given(st.lists(st.integers(0, 60 * S), min_size=2, max_size=300))
+def test_the_dispersion_is_variance_over_mean_of_all_windows(instants: list[int]) -> None:
+    at_ns = np.sort(np.array(instants, np.int64))
+    windows = int(at_ns[-1] - at_ns[0]) // S
+    found = dispersion(at_ns, 1.0)
+    if windows < 10:
+        assert found is None
+        return
+    counts = np.bincount((at_ns - at_ns[0]) // S)[:windows]
+    assert found == pytest.approx(counts.var(ddof=1) / counts.mean())
+
+
+@pytest.mark.parametrize(("years", "doubted"), [(9.9, False), (10.1, True)])
+def test_a_span_of_decades_is_doubted(years: float, doubted: bool) -> None:
+    assert bool(span_warnings(np.array([0, round(years * YEAR_S) * S]))) is doubted
 
 
 @pytest.mark.parametrize(
