@@ -134,7 +134,8 @@ class CaptureAddon:
         flow.metadata[_SEEN] = request_id = f"{self._capture_id}-{self._number:08d}"
         self._recorder.opened()
         head = head_of(flow.request)
-        exchange = Exchange(request_id, head, now_ns, self._sessions.by_header(head.headers))
+        session = self._sessions.by_header(head.headers)
+        exchange = Exchange(request_id, head, now_ns, session, flow.client_conn.id)
         self._live[flow.id] = exchange
 
     def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:

@@ -55,6 +55,7 @@ class Exchange:
         "_pieces",
         "_read",
         "arrival_ns",
+        "connection",
         "head",
         "held_bytes",
         "request_id",
@@ -63,12 +64,18 @@ class Exchange:
     )
 
     def __init__(
-        self, request_id: str, head: RequestHead, arrival_ns: int, session: tuple[str, int] | None = None
+        self,
+        request_id: str,
+        head: RequestHead,
+        arrival_ns: int,
+        session: tuple[str, int] | None = None,
+        connection: str | None = None,
     ) -> None:
         self.request_id = request_id
         self.head = head
         self.arrival_ns = arrival_ns
         self.session = session
+        self.connection = connection
         self.response_bytes = 0
         self.held_bytes = 500 + sum(len(name) + len(value) for name, value in head.headers)
         self._body: bytes | None = None
@@ -176,6 +183,7 @@ class Exchange:
             "output_tokens": None,
             "model": None,
             "stream": False,
+            "connection": self.connection,
         }
 
 

@@ -59,6 +59,8 @@ TRACE_SCHEMA: Final = pa.schema(
         pa.field("output_tokens", pa.int32()),
         pa.field("model", pa.string()),
         pa.field("stream", pa.bool_(), nullable=False),
+        # Names the client connection that carried it; null where the source does not tell.
+        pa.field("connection", pa.string()),
     ]
 )
 """One row per captured request. Bodies are inline and as sent (still content-encoded). Tokens are what the
@@ -110,6 +112,10 @@ class TraceMetadata:
         return metadata
 
 
+ADDED: Final = frozenset({"connection"})
+"""Columns that came after traces had been written: where one is missing, it reads as null."""
+
+
 def check_schema(found: pa.Schema, footer: Mapping[bytes, bytes] | None, place: str) -> TraceMetadata:
     """Metadata of a file whose schema is a trace's; raises `BadInput` naming the first wrong column.
 
@@ -118,6 +124,8 @@ def check_schema(found: pa.Schema, footer: Mapping[bytes, bytes] | None, place: 
     raw = (footer or {}).get(METADATA_KEY)
     for field in TRACE_SCHEMA:
         index = found.get_field_index(field.name)
+        if index < 0 and field.name in ADDED:
+            continue
         if index < 0:
             raise BadInput(
                 f"{place}: column {field.name}: missing, {field.type} wanted; "

@@ -251,9 +251,10 @@ def _schema_of(names: Sequence[str]) -> pa.Schema:
 def _batches(segment: Segment, names: list[str], groups: list[int] | None) -> Iterator[pa.RecordBatch]:
     # One row group at a time: a batch would else span many, and with large bodies take all memory.
     chosen = range(segment.file.num_row_groups) if groups is None else groups
+    there = [name for name in names if name in segment.file.schema_arrow.names]
     try:
         for group in chosen:
-            for batch in segment.file.iter_batches(batch_size=BATCH_ROWS, columns=names, row_groups=[group]):
+            for batch in segment.file.iter_batches(batch_size=BATCH_ROWS, columns=there, row_groups=[group]):
                 yield _normal(batch, names, segment.shift_ns)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
@@ -265,8 +266,9 @@ def _normal(batch: pa.RecordBatch, names: Sequence[str], shift_ns: int) -> pa.Re
     """The batch with the schema's own types and order, its instants on the trace's common zero."""
     columns = []
     for name in names:
-        column = batch.column(batch.schema.get_field_index(name))
         wanted = TRACE_SCHEMA.field(name).type
+        index = batch.schema.get_field_index(name)
+        column = batch.column(index) if index >= 0 else pa.nulls(batch.num_rows, wanted)
         column = column if column.type == wanted else column.cast(wanted)
         if shift_ns and name in _INSTANTS:
             column = _shifted(column, shift_ns)

@@ -22,6 +22,9 @@ from capture.trace_format import METADATA_KEY, TRACE_SCHEMA, TraceMetadata
 
 ROW_GROUP_ROWS: Final = 1000
 ROW_GROUP_BYTES: Final = 8 << 20
+_FEW_VALUES: Final = [
+    *("method", "scheme", "host", "path", "http_version", "outcome", "model", "connection"),
+]
 _INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns.list.element")
 
 
@@ -109,7 +112,16 @@ class TraceFile:
             TRACE_SCHEMA,
             compression="zstd",
             compression_level=3,
-            use_dictionary=["method", "scheme", "host", "path", "http_version", "outcome", "model"],
+            use_dictionary=[
+                "method",
+                "scheme",
+                "host",
+                "path",
+                "http_version",
+                "outcome",
+                "model",
+                "connection",
+            ],
             column_encoding=dict.fromkeys(_INSTANTS, "DELTA_BINARY_PACKED"),
             write_batch_size=64,
         )

@@ -129,7 +129,7 @@ def order_of(
     from replay.transform.schedule_format import schedule_fingerprint
 
     peak_per_s = busiest_per_s(found.schedule)
-    chosen, why = choose(sender, peak_per_s, connecting)
+    chosen, why = choose(sender, peak_per_s, connecting, rewrite.connections)
     return ReplayOrder(
         schedule_path=found.path,
         schedule=found.schedule,

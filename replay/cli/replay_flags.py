@@ -44,6 +44,14 @@ Weave = Annotated[
 Aborts = Annotated[
     bool, typer.Option("--aborts/--no-aborts", help="Hang up where a recorded client did, or wait it out.")
 ]
+Connections = Annotated[
+    Literal["pooled", "recorded"],
+    typer.Option(
+        help="pooled: any idle connection; recorded: one connection for each recorded client connection, "
+        "opened when its first request is staged (wire sender).",
+        rich_help_panel=CONNECTIONS,
+    ),
+]
 Timeout = Annotated[
     str,
     typer.Option(help="A response must be whole this long after its due time.", rich_help_panel=CONNECTIONS),

@@ -39,6 +39,7 @@ def replay(
     weave: asked.Weave = False,
     aborts: asked.Aborts = True,
     bodies: asked.Bodies = "drop",
+    connections: asked.Connections = "pooled",
     timeout: asked.Timeout = "300s",
     connect_timeout: asked.ConnectTimeout = "10s",
     first_byte_timeout: asked.FirstByteTimeout = None,
@@ -93,7 +94,9 @@ def replay(
     )
     connecting.check(sender)
     plan = flags.plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
-    rewrite = Rewrite(headers=headers_of(header, auth_env, auth_header), aborts=aborts)
+    rewrite = Rewrite(
+        headers=headers_of(header, auth_env, auth_header), aborts=aborts, connections=connections
+    )
     bounds = bounds_of(max_lateness_p99, max_lateness)
     for path in (output, partial_of(output)):
         refuse_input(path, [source, trace, ca, client_cert, client_key])

@@ -36,7 +36,7 @@ WINDOW_BYTES: Final = 256 << 10
 PLACE: Final = ("due_ns", "copy", "session", "phase")
 COLUMNS: Final = (
     *("request_id", "method", "path", "request_headers", "request_body", "model", "stream"),
-    *("outcome", "request_body_ns", "chunk_ns", "end_ns"),
+    *("outcome", "request_body_ns", "chunk_ns", "end_ns", "connection"),
 )
 
 

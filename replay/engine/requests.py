@@ -38,6 +38,10 @@ _CONNECTION_HEADERS: Final = frozenset(
 _PATH_AS_IT_IS: Final = "".join(set(string.printable) - set(string.whitespace) - {"#"})
 
 
+POOLED: Final = "pooled"
+RECORDED: Final = "recorded"
+"""How requests share connections: any idle one, or as they did when they were recorded."""
+
 _BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -45,12 +49,14 @@ _BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class Rewrite:
     """What a replay changes in every request: headers set (replacing those of the same name), the tag.
 
-    With `aborts`, clients that hung up do so again.
+    With `aborts`, clients that hung up do so again; with `connections` "recorded" each recorded client
+    connection (of each copy) is one connection again.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
     tag: bool = True
     aborts: bool = True
+    connections: str = POOLED
 
 
 class Prepared(NamedTuple):
@@ -71,6 +77,8 @@ class Prepared(NamedTuple):
     body: bytes | None
     wire: bytes | None = None
     """The request serialised, for the sender that takes it so; `body` is None then."""
+    client: str | None = None
+    """Whose connection it goes out on; None for any of the pool."""
     hang_up_after_reads: int | None = None
     """The recorded client was gone after so many reads of the body …"""
     hang_up_after_ns: int | None = None
@@ -102,8 +110,14 @@ def prepare(
         headers=() if target else tagged(kept, tag),
         body=None if target else body,
         wire=serialise(target, method, path, kept, tag, body) if target else None,
+        client=client_of(row, place["copy"]) if rewrite.connections == RECORDED else None,
         **(hang_up_of(row) if rewrite.aborts else {}),
     )
+
+
+def client_of(row: Mapping[str, Any], copy: int) -> str | None:
+    """A name of the recorded client connection, for each copy another; None where the trace knows none."""
+    return None if row["connection"] is None else f"{row['connection']}/{copy}"
 
 
 def hang_up_of(row: Mapping[str, Any]) -> dict[str, int]:

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from capture.failures import BadInput
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange
 from replay.engine.pacer import Pacer
-from replay.engine.requests import Prepared
+from replay.engine.requests import POOLED, RECORDED, Prepared
 
 SESSION: Final = "session"
 WIRE: Final = "wire"
@@ -122,8 +123,20 @@ def stopped(exchange: Exchange) -> str:
     return "interrupted" if exchange.sent_ns is not None else "not_sent"
 
 
-def choose(wanted: str, peak_per_s: float, connecting: Connecting) -> tuple[str, str]:
-    """(sender, why) for a schedule whose busiest second holds `peak_per_s`; `wanted` may be "auto"."""
+def choose(
+    wanted: str, peak_per_s: float, connecting: Connecting, connections: str = POOLED
+) -> tuple[str, str]:
+    """(sender, why) for a schedule whose busiest second holds `peak_per_s`; `wanted` may be "auto".
+
+    Raises `BadInput` when the recorded connections are asked of a sender that can't give them.
+    """
+    if connections == RECORDED:
+        if wanted == SESSION or connecting.proxy is not None:
+            raise BadInput(
+                "--connections recorded: needs the wire sender, which knows no proxies; "
+                "leave --sender and --proxy out"
+            )
+        return WIRE, "recorded connections were asked for"
     if wanted != "auto":
         return wanted, "chosen with --sender"
     if connecting.proxy is not None:

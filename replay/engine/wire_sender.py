@@ -10,14 +10,18 @@ import errno
 import ssl
 import time
 from collections.abc import Callable
+from typing import Final
 
 from replay.engine.connecting import Connecting
 from replay.engine.deadlines import Deadlines
 from replay.engine.exchange import HUNG_UP, Exchange
+from replay.engine.idle import IdleConnections
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared
-from replay.engine.sender import KEEP_ALIVE_S, Sender, own_want, stopped
+from replay.engine.sender import Sender, own_want, stopped
 from replay.engine.wire_connection import WireConnection
+
+SWEEP_S: Final = 10.0
 
 monotonic_ns = time.monotonic_ns
 
@@ -38,7 +42,8 @@ class WireSender(Sender):
         super().__init__(connecting, pacer, zero_monotonic_ns, on_sent, on_finished)
         self._loop = asyncio.get_running_loop()
         self._tls = connecting.tls()
-        self._idle: list[WireConnection] = []
+        self._idle: IdleConnections[WireConnection] = IdleConnections()
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         self._dialled = 0
         self._live: dict[Exchange, WireConnection | None] = {}
         self._dials: set[asyncio.Task[None]] = set()
@@ -56,15 +61,8 @@ class WireSender(Sender):
         self._place(exchange)
 
     def _place(self, exchange: Exchange) -> None:
-        now_ns = monotonic_ns()
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if connection.closed:
-                continue
-            if now_ns - connection.idle_since_ns > KEEP_ALIVE_S * 1e9:
-                connection.give_up()
-                continue
+        connection = self._idle.take(exchange.prepared.client, monotonic_ns())
+        if connection is not None:
             self._hold(connection, exchange)
             return
         dial = self._loop.create_task(self._dial(exchange))
@@ -86,7 +84,7 @@ class WireSender(Sender):
                 self._finish(exchange)
             return
         if exchange.over:  # timed out meanwhile; the next one may use the connection
-            self._pool(connection)
+            self._pool(connection, exchange)
         else:
             self._hold(connection, exchange)
 
@@ -138,7 +136,7 @@ class WireSender(Sender):
     def release(self, connection: WireConnection, exchange: Exchange, *, reusable: bool) -> None:
         """The exchange is over; its connection may serve another one."""
         if reusable:
-            self._pool(connection)
+            self._pool(connection, exchange)
         self._finish(exchange)
 
     def stage_again(self, exchange: Exchange, error: str, reason: str) -> None:
@@ -151,10 +149,13 @@ class WireSender(Sender):
         exchange.error_text = f"staged again: {reason}"[:200]
         self._place(exchange)
 
-    def _pool(self, connection: WireConnection) -> None:
+    def _pool(self, connection: WireConnection, exchange: Exchange) -> None:
         if not connection.closed:
-            connection.idle_since_ns = monotonic_ns()
-            self._idle.append(connection)
+            self._idle.put(exchange.prepared.client, connection, monotonic_ns())
+
+    def _sweep(self) -> None:
+        self._idle.sweep(monotonic_ns())
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _finish(self, exchange: Exchange) -> None:
         self._totals.discard(exchange)
@@ -195,8 +196,8 @@ class WireSender(Sender):
         self._totals.close()
         if self._firsts is not None:
             self._firsts.close()
-        for connection in self._idle:
-            connection.give_up()
+        self._sweeping.cancel()
+        self._idle.close()
 
 
 def classify_dial(error: Exception) -> tuple[str, str]:

@@ -209,7 +209,7 @@ def objective_text(result: ObjectiveResult) -> tuple[str, str]:
 
 
 def failures_by_kind(groups: tuple[GroupSummary, ...]) -> tuple[tuple[str, int], ...]:
-    """(kind, count) of every error and every status that is no answer, of the group of all, most frequent first."""
+    """(kind, count) of every error and every status that is no answer, of all; most frequent first."""
     for summary in groups:
         if summary.group.kind == "all":
             found = [(kind, count) for kind, count in summary.errors.items() if count and kind != "aborted"]

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from replay_rig import MS, Replayed, chat, replay_rows, request
 
+from capture.failures import BadInput
 from replay.demo.build import Build
 from replay.demo.launch import RunningServer
 from replay.engine.connecting import Connecting
+from replay.engine.requests import RECORDED
 from replay.engine.run_format import RUN_SCHEMA
 from replay.engine.sender import SENDERS, SESSION, WIRE, choose
 from replay.engine.target import parse_target
@@ -263,3 +265,7 @@ def test_the_default_goes_by_peak_rate_and_options() -> None:
     assert choose("auto", 5000, plain) == (WIRE, "its busiest second holds 5000 requests")
     assert choose("auto", 5000, proxied) == (SESSION, "a proxy was given")
     assert choose(WIRE, 20, plain) == (WIRE, "chosen with --sender")
+    assert choose("auto", 20, plain, RECORDED) == (WIRE, "recorded connections were asked for")
+    for wanted, connecting in ((SESSION, plain), ("auto", proxied)):
+        with pytest.raises(BadInput, match="--connections recorded: needs the wire sender"):
+            choose(wanted, 20, connecting, RECORDED)
