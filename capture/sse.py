@@ -173,11 +173,11 @@ def storable(text: str) -> str:
 
 
 def outline(raw: bytes) -> Any:
-    """What a JSON body says of itself: all of it, or of a large one only its `model` and `usage`.
+    """What a JSON body says of itself: all of it, or of a large one that is no chat only `model` and `usage`.
 
     Parsing megabytes (embeddings are numbers in text) would hold the interpreter for tens of milliseconds.
     """
-    if len(raw) <= WHOLE_BYTES:
+    if len(raw) <= WHOLE_BYTES or b'"choices"' in raw[:END_BYTES]:
         return parse_json(raw)
     ends = raw[:END_BYTES] + raw[-END_BYTES:]
     model, usage = _MODEL.search(ends), _USAGE.search(ends)

@@ -195,10 +195,14 @@ class Trace:
                 yield checked
                 first += batch.num_rows
             return
-        # As many rows as a row group has on average: groups of large bodies are short.
-        step = max(1, min(BATCH_ROWS, self.rows // max(1, len(self._groups))))
+        step = min(BATCH_ROWS, self.rows_a_group)
         for start in range(0, self.rows, step):
             yield self.take(np.arange(start, min(start + step, self.rows)), names)
+
+    @property
+    def rows_a_group(self) -> int:
+        """Rows of a row group on average, at least 1: groups of large bodies are short."""
+        return max(1, self.rows // max(1, len(self._groups)))
 
     def may_lack(self, name: str) -> bool:
         """Whether the column may hold nulls, by the files' own statistics; True where they don't say."""

@@ -112,16 +112,7 @@ class TraceFile:
             TRACE_SCHEMA,
             compression="zstd",
             compression_level=3,
-            use_dictionary=[
-                "method",
-                "scheme",
-                "host",
-                "path",
-                "http_version",
-                "outcome",
-                "model",
-                "connection",
-            ],
+            use_dictionary=_FEW_VALUES,
             column_encoding=dict.fromkeys(_INSTANTS, "DELTA_BINARY_PACKED"),
             write_batch_size=64,
         )

@@ -16,7 +16,7 @@ ACHIEVED_SHARE = 0.999
 
 @dataclasses.dataclass(frozen=True)
 class Punctuality:
-    """One rate of a self-test. Lateness is arrival at the server − due, in ns; CPU in cores."""
+    """One rate of a self-test. Lateness is arrival at the server − due in ns; CPU the workers', in cores."""
 
     rate_per_s: float
     sender: str

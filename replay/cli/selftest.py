@@ -43,7 +43,6 @@ def selftest(
       peaktape selftest --rates 1000,3000 --seconds 10 --workers 2
       peaktape selftest --json | jq .kept_up_to_per_s
     """
-    import dataclasses
     import json
 
     from rich.console import Console
@@ -61,12 +60,23 @@ def selftest(
             found.append(_measure(rate, seconds, workers, sender, seed))
     best = kept_up_to(found)
     if as_json:
-        told = [dataclasses.asdict(one) | {"kept": one.kept} for one in found]
-        typer.echo(json.dumps({"kept_up_to_per_s": best, "rates": told}, indent=2))
+        told = [_told(one) for one in found]
+        typer.echo(json.dumps({"kept_up_to_per_s": best, "rates": told}, indent=2, allow_nan=False))
     else:
         show(selftest_report(found, best))
     if best is None:
         raise typer.Exit(EXIT_REGRESSION)
+
+
+def _told(one: Punctuality) -> dict[str, Any]:
+    import dataclasses
+    import math
+
+    values = dataclasses.asdict(one) | {"kept": one.kept}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def _rates(text: str) -> list[float]:

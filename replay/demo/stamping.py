@@ -94,9 +94,9 @@ class StampingServer:
 
     def stop(self) -> npt.NDArray[np.int64]:
         """End the server; int64[n, 2], the arrival (monotonic ns) and the number of each request."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.communicate(timeout=_STOP_S)
+        if self._process is not None:
+            self._process.communicate(timeout=_STOP_S)
+        self._process = None
         return np.asarray(np.load(self._path), np.int64)
 
     def __exit__(

@@ -13,7 +13,8 @@ from replay.engine.target import Target
 
 @dataclasses.dataclass(frozen=True)
 class Connecting:
-    """The ways and limits of a replay's connections. Timeouts in s; `timeout_s` counts from due.
+    """The ways and limits of a replay's connections. Timeouts in s; `timeout_s` counts from due (of a
+    request that comes later than that, from then).
 
     `first_byte_timeout_s` counts from sent, None for none. `certificate` is a PEM file with the client's
     certificate (and its key, unless `key` names another file).

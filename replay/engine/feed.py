@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import logging
 import socket
 import subprocess
 import sys
@@ -27,6 +28,8 @@ WINDOW: Final = "window"
 END: Final = "end"
 FAILED: Final = "failed"
 GONE: Final = "gone"
+logger = logging.getLogger(__name__)
+
 AHEAD_WINDOWS: Final = 64
 AHEAD_BYTES: Final = 16 << 20
 READ_BYTES: Final = 256 << 10
@@ -75,6 +78,7 @@ class Feed:
         self._share = share
         self._windows: collections.deque[tuple[str, Any]] = collections.deque()
         self._held_bytes = 0
+        self._singles_over = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._asked: dict[int, asyncio.Future[Prepared]] = {}
@@ -145,21 +149,34 @@ class Feed:
         return window
 
     def fetch(self, index: int) -> asyncio.Future[Prepared]:
-        """One request by its index in the schedule, apart from the windows."""
-        found = self._asked[index] = asyncio.get_running_loop().create_future()
-        self._writers[1].write(frame(index))
+        """One request by its index in the schedule, apart from the windows; raises as `next` does."""
+        found: asyncio.Future[Prepared] = asyncio.get_running_loop().create_future()
+        if self._singles_over:
+            found.set_exception(FeederGoneError())
+        else:
+            self._asked[index] = found
+            self._writers[1].write(frame(index))
         return found
 
     async def _take_singles(self, reader: asyncio.StreamReader) -> None:
         splitter = FrameSplitter()
-        while data := await reader.read(READ_BYTES):
-            for index, request in splitter.feed(data):
-                found = self._asked.pop(index, None)
-                if found is not None and not found.done():
-                    found.set_result(request)
-        for found in self._asked.values():
-            if not found.done():
-                found.set_exception(BadInput("replay: a later turn could not be read from the trace"))
+        try:
+            while data := await reader.read(READ_BYTES):
+                for index, answer in splitter.feed(data):
+                    found = self._asked.pop(index, None)
+                    if found is None or found.done():
+                        continue
+                    if isinstance(answer, str):
+                        found.set_exception(BadInput(answer))
+                    else:
+                        found.set_result(answer)
+        except OSError:
+            logger.debug("the feeder died with a question unread")
+        finally:
+            self._singles_over = True
+            for found in self._asked.values():
+                if not found.done():
+                    found.set_exception(FeederGoneError())
 
     def stop(self) -> None:
         """Read no further; the feeder ends, since its channels close."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import socket
 import sys
@@ -43,9 +44,10 @@ COLUMNS: Final = (
 def prepared_windows(
     trace: Trace, schedule: Schedule, share: np.ndarray, rewrite: Rewrite, target: Target | None = None
 ) -> Iterator[list[Prepared]]:
-    """The share's requests in due order, `READ_ROWS` at a time; serialised for `target`, if it is given."""
-    for start in range(0, len(share), READ_ROWS):
-        index = share[start : start + READ_ROWS]
+    """The share's requests in due order, some `READ_ROWS` at a time; serialised for a given `target`."""
+    step = min(READ_ROWS, trace.rows_a_group)  # groups of large bodies are short
+    for start in range(0, len(share), step):
+        index = share[start : start + step]
         places = {name: getattr(schedule, name)[index].tolist() for name in PLACE}
         places["index"] = index.tolist()
         rows = rows_of(trace.take(schedule.row[index], COLUMNS))
@@ -90,36 +92,56 @@ def by_size(requests: list[Prepared]) -> Iterator[list[Prepared]]:
 
 
 def _feed(share: Share, windows: socket.socket) -> None:
-    """Send all windows and the end, or what went wrong; returns early when the worker has gone."""
-    with contextlib.suppress(OSError):
+    """Send all windows and the end, or what went wrong; whatever happens, the channel is closed at last."""
+    with contextlib.suppress(BrokenPipeError, ConnectionError):  # the worker has gone
         try:
-            trace, (schedule, _) = open_trace(share.trace), read_schedule(Path(share.schedule))
-            rows = share.rows(schedule)
-            read = prepared_windows(trace, schedule, rows, share.rewrite, share.serialise_for)
+            reader = _opened(share)
+            read = prepared_windows(*reader, share.rows(reader[1]), share.rewrite, share.serialise_for)
             for window in itertools.chain.from_iterable(map(by_size, read)):
                 windows.sendall(frame((WINDOW, window)))
             windows.sendall(frame((END, None)))
         except PeaktapeError as error:
             windows.sendall(frame((FAILED, str(error))))
+        except (BrokenPipeError, ConnectionError):
+            raise
+        except Exception as error:
+            windows.sendall(frame((FAILED, f"{share.trace}: can't be read ({error!r}); is it still there?")))
+        finally:
+            windows.shutdown(socket.SHUT_WR)
+
+
+def _opened(share: Share) -> tuple[Trace, Schedule]:
+    trace = open_trace(share.trace)
+    trace.arrival_ns  # noqa: B018 - read now what finding rows takes, not when the first is wanted
+    return trace, read_schedule(Path(share.schedule))[0]
 
 
 def _answer(share: Share, singles: socket.socket) -> None:
-    """Answer each index with its request until the worker closes the channel."""
+    """Answer each index with its request, or why it can't be read, until the worker closes the channel."""
     splitter = FrameSplitter()
-    reader: tuple[Trace, Schedule] | None = None
+    reader = _opened(share) if share.first_turns_only else None
     while data := singles.recv(65536):
         for index in splitter.feed(data):
-            if reader is None:
-                reader = open_trace(share.trace), read_schedule(Path(share.schedule))[0]
-            rows = np.array([index], np.int64)
-            (requests,) = prepared_windows(*reader, rows, share.rewrite, share.serialise_for)
-            singles.sendall(frame((index, requests[0])))
+            singles.sendall(frame((index, _single(share, reader, index))))
+
+
+def _single(share: Share, reader: tuple[Trace, Schedule] | None, index: int) -> Prepared | str:
+    if reader is None:
+        return "replay: only a partly-open replay asks for single requests"
+    try:
+        rows = np.array([index], np.int64)
+        (requests,) = prepared_windows(*reader, rows, share.rewrite, share.serialise_for)
+    except PeaktapeError as error:
+        return str(error)
+    return requests[0]
 
 
 def main(windows_descriptor: int, singles_descriptor: int) -> None:
     """Entry of the feeder process; the descriptors are its ends of two socket pairs."""
     for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its worker, whose channels then close
         signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(10)  # its worker, the parent and the target come first: it works ahead
     windows, singles = socket.socket(fileno=windows_descriptor), socket.socket(fileno=singles_descriptor)
     splitter, found = FrameSplitter(), list[Any]()
     while not found:
@@ -129,7 +151,7 @@ def main(windows_descriptor: int, singles_descriptor: int) -> None:
         found = splitter.feed(data)
     share: Share = found[0]
     threading.Thread(target=_feed, args=(share, windows), daemon=True, name="feed").start()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, PeaktapeError):  # what can't be opened, the windows' channel tells
         _answer(share, singles)
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-KEEP_ALIVE_NS: Final = 60_000_000_000
-"""A connection that was idle for longer is not used again, as in aiohttp's pool of this sender's sibling."""
+from replay.engine.sender import KEEP_ALIVE_S
+
+KEEP_ALIVE_NS: Final = round(KEEP_ALIVE_S * 1e9)
+"""A connection that was idle for longer is not used again."""
 
 
 class Idle(Protocol):
     """What is known of an idle connection."""
 
-    closed: bool
     idle_since_ns: int
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can't be used again."""
 
     def give_up(self) -> None:
         """Close it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import string
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -42,6 +43,9 @@ POOLED: Final = "pooled"
 RECORDED: Final = "recorded"
 """How requests share connections: any idle one, or as they did when they were recorded."""
 
+# RFC 9110, 5.5: these would end the header, and begin another one or another request.
+_UNSENDABLE: Final = re.compile(r"[\r\n\0]")
+
 _BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -76,7 +80,7 @@ class Prepared(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
     wire: bytes | None = None
-    """The request serialised, for the sender that takes it so; `body` is None then."""
+    """The request serialised, for a sender that takes it so; `body` is None then, unless it may be woven."""
     client: str | None = None
     """Whose connection it goes out on; None for any of the pool."""
     hang_up_after_reads: int | None = None
@@ -148,6 +152,7 @@ def kept_headers(headers: Headers, rewrite: Rewrite) -> Headers:
         and (low := name.lower()) not in _CONNECTION_HEADERS
         and low not in replaced
         and REDACTED not in value
+        and not _UNSENDABLE.search(name + value)
     ]
     return (*kept, *rewrite.headers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -146,6 +147,8 @@ class RunWriter:
             with self._disk():
                 self._close()
                 _to_parquet(self._partial, temporary, metadata.to_json())
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
                 temporary.replace(self._path)
                 self._partial.unlink()
         finally:
@@ -156,6 +159,8 @@ class RunWriter:
 
         Harmless after `finish`.
         """
+        with contextlib.suppress(OSError, pa.ArrowException, BadInput):
+            self.flush()
         with contextlib.suppress(OSError, pa.ArrowException):
             self._close()
         if self.written and self._partial.exists():

@@ -33,7 +33,10 @@ monotonic_ns = time.monotonic_ns
 
 
 class Sender(abc.ABC):
-    """Sends staged requests when they are due. `on_finished` gets every staged exchange exactly once."""
+    """Sends staged requests when they are due. `on_finished` gets every staged exchange exactly once.
+
+    `zero_monotonic_ns`, the instant that due 0 stands for, is set before anything is staged.
+    """
 
     staging_ns: int
     """About what staging one request takes of the loop."""
@@ -42,14 +45,13 @@ class Sender(abc.ABC):
         self,
         connecting: Connecting,
         pacer: Pacer,
-        zero_monotonic_ns: int,
         on_sent: Callable[[Exchange], None],
         on_finished: Callable[[Exchange], None],
     ) -> None:
         self.connecting = connecting
         self.pacer = pacer
         self.in_flight = 0
-        self._zero_monotonic_ns = zero_monotonic_ns
+        self.zero_monotonic_ns = 0
         self._on_sent = on_sent
         self._on_finished = on_finished
         self._open = 0
@@ -74,7 +76,7 @@ class Sender(abc.ABC):
 
     def due_monotonic_ns(self, exchange: Exchange) -> int:
         """The exchange's due instant on the monotonic clock."""
-        return self._zero_monotonic_ns + exchange.prepared.due_ns
+        return self.zero_monotonic_ns + exchange.prepared.due_ns
 
     def _begin(self, prepared: Prepared) -> Exchange:
         self._open += 1

@@ -138,7 +138,9 @@ class StampedHandler(ResponseHandler):
         if body_bytes > 0:
             exchange.read_ns.append(now_ns)
             exchange.read_bytes.append(body_bytes)
-        if exchange.hangs_up_now() and exchange.error is None and self.transport is not None:
+        read_to = after_reader or reader
+        whole = read_to is not None and read_to.is_eof()
+        if exchange.hangs_up_now() and not whole and exchange.error is None and self.transport is not None:
             exchange.fail(*HUNG_UP)
             self.transport.abort()
 

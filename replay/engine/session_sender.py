@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
+import functools
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -145,11 +146,10 @@ class SessionSender(Sender):
         self,
         connecting: Connecting,
         pacer: Pacer,
-        zero_monotonic_ns: int,
         on_sent: Callable[[Exchange], None],
         on_finished: Callable[[Exchange], None],
     ) -> None:
-        super().__init__(connecting, pacer, zero_monotonic_ns, on_sent, on_finished)
+        super().__init__(connecting, pacer, on_sent, on_finished)
         loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             connector=connector_of(connecting),
@@ -173,7 +173,9 @@ class SessionSender(Sender):
     def stage(self, prepared: Prepared) -> None:
         exchange = self._begin(prepared)
         staged = _Staged(self, exchange)
-        self._tasks[exchange] = (staged, self._loop.create_task(self._perform(staged)))
+        task = self._loop.create_task(self._perform(staged))
+        self._tasks[exchange] = (staged, task)
+        task.add_done_callback(functools.partial(self._settle, exchange))
 
     def note_sent(self, exchange: Exchange) -> None:
         super().note_sent(exchange)
@@ -195,17 +197,19 @@ class SessionSender(Sender):
         try:
             async with asyncio.timeout(wait_s + self.connecting.timeout_s):
                 await self._exchange(exchange)
-        except asyncio.CancelledError:
-            # Only `stop` cancels, and it wants the row: so the exchange ends like any other.
-            exchange.fail(stopped(exchange), "the replay was stopped")
         except Exception as error:
             exchange.fail(*classify(error, connected=exchange.connected_ns is not None))
         finally:
             exchange.over = True
-            if self._firsts is not None:
-                self._firsts.discard(exchange)
-            del self._tasks[exchange]
-            self._end(exchange)
+
+    def _settle(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        """The task is over, perhaps before its first step: its exchange ends like any other."""
+        if task.cancelled():  # only `stop` cancels, and it wants the row
+            exchange.fail(stopped(exchange), "the replay was stopped")
+        if self._firsts is not None:
+            self._firsts.discard(exchange)
+        del self._tasks[exchange]
+        self._end(exchange)
 
     async def _exchange(self, exchange: Exchange) -> None:
         try:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -243,6 +243,8 @@ class Supervisor:
         progress.sent = sum(worker.sent for worker in self._workers)
         progress.in_flight = sum(worker.in_flight for worker in self._workers)
         self._on_progress(progress)
+        if any(worker.failure for worker in self._workers):
+            self._stopping = True  # the run can't be whole any more: spare the target the rest
         if self._stopping:
             if not self._zero_ns:  # stopped before the start: no worker listens for a stop yet
                 self._end_processes()
@@ -250,7 +252,8 @@ class Supervisor:
                 self._stopped_at_s = time.monotonic()
                 self._tell_all("stop", None)
             elif time.monotonic() > self._stopped_at_s + STOP_TIMEOUT_S:
-                self._end_processes()
+                for worker in self._workers:
+                    worker.process.kill()  # what they had told is read first, up to the channel's end
 
     def _end_processes(self) -> None:
         for worker in self._workers:
@@ -261,7 +264,8 @@ class Supervisor:
                 worker.process.kill()
                 worker.process.wait()
             if worker.totals is None:
-                worker.totals = {"worker": self._workers.index(worker), "died": True}
+                died = {"died": True} if self._zero_ns else {}
+                worker.totals = {"worker": self._workers.index(worker), **died}
         self._selector.close()
 
     def _write_unreported(self) -> None:
@@ -338,6 +342,13 @@ def _has_descriptor(stream: Any) -> bool:
     return True
 
 
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
 def host_facts() -> dict[str, Any]:
     """What the run's machine was: system, processor count, versions of what paces and sends."""
     return {
@@ -345,5 +356,5 @@ def host_facts() -> dict[str, Any]:
         "machine": platform.machine(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "aiohttp": version("aiohttp"),
+        **{name: _version_of(name) for name in ("aiohttp", "httptools", "uvloop")},
     }

@@ -19,8 +19,8 @@ from replay.engine.requests import Prepared
 from replay.engine.weaving import Messages, messages_in, weave
 from replay.transform.schedule_format import Schedule
 
-ENDS = (None, "aborted", "stream_error")
-"""Errors after which a conversation may go on: the answer came, or its reader had left."""
+ENDS = (None, "aborted")
+"""Errors after which a conversation may go on: none, or its reader had left on purpose."""
 
 
 def followers(schedule: Schedule) -> npt.NDArray[np.int64]:
@@ -37,7 +37,6 @@ class Turns:
     def __init__(
         self,
         schedule: Schedule,
-        zero_monotonic_ns: int,
         lead_ns: int,
         fetch: Callable[[int], asyncio.Future[Prepared]],
         stage: Callable[[Prepared], None],
@@ -46,7 +45,7 @@ class Turns:
     ) -> None:
         self._schedule = schedule
         self._following = followers(schedule)
-        self._zero_monotonic_ns = zero_monotonic_ns
+        self.zero_monotonic_ns = 0
         self._lead_ns = lead_ns
         self._fetch = fetch
         self._stage = stage
@@ -70,7 +69,7 @@ class Turns:
         if exchange.error not in ENDS or exchange.end_ns is None:
             coming.cancel()
             return
-        due_ns = exchange.end_ns - self._zero_monotonic_ns + int(self._schedule.think_ns[following])
+        due_ns = exchange.end_ns - self.zero_monotonic_ns + int(self._schedule.think_ns[following])
         task = asyncio.get_running_loop().create_task(self._follow(exchange, coming, due_ns))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -79,7 +78,7 @@ class Turns:
         prepared = (await coming)._replace(due_ns=due_ns)
         if self._weaving:
             prepared = self._woven(prepared, exchange)
-        slack_ns = self._zero_monotonic_ns + due_ns - time.monotonic_ns() - self._lead_ns
+        slack_ns = self.zero_monotonic_ns + due_ns - time.monotonic_ns() - self._lead_ns
         if slack_ns > 0:
             await asyncio.sleep(slack_ns / 1e9)
         self._stage(prepared)
@@ -99,8 +98,8 @@ class Turns:
 
     @property
     def waiting(self) -> bool:
-        """Whether any later turn waits for its time to be staged."""
-        return bool(self._tasks)
+        """Whether a later turn waits for its time, or could not be brought (`settled` then says why)."""
+        return bool(self._tasks) or self._failure is not None
 
     async def settled(self) -> None:
         """Return when no later turn waits for its time to be staged; raises what kept one from being read."""

@@ -38,8 +38,11 @@ class Account:
     continued: int
 
 
-def cause_of(stall_ns: int, before: Account, after: Account) -> str:
-    """Why the loop stood still for `stall_ns` between two accounts: what took at least half of that time."""
+def cause_of(stall_ns: int, before: Account, after: Account, usual_cpu_ns: int) -> str:
+    """Why the loop stood still for `stall_ns` between two accounts: what took at least half of that time.
+
+    `usual_cpu_ns` is what the loop takes between two accounts when it does not stand still.
+    """
     if after.continued > before.continued:
         return STOPPED
     half_ns = stall_ns / 2
@@ -47,7 +50,7 @@ def cause_of(stall_ns: int, before: Account, after: Account) -> str:
         return COLLECTING
     if after.queued_ns - before.queued_ns >= half_ns:
         return NO_CPU
-    if after.cpu_ns - before.cpu_ns >= half_ns:
+    if after.cpu_ns - before.cpu_ns - usual_cpu_ns >= half_ns:
         return BUSY
     return MACHINE
 
@@ -63,6 +66,7 @@ class Watch:
         self.stalls: list[tuple[int, int, str]] = []
         self.stalled_ns = self.loop_lags = 0
         self.cpu_busiest_share = 0.0
+        self._usual_cpu_ns = 0.0
         self._collecting_ns = self._gc_began_ns = self._began_ns = 0
         self._continued = 0
         self._schedstat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
@@ -87,9 +91,12 @@ class Watch:
         keep_worst(self.loop_lag_ns, lag_ns)
         if lag_ns >= STALL_NS:
             self.stalled_ns += lag_ns
-            self.stalls.append((began_ns - zero_ns, lag_ns, cause_of(lag_ns, self._last, account)))
+            cause = cause_of(lag_ns, self._last, account, round(self._usual_cpu_ns))
+            self.stalls.append((began_ns - zero_ns, lag_ns, cause))
             if len(self.stalls) > MAX_STALLS:
                 self.stalls.remove(min(self.stalls, key=lambda stall: stall[1]))
+        else:
+            self._usual_cpu_ns += 0.1 * (account.cpu_ns - self._last.cpu_ns - self._usual_cpu_ns)
         self._last = account
         window_began_ns, at_began = self._window
         if now_ns - window_began_ns >= CPU_WINDOW_S * 1e9:

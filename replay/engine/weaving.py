@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from capture.sse import parse_json
+
 Messages = list[dict[str, Any]]
 
 
 def messages_in(body: bytes | None) -> Messages | None:
     """The chat messages of a request body, None when it holds none."""
-    try:
-        found = json.loads(body or b"")
-    except ValueError:
-        return None
+    found = parse_json(body or b"")
     messages = found.get("messages") if isinstance(found, dict) else None
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return None

@@ -39,7 +39,7 @@ class WireConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.uses = 0
         self.idle_since_ns = 0
-        self.closed = False
+        self._gone = False
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._descriptor: int | None = None
@@ -55,6 +55,11 @@ class WireConnection(asyncio.Protocol):
         self._framed = False
         self._pieces: list[bytes] = []
         self._body_bytes = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can't be used again: gone, or about to be."""
+        return self._gone or (self._transport is not None and self._transport.is_closing())
 
     def hold(self, exchange: Exchange, request: bytes) -> None:
         """Take the bytes of a request; `send` lets them go."""
@@ -83,7 +88,7 @@ class WireConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.body = b"".join(self._pieces)
         self.exchange = None
-        self.closed = True
+        self._gone = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -127,7 +132,7 @@ class WireConnection(asyncio.Protocol):
             exchange.read_bytes.append(self._body_bytes - before)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.closed = True
+        self._gone = True
         self._transport = None
         exchange = self.exchange
         if exchange is None:

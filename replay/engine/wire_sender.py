@@ -35,11 +35,10 @@ class WireSender(Sender):
         self,
         connecting: Connecting,
         pacer: Pacer,
-        zero_monotonic_ns: int,
         on_sent: Callable[[Exchange], None],
         on_finished: Callable[[Exchange], None],
     ) -> None:
-        super().__init__(connecting, pacer, zero_monotonic_ns, on_sent, on_finished)
+        super().__init__(connecting, pacer, on_sent, on_finished)
         self._loop = asyncio.get_running_loop()
         self._tls = connecting.tls()
         self._idle: IdleConnections[WireConnection] = IdleConnections()
@@ -64,7 +63,10 @@ class WireSender(Sender):
         connection = self._idle.take(exchange.prepared.client, monotonic_ns())
         if connection is not None:
             self._hold(connection, exchange)
-            return
+        else:
+            self._dial_for(exchange)
+
+    def _dial_for(self, exchange: Exchange) -> None:
         dial = self._loop.create_task(self._dial(exchange))
         self._dials.add(dial)
         dial.add_done_callback(self._dials.discard)
@@ -103,10 +105,13 @@ class WireSender(Sender):
             return connection
         *others, last = self._addresses_in_turn()
         for address in others:
+            # One that does not answer must not use up the time of those that would.
+            part_s = self.connecting.connect_timeout_s / (len(others) + 1)
             try:
-                _, connection = await self._loop.create_connection(
-                    make, address, target.port, ssl=self._tls, server_hostname=name
-                )
+                async with asyncio.timeout(part_s):
+                    _, connection = await self._loop.create_connection(
+                        make, address, target.port, ssl=self._tls, server_hostname=name
+                    )
             except OSError:
                 continue
             return connection
@@ -147,7 +152,7 @@ class WireSender(Sender):
             return
         exchange.staged_again = True
         exchange.error_text = f"staged again: {reason}"[:200]
-        self._place(exchange)
+        self._dial_for(exchange)  # others that were idle may have been closed by the same restart
 
     def _pool(self, connection: WireConnection, exchange: Exchange) -> None:
         if not connection.closed:

@@ -1,7 +1,7 @@
 """A worker process: fires its share of the schedule and reports every exchange to the parent.
 
-It paces and stamps, nothing else: what responses say is parsed by the parent. It ends with its parent,
-because the socket between them then closes.
+It paces and stamps; what responses say is parsed by the parent, except where live answers are woven into
+later turns. It ends with its parent, because the socket between them then closes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TICK_S: Final = 0.02
 REPORT_EVERY_TICKS: Final = 5
 STATS_EVERY_TICKS: Final = 15
 REPORT_ROWS: Final = 64
-"""So many finished exchanges make one message to the parent; each tick sends what there is."""
+"""So many finished exchanges make one message to the parent; every fifth tick sends what there is."""
 LEAST_SLACK_NS: Final = 8_000_000
 """With less time than this before its own due instant, a request is staged at once."""
 
@@ -81,16 +81,16 @@ class Worker:
         job = self._job
         feed = Feed(_share(job))
         await feed.start()
-        self._tell("ready")
-        self._zero_ns = await self._inbox.next("start")
         pacer = Pacer(asyncio.get_running_loop())
-        self._sender = sender = _sender(job, pacer, self._zero_ns, self._note_sent, self._note_finished)
+        self._sender = sender = _sender(job, pacer, self._note_sent, self._note_finished)
         if job.mode == PARTLY_OPEN:
             schedule, _ = read_schedule(Path(job.schedule))
-            self._turns = Turns(
-                schedule, self._zero_ns, job.lead_ns, feed.fetch, self._stage, weaving=job.weaving
-            )
+            self._turns = Turns(schedule, job.lead_ns, feed.fetch, self._stage, weaving=job.weaving)
         self._collector.take_over()
+        self._tell("ready")  # whatever takes time is done: the start leaves little of it
+        self._zero_ns = sender.zero_monotonic_ns = await self._inbox.next("start")
+        if self._turns is not None:
+            self._turns.zero_monotonic_ns = self._zero_ns
         self._watch.begin()
         ticking = asyncio.create_task(self._tick(sender))
         firing = asyncio.create_task(self._fire(feed, sender, pacer))

@@ -42,4 +42,8 @@ def test_the_worst_samples_stay_however_many_come(count: int, random) -> None:  
     ],
 )
 def test_a_stall_is_named_by_what_took_half_of_it(after: Account, cause: str) -> None:
-    assert cause_of(10, Account(0, 0, 0, 0), after) == cause
+    assert cause_of(10, Account(0, 0, 0, 0), after, usual_cpu_ns=0) == cause
+
+
+def test_what_the_loop_takes_anyway_is_no_cause() -> None:
+    assert cause_of(10, Account(0, 0, 0, 0), Account(6, 0, 0, 0), usual_cpu_ns=3) == MACHINE

@@ -116,6 +116,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--streams", type=int, nargs="?", const=1000, help="instead: so many SSE streams (1000)"
     )
+    parser.add_argument(
+        "--polling-server",
+        action="store_true",
+        help="the server never sleeps, so that its own wake-up is not counted to the sender",
+    )
     parser.add_argument("--large", action="store_true", help="instead: 1 MB bodies among small requests")
     parser.add_argument("--all", action="store_true", help="arrivals, then --streams, then --large")
     parser.add_argument("--results", type=Path, help="write what is printed to this file too")
@@ -145,6 +150,8 @@ def _sections(chosen: argparse.Namespace) -> list[str]:
 def main() -> None:
     """Run and print."""
     chosen = _parse()
+    if chosen.polling_server:
+        os.environ["STAMP_SERVER_POLLS"] = "1"
     adopt_orphans()
     try:
         sections = _sections(chosen)
