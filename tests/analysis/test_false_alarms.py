@@ -95,10 +95,11 @@ def test_a_prefill_slower_by_40_percent_is_seen(name: str) -> None:
 
 @pytest.mark.slow
 def test_ten_percent_are_seen_where_noise_allows() -> None:
+    times = TIMES // 2
     seen = {
-        name: sum("ttft" in regressions(estimated(arm, seed, 1.1)) for seed in range(TIMES))
-        for name, arm in MODELS.items()
+        name: sum("ttft" in regressions(estimated(MODELS[name], seed, 1.1)) for seed in range(times))
+        for name in ("independent jitter of 8 %", "15 % wandering over 0.3 s")
     }
-    print(f"\n+10 % prefill seen of {TIMES} times: {seen}")
-    assert seen["independent jitter of 8 %"] >= 0.7 * TIMES
-    assert seen["15 % wandering over 0.3 s"] < TIMES  # it can't always, and must not pretend
+    print(f"\n+10 % prefill seen of {times} times: {seen}")
+    assert seen["independent jitter of 8 %"] >= 0.7 * times
+    assert seen["15 % wandering over 0.3 s"] < times  # it can't always, and must not pretend

@@ -198,8 +198,7 @@ async def running_capture(
         proxy.url = re.search(r"http://\S+:\d+", next(line for line in said if "listening" in line))[0]  # type: ignore[index]
         yield proxy
     finally:
-        if started.returncode is None:
-            await proxy.stop()
+        await proxy.stop()  # also one that has ended: its pipe is read to the end, and closed with it
 
 
 async def eventually(condition: Callable[[], object], timeout_s: float = 30) -> None:

@@ -93,8 +93,11 @@ def test_the_last_words_name_no_verdict_but_the_one_that_was_printed(
     assert words in out.file.getvalue()
 
 
-@pytest.mark.parametrize("after_s", [4.0, 19.0], ids=["while capturing", "while replaying"])
-@pytest.mark.parametrize("to_group", [True, False], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("after_s", "to_group"),
+    [(4.0, True), (19.0, False)],
+    ids=["Ctrl-C while capturing", "SIGTERM while replaying"],
+)
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, after_s: float, to_group: bool) -> None:
     folder = tmp_path / "stopped"
     with start(folder, "--seconds", "12") as demo:
