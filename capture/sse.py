@@ -169,7 +169,7 @@ def _content_in(message: dict[str, Any]) -> bool:
 
 def storable(text: str) -> str:
     """JSON may hold lone surrogates, UTF-8 can't: those become question marks."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def outline(raw: bytes) -> Any:

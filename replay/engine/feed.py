@@ -13,13 +13,12 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from capture.failures import BadInput
-from replay.engine.frames import FrameSplitter, frame
+from replay.engine.frames import FrameSplitter, frame, unpack
 from replay.engine.requests import Prepared, Rewrite
 from replay.engine.target import Target
 from replay.transform.schedule_format import Schedule
@@ -27,7 +26,8 @@ from replay.transform.schedule_format import Schedule
 WINDOW: Final = "window"
 END: Final = "end"
 FAILED: Final = "failed"
-GONE: Final = "gone"
+_GONE: Final = b""
+"""Stands where the feeder's next window would: it died."""
 logger = logging.getLogger(__name__)
 
 AHEAD_WINDOWS: Final = 64
@@ -62,11 +62,6 @@ class Share:
         return mine[schedule.after[mine] < 0] if self.first_turns_only else mine
 
 
-def size_bytes(window: Iterable[Prepared]) -> int:
-    """About what the requests of a window hold."""
-    return sum(len(request.wire or b"") + len(request.body or b"") for request in window)
-
-
 class FeederGoneError(Exception):
     """The feeder died: what it had not handed over is lost."""
 
@@ -76,7 +71,8 @@ class Feed:
 
     def __init__(self, share: Share) -> None:
         self._share = share
-        self._windows: collections.deque[tuple[str, Any]] = collections.deque()
+        # Packed: unpacking all that one read brings, hundreds of requests, would take ms from what is due.
+        self._windows: collections.deque[bytes] = collections.deque()
         self._held_bytes = 0
         self._singles_over = False
         self._more = asyncio.Event()
@@ -117,15 +113,15 @@ class Feed:
         """Keep some windows in hand: a feeder that is held up for a while holds up nobody."""
         splitter = FrameSplitter()
         while data := await reader.read(READ_BYTES):
-            for kind, window in splitter.feed(data):
-                self._windows.append((kind, window))
-                self._held_bytes += size_bytes(window or ()) if kind == WINDOW else 0
+            for packed in splitter.split(data):
+                self._windows.append(packed)
+                self._held_bytes += len(packed)
             if self._windows:
                 self._more.set()
             while len(self._windows) >= AHEAD_WINDOWS or self._held_bytes >= AHEAD_BYTES:
                 self._room.clear()
                 await self._room.wait()
-        self._windows.append((GONE, None))
+        self._windows.append(_GONE)
         self._more.set()
 
     async def next(self) -> list[Prepared] | None:
@@ -136,15 +132,15 @@ class Feed:
         while not self._windows:
             self._more.clear()
             await self._more.wait()
-        kind, content = self._windows.popleft()
-        if kind == WINDOW:
-            self._held_bytes -= size_bytes(content)
+        packed = self._windows.popleft()
+        self._held_bytes -= len(packed)
         if len(self._windows) < AHEAD_WINDOWS // 2 and self._held_bytes < AHEAD_BYTES // 2:
             self._room.set()
+        if packed == _GONE:
+            raise FeederGoneError
+        kind, content = unpack(packed)
         if kind == FAILED:
             raise BadInput(content)
-        if kind == GONE:
-            raise FeederGoneError
         window: list[Prepared] | None = content
         return window
 

@@ -15,24 +15,33 @@ def frame(message: Any) -> bytes:
     return _PREFIX.pack(len(payload)) + payload
 
 
+def unpack(payload: bytes) -> Any:
+    """The message in a frame's payload."""
+    # Written by our own worker on an inherited socket pair that no one else can reach.
+    return pickle.loads(payload)  # noqa: S301
+
+
 class FrameSplitter:
     """Turns the bytes of a socket back into messages, however they were cut."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Any]:
-        """The messages completed by this piece."""
+    def split(self, data: bytes) -> list[bytes]:
+        """The payloads completed by this piece, for someone who unpacks each when it is wanted."""
         self._buffer += data
-        messages = []
+        payloads = []
         at = 0
         while len(self._buffer) - at >= _PREFIX.size:
             (length,) = _PREFIX.unpack_from(self._buffer, at)
             end = at + _PREFIX.size + length
             if len(self._buffer) < end:
                 break
-            # Written by our own worker on an inherited socket pair that no one else can reach.
-            messages.append(pickle.loads(memoryview(self._buffer)[at + _PREFIX.size : end]))  # noqa: S301
+            payloads.append(bytes(memoryview(self._buffer)[at + _PREFIX.size : end]))
             at = end
         del self._buffer[:at]
-        return messages
+        return payloads
+
+    def feed(self, data: bytes) -> list[Any]:
+        """The messages completed by this piece."""
+        return [unpack(payload) for payload in self.split(data)]

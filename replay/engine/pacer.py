@@ -20,6 +20,8 @@ LEAST_SPIN_NS: Final = 50_000
 MOST_SPIN_NS: Final = 400_000
 ACTIONS_A_WAKE: Final = 16
 SPIN_SHARE: Final = 0.15
+ACTION_BUSY_NS: Final = 200_000
+"""About what one request takes of a core, all processes together: not time to be spun away."""
 SPIN_SAVED_NS: Final = 2_000_000
 
 
@@ -60,10 +62,10 @@ def next_spin_ns(spin_ns: int, overshoot_ns: int) -> int:
 
 
 class SpinAllowance:
-    """The pure part of spinning: a share of the time that passes, saved up to `most_ns`. No clock in here.
+    """The pure part of spinning: a share of the time that actions leave, saved up to `most_ns`.
 
-    Where requests follow one another closely, each gets less of a spin, and the core stays free for what
-    they bring back.
+    Where requests follow one another closely, each gets less of a spin, and at last none: the core stays free
+    for what they bring back. No clock in here.
     """
 
     def __init__(self, share: float = SPIN_SHARE, most_ns: int = SPIN_SAVED_NS) -> None:
@@ -82,6 +84,10 @@ class SpinAllowance:
     def spend(self, spun_ns: int) -> None:
         """Take what was spun off the allowance."""
         self._saved_ns -= spun_ns
+
+    def act(self) -> None:
+        """An action was called: the time that it takes is none to spin in. A burst's debt is limited."""
+        self._saved_ns = max(-self._most_ns, self._saved_ns - self._share * ACTION_BUSY_NS)
 
 
 class Pacer:
@@ -139,15 +145,13 @@ class Pacer:
         self._handle = self._loop.call_later(delay_s, self._wake)
 
     def _wake(self) -> None:
-        if self._timer is not None:
-            self._timer.acknowledge()
-            if self._armed_ns:
-                self._spin_ns = next_spin_ns(self._spin_ns, time.monotonic_ns() - self._armed_ns)
-                self._armed_ns = 0
+        if self._timer is not None and self._armed_ns:
+            self._spin_ns = next_spin_ns(self._spin_ns, time.monotonic_ns() - self._armed_ns)
+            self._armed_ns = 0
         clock = time.monotonic_ns
         for _ in range(ACTIONS_A_WAKE):
             if (due_ns := self._queue.first_ns()) is None:
-                return
+                break
             began_ns = now_ns = clock()
             if now_ns < due_ns:
                 if due_ns - now_ns > min(self._spin_ns, self._allowance.at(now_ns)):
@@ -157,6 +161,9 @@ class Pacer:
                 self._allowance.spend(now_ns - began_ns)
             if (action := self._queue.pop_due(now_ns)) is not None:
                 action()
+                self._allowance.act()
         # Enough, or nothing due soon: the loop must see to its sockets in between.
         if (due_ns := self._queue.first_ns()) is not None:
             self._arm(due_ns)
+        elif self._timer is not None:
+            self._timer.acknowledge()  # one that is armed anew needs none

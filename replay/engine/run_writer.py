@@ -1,84 +1,29 @@
-"""Writing a run while it happens: finished exchanges → rows of `RUN_SCHEMA` → a partial file → the run."""
+"""Writing a run while it happens: batches of rows → a partial file → the run. Rows are made in `run_rows`."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capture.failures import BadInput
-from replay.engine.exchange import FINISHED_FIELDS
-from replay.engine.responses import read_response
-from replay.engine.run_format import DROP, KEEP, METADATA_KEY, RUN_SCHEMA, RunMetadata, partial_of
-from replay.transform.schedule_format import PHASES
+from replay.engine.run_format import DROP, METADATA_KEY, RUN_SCHEMA, RunMetadata, partial_of
 
-BATCH_ROWS: Final = 500
-FLUSH_S: Final = 1.0
-BATCH_BYTES: Final = 32 << 20
-"""With so many bytes of bodies, a batch or a row group is full: memory is bounded by it."""
 BATCHES_A_GROUP: Final = 20
-_COLUMNS: Final = frozenset(RUN_SCHEMA.names)  # Arrow builds the list anew at each look
+GROUP_BYTES: Final = 32 << 20
+"""With so many bytes, a row group is full: a reader's memory is bounded by it."""
 _INSTANTS: Final = ("due_ns", "chunk_ns.list.element")
 
 
-def run_row(worker: int, values: tuple[Any, ...], zero_ns: int, bodies: str = DROP) -> dict[str, Any]:
-    """The run row of what a worker reported (`FINISHED_FIELDS`), instants as offsets from the zero.
-
-    `bodies` is one of `BODIES`. Of an answer that broke off, the body is what had come by then.
-    """
-    found: dict[str, Any] = dict(zip(FINISHED_FIELDS, values, strict=True))
-    body = found.pop("body")
-    reading = read_response(
-        body, found["read_bytes"], found.pop("content_type"), found.pop("content_encoding")
-    )
-    answered = found["status"] is not None
-    read_ns = [stamp - zero_ns for stamp in found.pop("read_ns")]
-    row = {name: found[name] for name in found if name in _COLUMNS}
-    for name in ("dequeued_ns", "connected_ns", "sent_ns", "first_byte_ns", "end_ns"):
-        row[name] = None if found[name] is None else found[name] - zero_ns
-    answer = reading.answer
-    if row["error"] is None and answer.error is not None and (row["status"] or 0) < 400:
-        row["error"], row["error_text"] = "stream_error", answer.error
-    return row | {
-        "phase": PHASES[found["phase"]],
-        "first_token_ns": None if reading.first_token_read is None else read_ns[reading.first_token_read],
-        "chunk_ns": read_ns,
-        "chunk_bytes": found["read_bytes"],
-        "chunk_tokens": list(reading.tokens_per_read),
-        "input_tokens": answer.input_tokens,
-        "output_tokens": answer.output_tokens,
-        "finish_reason": answer.finish_reason,
-        "worker": worker,
-        "body_sha256": hashlib.sha256(body).digest() if answered and bodies != DROP else None,
-        "body": body if answered and bodies == KEEP else None,
-    }
-
-
-def unsent_row(facts: Mapping[str, Any], error: str) -> dict[str, Any]:
-    """The row of a scheduled request that no worker reported; `facts` are its columns up to `due_ns`."""
-    return dict(facts) | {
-        "error": error,
-        "chunk_ns": [],
-        "chunk_bytes": [],
-        "chunk_tokens": [],
-        "bytes_out": 0,
-        "bytes_in": 0,
-        "in_flight": 0,
-        "worker": -1,
-        "connection_reused": False,
-    }
-
-
 class RunWriter:
-    """Appends rows to `PATH.partial` as they come; `finish` makes the run file of it, and removes it.
+    """Appends batches to `PATH.partial` as they come; `finish` makes the run file of it, and removes it.
 
     The partial file is an Arrow IPC stream: whatever ends the replay, it reads up to its last whole batch.
     `bodies` is what the run keeps of answers (`BODIES`); it stands in the metadata that is written, too.
@@ -88,11 +33,8 @@ class RunWriter:
         self.bodies = bodies
         self._path = path
         self._partial = partial_of(path)
-        self._rows: list[dict[str, Any]] = []
-        self._body_bytes = 0
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
         self._file: IO[bytes] | None = None
-        self._flushed_at_s = 0.0
         self.written = 0
         self.longest_write_s = 0.0
         with self._disk():
@@ -107,30 +49,13 @@ class RunWriter:
                 self._file, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
             )
 
-    def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Take rows; every `BATCH_ROWS` of them, `BATCH_BYTES` of bodies, or `FLUSH_S`, they go to disk."""
-        for row in rows:
-            self._rows.append(row)
-            self._body_bytes += len(row.get("body") or b"")
-            if self._body_bytes >= BATCH_BYTES:
-                self.flush()
-        if len(self._rows) >= BATCH_ROWS or time.monotonic() - self._flushed_at_s >= FLUSH_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what has been gathered as one batch."""
-        self._flushed_at_s = time.monotonic()
-        if not self._rows or self._stream is None or self._file is None:
-            return
-        columns = [
-            pa.array([row.get(field.name) for row in self._rows], type=field.type) for field in RUN_SCHEMA
-        ]
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Write a batch of rows (`RUN_SCHEMA`), after `begin`."""
         began_s = time.monotonic()
         with self._disk():
-            self._write(pa.RecordBatch.from_arrays(columns, schema=RUN_SCHEMA))
+            self._write(batch)
         self.longest_write_s = max(self.longest_write_s, time.monotonic() - began_s)
-        self.written += len(self._rows)
-        self._rows, self._body_bytes = [], 0
+        self.written += batch.num_rows
 
     def _write(self, batch: pa.RecordBatch) -> None:
         if self._stream is not None and self._file is not None:
@@ -138,10 +63,7 @@ class RunWriter:
             self._file.flush()
 
     def finish(self, metadata: RunMetadata) -> None:
-        """Write the rest, and the run file with `metadata`, whole or not at all."""
-        if self._stream is None:  # stopped before the start
-            self.begin(metadata)
-        self.flush()
+        """Write the run file with `metadata`, whole or not at all, of what was added."""
         temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.tmp")
         try:
             with self._disk():
@@ -159,8 +81,6 @@ class RunWriter:
 
         Harmless after `finish`.
         """
-        with contextlib.suppress(OSError, pa.ArrowException, BadInput):
-            self.flush()
         with contextlib.suppress(OSError, pa.ArrowException):
             self._close()
         if self.written and self._partial.exists():
@@ -209,7 +129,7 @@ def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]
     group: list[pa.RecordBatch] = []
     for batch in batches:
         group.append(batch)
-        if len(group) == BATCHES_A_GROUP or sum(one.nbytes for one in group) >= BATCH_BYTES:
+        if len(group) == BATCHES_A_GROUP or sum(one.nbytes for one in group) >= GROUP_BYTES:
             yield group
             group = []
     if group:

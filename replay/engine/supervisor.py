@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 import capture
 from capture.__about__ import VERSION
@@ -31,7 +33,8 @@ from replay.engine.connecting import Connecting
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.requests import Rewrite
 from replay.engine.run_format import RunMetadata
-from replay.engine.run_writer import RunWriter, run_row, unsent_row
+from replay.engine.run_rows import Gathering, batch_of_finished, batch_of_unsent
+from replay.engine.run_writer import RunWriter
 from replay.engine.worker import Job
 from replay.transform.schedule_format import PHASES, Lineage, Schedule
 
@@ -83,6 +86,13 @@ class Progress:
         default_factory=lambda: collections.deque(maxlen=RECENT)
     )
 
+    def finish(self, batch: pa.RecordBatch) -> None:
+        """Count a batch of run rows."""
+        self.finished += batch.num_rows
+        failed = pc.or_kleene(batch["error"].is_valid(), pc.greater_equal(batch["status"], 400))
+        self.errors += failed.true_count
+        self.ttft_ns.extend(pc.subtract(batch["first_token_ns"], batch["due_ns"]).drop_null().to_pylist())
+
 
 @dataclasses.dataclass
 class _WorkerProcess:
@@ -107,6 +117,7 @@ class Supervisor:
         self._on_progress = on_progress
         self._workers: list[_WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
+        self._gathering = Gathering(time.monotonic())
         self._reported = np.zeros(len(order.schedule), np.bool_)
         self._zero_ns = 0
         self._zero_wall_ns = 0
@@ -131,9 +142,12 @@ class Supervisor:
                 self._tick()
         finally:
             self._end_processes()
+        self._write_gathered()
         failures = [worker.failure for worker in self._workers if worker.failure]
         if failures:
             raise BadInput(f"replay: {failures[0]}")
+        if not self._zero_ns:  # stopped before the start
+            self._writer.begin(self._metadata())
         self._write_unreported()
         metadata = self._metadata()
         self._writer.finish(metadata)
@@ -208,22 +222,19 @@ class Supervisor:
             for message in worker.splitter.feed(data):
                 self._take(worker, *message)
 
-    def _take_row(self, number: int, values: tuple[Any, ...]) -> dict[str, Any]:
-        progress = self.progress
-        row = run_row(number, values, self._zero_ns, self._writer.bodies)
-        self._reported[values[0]] = True
-        progress.finished += 1
-        if row["error"] is not None or (row["status"] or 0) >= 400:
-            progress.errors += 1
-        if row["first_token_ns"] is not None:
-            progress.ttft_ns.append(row["first_token_ns"] - row["due_ns"])
-        return row
+    def _write_gathered(self) -> None:
+        for number, rows in self._gathering.take(time.monotonic()).items():
+            batch = batch_of_finished(number, rows, self._zero_ns, self._writer.bodies)
+            self._reported[[values[0] for values in rows]] = True
+            self.progress.finish(batch)
+            self._writer.add(batch)
 
     def _take(self, worker: _WorkerProcess, kind: str, content: Any) -> None:
         progress = self.progress
         if kind == "finished":
-            number = self._workers.index(worker)
-            self._writer.add(self._take_row(number, values) for values in content)
+            self._gathering.put(self._workers.index(worker), content)
+            if self._gathering.is_due(time.monotonic()):
+                self._write_gathered()
         elif kind == "stats":
             worker.sent, worker.in_flight, lateness_ns = content
             progress.lateness_ns.extend(lateness_ns)
@@ -237,7 +248,8 @@ class Supervisor:
 
     def _tick(self) -> None:
         progress = self.progress
-        self._writer.add(())  # on a quiet stretch too, what has come goes to disk
+        if self._gathering.is_due(time.monotonic()):  # on a quiet stretch too, what has come goes to disk
+            self._write_gathered()
         progress.elapsed_ns = max(0, time.monotonic_ns() - self._zero_ns) if self._zero_ns else 0
         progress.due = int(np.searchsorted(self._order.schedule.due_ns, progress.elapsed_ns, side="right"))
         progress.sent = sum(worker.sent for worker in self._workers)
@@ -274,10 +286,7 @@ class Supervisor:
         of_dead = np.isin(self._order.schedule.session[missing] % self._order.workers, died)
         for at, lost in zip(_pieces(missing), _pieces(of_dead), strict=True):
             facts = scheduled_facts(self._order.trace, self._order.schedule, at)
-            self._writer.add(
-                unsent_row(fact, "lost" if gone else "not_sent")
-                for fact, gone in zip(facts, lost, strict=True)
-            )
+            self._writer.add(batch_of_unsent(facts, ["lost" if gone else "not_sent" for gone in lost]))
 
     def _wall_step_ns(self) -> int:
         if not self._zero_ns:

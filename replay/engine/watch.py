@@ -89,7 +89,7 @@ class Watch:
         lag_ns = now_ns - expected_ns
         self.loop_lags += 1
         keep_worst(self.loop_lag_ns, lag_ns)
-        if lag_ns >= STALL_NS:
+        if lag_ns >= STALL_NS and now_ns > zero_ns:  # before it, nothing is due
             self.stalled_ns += lag_ns
             cause = cause_of(lag_ns, self._last, account, round(self._usual_cpu_ns))
             self.stalls.append((began_ns - zero_ns, lag_ns, cause))

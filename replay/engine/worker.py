@@ -35,7 +35,9 @@ TICK_S: Final = 0.02
 REPORT_EVERY_TICKS: Final = 5
 STATS_EVERY_TICKS: Final = 15
 REPORT_ROWS: Final = 64
-"""So many finished exchanges make one message to the parent; every fifth tick sends what there is."""
+REPORT_BYTES: Final = 4 << 20
+"""So many finished exchanges, or bytes of bodies, make one message to the parent; every fifth tick sends what
+there is."""
 LEAST_SLACK_NS: Final = 8_000_000
 """With less time than this before its own due instant, a request is staged at once."""
 
@@ -66,6 +68,7 @@ class Worker:
         self._watch = Watch()
         self._scheduling = scheduling
         self._finished: list[tuple[Any, ...]] = []
+        self._finished_bytes = 0
         self._collector = Collector()
         self._starved = False
         self._sender: Sender | None = None
@@ -155,13 +158,14 @@ class Worker:
         if self._turns is not None:
             self._turns.ended(exchange)
         self._finished.append(finished(exchange))
-        if len(self._finished) >= REPORT_ROWS:
+        self._finished_bytes += len(exchange.body)
+        if len(self._finished) >= REPORT_ROWS or self._finished_bytes >= REPORT_BYTES:
             self._report()
 
     def _report(self) -> None:
         if self._finished:
             self._tell("finished", self._finished)
-            self._finished = []
+            self._finished, self._finished_bytes = [], 0
 
     def _note_sent(self, exchange: Exchange) -> None:
         self._watch.sent += 1

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from connection_rig import Arrival, free_port, peaktape, site
 from replay_rig import MS, replay_rows, request
-from test_run_file import ABOUT, row
+from test_run_file import ABOUT, unsent
 
 from capture.failures import BadInput
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import batch_of, write_trace
 from replay.analysis.run_table import RunTable
-from replay.engine import run_writer
+from replay.engine import run_rows, run_writer
 from replay.engine.exchange import Exchange, finished
 from replay.engine.requests import Rewrite, prepare
 from replay.engine.run_format import (
@@ -33,7 +33,8 @@ from replay.engine.run_format import (
     partial_of,
     read_run,
 )
-from replay.engine.run_writer import RunWriter, run_row
+from replay.engine.run_rows import BATCH_ROWS, Gathering, batch_of_finished
+from replay.engine.run_writer import RunWriter
 from replay.engine.sender import SENDERS
 
 BODY = json.dumps({"usage": {"prompt_tokens": 3, "completion_tokens": 4}}).encode()
@@ -104,33 +105,46 @@ def test_the_command_line_passes_the_policy_on(tmp_path: Path) -> None:
     assert said.returncode == 2
 
 
-def answered(number: int, body: bytes, bodies: str) -> dict[str, Any]:
-    """A run row as the collector makes it of a worker's report."""
+def answered(number: int, body: bytes) -> tuple[Any, ...]:
+    """What a worker reports of an answer."""
     place = {"index": number, "due_ns": number, "copy": 0, "session": number, "phase": 0}
     trace_row = request(number, number) | {"model": None, "request_headers": ()}
     prepared = prepare(trace_row, place, Rewrite())
-    exchange = Exchange(prepared, status=200, body=body, end_ns=1)
-    return run_row(0, finished(exchange), 0, bodies)
+    return finished(Exchange(prepared, status=200, body=body, end_ns=1))
 
 
-def test_large_bodies_are_written_before_they_fill_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_writer, "BATCH_BYTES", 1000)
-    monkeypatch.setattr(run_writer, "FLUSH_S", 1e9)
+def test_what_workers_report_is_gathered_until_it_is_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_rows, "BATCH_BYTES", 1000)
+    gathering = Gathering(now_s=10.0)
+    assert not gathering.is_due(1e9)
+    gathering.put(0, [answered(i, b"x" * 250) for i in range(3)])
+    assert [gathering.is_due(now_s) for now_s in (10.0, 10.9, 11.0)] == [False, False, True]
+    gathering.put(1, [answered(3, b"x" * 250)])
+    assert gathering.is_due(10.0)
+    assert {worker: [row[0] for row in rows] for worker, rows in gathering.take(12.0).items()} == {
+        0: [0, 1, 2],
+        1: [3],
+    }
+    gathering.put(0, [answered(i, b"") for i in range(BATCH_ROWS - 1)])
+    assert [gathering.is_due(now_s) for now_s in (12.5, 13.0)] == [False, True]
+    gathering.put(0, [answered(BATCH_ROWS, b"")])
+    assert gathering.is_due(12.5)
+
+
+def test_bodies_come_and_go_with_their_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_writer, "GROUP_BYTES", 1000)
     writer = RunWriter(tmp_path / "run.parquet", KEEP)
     writer.begin(dataclasses.replace(ABOUT, bodies=KEEP))
-    writer.flush()
     for number in range(0, 30, 10):
-        writer.add(answered(i, b"x" * 250, KEEP) for i in range(number, number + 10))
-    assert writer.written == 28
+        rows = [answered(i, b"x" * 250) for i in range(number, number + 10)]
+        writer.add(batch_of_finished(0, rows, 0, KEEP))
     left, _ = read_run(partial_of(tmp_path / "run.parquet"))
-    assert left["body"].to_pylist() == [b"x" * 250] * 28
+    assert left["body"].to_pylist() == [b"x" * 250] * 30
     without, metadata = read_run(partial_of(tmp_path / "run.parquet"), bodies=False)
-    assert (without.schema, without["body"].null_count, metadata.bodies) == (RUN_SCHEMA, 28, KEEP)
+    assert (without.schema, without["body"].null_count, metadata.bodies) == (RUN_SCHEMA, 30, KEEP)
     writer.finish(dataclasses.replace(ABOUT, bodies=KEEP))
     with pq.ParquetFile(tmp_path / "run.parquet") as file:
-        assert file.num_row_groups == 8
+        assert file.num_row_groups == 3
     table, metadata = read_run(tmp_path / "run.parquet")
     assert (table["body"].to_pylist(), metadata.bodies) == ([b"x" * 250] * 30, KEEP)
     lean, _ = read_run(tmp_path / "run.parquet", bodies=False)
@@ -144,7 +158,8 @@ def test_a_run_from_before_the_bodies_reads_with_nulls(tmp_path: Path, partial: 
     facts = json.loads(ABOUT.to_json())
     del facts["bodies"]
     old = old.with_metadata({METADATA_KEY: json.dumps(facts).encode()})
-    table = pa.Table.from_pylist([row(i) for i in range(5)], schema=old)
+    table = pa.Table.from_batches([unsent(range(5))]).select(old.names)
+    table = table.replace_schema_metadata(old.metadata)
     path = tmp_path / "old.parquet"
     if partial:
         with pa.ipc.new_stream(path, old) as stream:
@@ -163,7 +178,7 @@ def test_a_run_from_before_the_bodies_reads_with_nulls(tmp_path: Path, partial: 
 
 def test_a_run_without_a_column_that_every_run_has_is_refused(tmp_path: Path) -> None:
     short = pa.schema([field for field in RUN_SCHEMA if field.name != "due_ns"])
-    table = pa.Table.from_pylist([row(0)], schema=short).replace_schema_metadata()
+    table = pa.Table.from_batches([unsent([0])]).select(short.names)
     with pq.ParquetWriter(tmp_path / "r.parquet", short) as file:
         file.write_table(table)
         file.add_key_value_metadata({METADATA_KEY: ABOUT.to_json()})

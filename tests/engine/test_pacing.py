@@ -60,6 +60,15 @@ def test_spinning_never_takes_more_than_its_share_and_what_was_saved(steps: list
         assert spun_ns <= 50_000 + 0.15 * now_ns + 1
 
 
+@pytest.mark.parametrize(("rate_per_s", "spins_ns"), [(100, 150_000), (1000, 119_000), (5000, 0)])
+def test_what_actions_take_is_no_time_to_spin_in(rate_per_s: int, spins_ns: int) -> None:
+    allowance, gap_ns = SpinAllowance(share=0.15, most_ns=150_000), 10**9 // rate_per_s
+    for number in range(100):
+        allowance.spend(allowance.at(number * gap_ns))
+        allowance.act()
+    assert allowance.at(100 * gap_ns) == pytest.approx(spins_ns, rel=0.02)
+
+
 @pytest.mark.parametrize("native", [True, False], ids=["timerfd", "loop timers"])
 async def test_on_a_loop_nothing_is_early_dropped_or_reordered(
     native: bool, monkeypatch: pytest.MonkeyPatch

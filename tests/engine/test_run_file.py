@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pytest
 from replay_rig import MS, chat
 
@@ -20,23 +21,24 @@ from replay.analysis.run_table import RunTable
 from replay.analysis.validity import judge
 from replay.demo.launch import RunningServer
 from replay.engine.run_format import RunMetadata, partial_of, read_run
-from replay.engine.run_writer import RunWriter, unsent_row
+from replay.engine.run_rows import batch_of_unsent
+from replay.engine.run_writer import RunWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = RunMetadata("a", "http://127.0.0.1:1", 1, 2, "t", "s", (), scheduled=30)
 
 
-def row(number: int) -> dict[str, Any]:
-    facts = {"request_id": f"r{number}", "copy": 0, "session": number, "phase": "base", "due_ns": number}
-    return unsent_row(facts | {"endpoint": "GET /", "stream": False}, "not_sent")
+def unsent(numbers: Sequence[int]) -> pa.RecordBatch:
+    facts = {"copy": 0, "phase": "base", "endpoint": "GET /", "stream": False}
+    rows = [facts | {"request_id": f"r{n}", "session": n, "due_ns": n} for n in numbers]
+    return batch_of_unsent(rows, ["not_sent"] * len(rows))
 
 
 def test_rows_and_metadata_survive_the_file(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "run.parquet")
     writer.begin(ABOUT)
     for start in range(0, 30, 10):
-        writer.add(row(i) for i in range(start, start + 10))
-        writer.flush()
+        writer.add(unsent(range(start, start + 10)))
     writer.finish(ABOUT)
     table, metadata = read_run(tmp_path / "run.parquet")
     assert table["request_id"].to_pylist() == [f"r{i}" for i in range(30)]
@@ -49,11 +51,9 @@ def test_rows_and_metadata_survive_the_file(tmp_path: Path) -> None:
 def test_what_a_killed_replay_left_reads_to_its_last_whole_batch(tmp_path: Path, cut_bytes: int) -> None:
     writer = RunWriter(tmp_path / "run.parquet")
     writer.begin(ABOUT)
-    writer.add(row(i) for i in range(10))
-    writer.flush()
+    writer.add(unsent(range(10)))
     whole_bytes = partial_of(tmp_path / "run.parquet").stat().st_size
-    writer.add(row(i) for i in range(10, 20))
-    writer.flush()
+    writer.add(unsent(range(10, 20)))
     left = partial_of(tmp_path / "run.parquet")
     os.truncate(left, left.stat().st_size - cut_bytes)
     assert left.stat().st_size > whole_bytes
@@ -70,13 +70,6 @@ def test_a_missing_run_names_what_is_there_instead(tmp_path: Path) -> None:
     writer.begin(ABOUT)
     with pytest.raises(BadInput, match=r"read what it left: .*run\.parquet\.partial"):
         read_run(tmp_path / "run.parquet")
-
-
-def test_a_replay_that_never_began_is_a_run_of_unsent_requests(tmp_path: Path) -> None:
-    writer = RunWriter(tmp_path / "run.parquet")
-    writer.add([row(0)])
-    writer.finish(ABOUT)
-    assert read_run(tmp_path / "run.parquet")[0].num_rows == 1
 
 
 @pytest.mark.slow

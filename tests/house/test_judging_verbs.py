@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from replay.engine.run_format import RunMetadata
-from replay.engine.run_writer import RunWriter, unsent_row
+from replay.engine.run_rows import batch_of_unsent
+from replay.engine.run_writer import RunWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,9 +38,8 @@ def unsent(tmp_path: Path) -> Path:
     path = tmp_path / "unsent.parquet"
     writer = RunWriter(path)
     writer.begin(about)
-    writer.add(
-        unsent_row({**facts, "request_id": f"r{n}", "due_ns": n * 10**7}, "not_sent") for n in range(30)
-    )
+    rows = [{**facts, "request_id": f"r{n}", "due_ns": n * 10**7} for n in range(30)]
+    writer.add(batch_of_unsent(rows, ["not_sent"] * 30))
     writer.finish(about)
     return path
 

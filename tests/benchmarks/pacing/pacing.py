@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from loads import Load
+from loads import Instants, Load
 from processes import CORES, SENDER_CORE, Ended, run_sender
 from senders import Job, Places, Sender, spoken
 from server import BenchmarkError, Stamps, read_stamps, serving
@@ -19,18 +19,22 @@ Found = dict[str, dict[str, list[Figures]]]
 Failed = dict[tuple[str, str], str]
 
 
-def cpu_each_us(ended: Ended, at_first_and_last_s: Sequence[float], expected: int) -> float:
-    """CPU µs per request, first arrival to the EXPECTED-th: start and report are left out.
+def cpu_each_us(ended: Ended, cpu: Sequence[tuple[int, float]], arrived_ns: Instants) -> float:
+    """CPU µs per request between two readings, around the first arrival and the last: no start, no report.
 
     Who is gone by the time its CPU is asked for ended at once: its whole time is what it had at the last.
     """
-    if not at_first_and_last_s:
+    if not cpu:
         return float("nan")
-    first, last = at_first_and_last_s[0], (*at_first_and_last_s, 0.0)[1]
-    return ((last if last > first else ended.cpu_s) - first) / expected * 1e6
+    first_ns, first_s = cpu[0]
+    last_s = (*cpu, (0, 0.0))[1][1]
+    arrived = int(np.count_nonzero(arrived_ns > first_ns)) + 1
+    return ((last_s if last_s > first_s else ended.cpu_s) - first_s) / arrived * 1e6
 
 
-def figures_of(job: Job, sender: Sender, ended: Ended, stamps: Stamps, cpu_s: Sequence[float]) -> Figures:
+def figures_of(
+    job: Job, sender: Sender, ended: Ended, stamps: Stamps, cpu: Sequence[tuple[int, float]]
+) -> Figures:
     """What a run comes to; raises `BenchmarkError` where nothing arrived."""
     expected = len(job.load.offsets_ns)
     if len(stamps.at_ns) < 2:
@@ -41,7 +45,7 @@ def figures_of(job: Job, sender: Sender, ended: Ended, stamps: Stamps, cpu_s: Se
     arrived_ns = np.sort(stamps.at_ns)[:expected]
     rate_per_s = (len(arrived_ns) - 1) / (arrived_ns[-1] - arrived_ns[0]) * 1e9
     quantiles = np.quantile(lateness_us, [0.5, 0.99, 1.0])
-    values = (*quantiles, rate_per_s, cpu_each_us(ended, cpu_s, expected), ended.cpu_s)
+    values = (*quantiles, rate_per_s, cpu_each_us(ended, cpu, arrived_ns), ended.cpu_s)
     remark = " (cut off)" if ended.status < 0 else ""
     return Figures(len(stamps.at_ns), expected, tuple(map(float, values)), remark)
 
@@ -57,7 +61,7 @@ def run_once(places: Places, program: str, sender: Sender, load: Load) -> Figure
             command = sender.command(program, job)
             cores = SENDER_CORE if sender.one_core else CORES
             ended = run_sender(command, folder, timeout_s, sender.run_env(), {server.pid}, cores)
-        return figures_of(job, sender, ended, read_stamps(stamps), server.cpu_s)
+        return figures_of(job, sender, ended, read_stamps(stamps), server.cpu)
 
 
 def _can_take(sender: Sender, load: Load, slow_up_to_per_s: float) -> bool:

@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from loads import Instants
-from processes import SERVER_CORE, descendants_cpu_s, on_core
+from processes import SENDER_CORE, SERVER_CORE, descendants_cpu_s, on_core
 
 HERE = Path(__file__).resolve().parent
 
@@ -36,11 +37,14 @@ def compiled(name: str, into: Path) -> Path | None:
 
 @dataclasses.dataclass
 class Serving:
-    """A server under way. `cpu_s` is the senders' CPU time at the first arrival and at the last."""
+    """A server under way.
+
+    `cpu` is (monotonic instant in ns, the senders' CPU time in s), taken after the first and last arrival.
+    """
 
     pid: int
     port: int
-    cpu_s: list[float]
+    cpu: list[tuple[int, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +60,18 @@ class Stamps:
 
 
 def _watch(lines: Iterator[str], serving: Serving) -> None:
-    """Take the senders' CPU time when the server says so, at a priority that disturbs nobody."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        os.sched_setaffinity(0, SERVER_CORE)
-    for line in lines:
+    """Take the senders' CPU time when the server says so, without disturbing anybody.
+
+    Beside a server that polls, even an idle-class thread gets its slice, and costs it a ms of stamps; beside
+    the senders, who sleep, it runs when nobody else does. After the last arrival nobody cares.
+    """
+    for core, line in zip((SENDER_CORE, SERVER_CORE), lines, strict=False):
+        with contextlib.suppress(OSError, AttributeError):
+            os.sched_setaffinity(0, core)
+            policy = os.SCHED_IDLE if core is SENDER_CORE else os.SCHED_OTHER
+            os.sched_setscheduler(0, policy, os.sched_param(0))
         if line.strip() in ("first", "last"):
-            serving.cpu_s.append(descendants_cpu_s({serving.pid}))
+            serving.cpu.append((time.monotonic_ns(), descendants_cpu_s({serving.pid})))
 
 
 @contextlib.contextmanager
