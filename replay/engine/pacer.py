@@ -3,6 +3,7 @@
 A sleep (timerfd) ends shortly before the instant and a short spin covers the rest: as short as the timer's
 own lateness on this machine allows, some 50 µs on a busy core and some 200 µs where idle cores sleep deeply,
 and never more than a share of the time that passes, so that spinning doesn't eat the core at high rates.
+After a quiet moment, part of the spin is spent on a rehearsal, so that the first send is not a cold one.
 Nothing is ever re-anchored: an action that is late is late, and the next one is still due when it was due.
 """
 
@@ -23,6 +24,10 @@ SPIN_SHARE: Final = 0.15
 ACTION_BUSY_NS: Final = 200_000
 """About what one request takes of a core, all processes together: not time to be spun away."""
 SPIN_SAVED_NS: Final = 2_000_000
+QUIET_NS: Final = 1_000_000
+"""After so long without an action, the next one would be slow: see `rehearsing`."""
+REHEARSAL_NS: Final = 120_000
+"""A cold rehearsal takes up to this; without so much time it would itself make the action late."""
 
 
 class DueQueue:
@@ -91,14 +96,18 @@ class SpinAllowance:
 
 
 class Pacer:
-    """Runs actions of a `DueQueue` on an event loop, on time to some 10 µs where timerfd exists."""
+    """Runs actions of a `DueQueue` on an event loop, on time to some 10 µs where timerfd exists.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    `rehearse` is called shortly before an action that follows on a quiet moment.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rehearse: Callable[[], None] | None = None) -> None:
         self._loop = loop
         self._queue = DueQueue()
         self._spin_ns = 2 * LEAST_SPIN_NS
         self._allowance = SpinAllowance()
-        self._armed_ns = 0
+        self._rehearse = rehearse
+        self._armed_ns = self._acted_ns = 0
         self._timer = timerfd.TimerFd() if timerfd.available() else None
         self._handle: asyncio.TimerHandle | None = None
         if self._timer is not None:
@@ -136,13 +145,21 @@ class Pacer:
     def _arm(self, due_ns: int) -> None:
         if self._timer is not None:
             now_ns = time.monotonic_ns()
-            self._armed_ns = max(due_ns - min(self._spin_ns, self._allowance.at(now_ns)), now_ns)
+            self._armed_ns = max(due_ns - self._lead_ns(due_ns, now_ns), now_ns)
             self._timer.arm(self._armed_ns)
             return
         if self._handle is not None:
             self._handle.cancel()
         delay_s = max(0.0, (due_ns - time.monotonic_ns()) / 1e9)
         self._handle = self._loop.call_later(delay_s, self._wake)
+
+    def _is_cold(self, now_ns: int) -> bool:
+        return now_ns - self._acted_ns > QUIET_NS
+
+    def _lead_ns(self, due_ns: int, now_ns: int) -> int:
+        """How long before it is due an action is waited for awake."""
+        rehearsal_ns = REHEARSAL_NS if self._rehearse and self._is_cold(due_ns) else 0
+        return min(self._spin_ns + rehearsal_ns, self._allowance.at(now_ns))
 
     def _wake(self) -> None:
         if self._timer is not None and self._armed_ns:
@@ -154,13 +171,17 @@ class Pacer:
                 break
             began_ns = now_ns = clock()
             if now_ns < due_ns:
-                if due_ns - now_ns > min(self._spin_ns, self._allowance.at(now_ns)):
+                if due_ns - now_ns > self._lead_ns(due_ns, now_ns):
                     break
+                if self._is_cold(now_ns) and self._rehearse and due_ns - now_ns > REHEARSAL_NS:
+                    self._rehearse()
+                    now_ns = clock()
                 while now_ns < due_ns:
                     now_ns = clock()
                 self._allowance.spend(now_ns - began_ns)
             if (action := self._queue.pop_due(now_ns)) is not None:
                 action()
+                self._acted_ns = now_ns
                 self._allowance.act()
         # Enough, or nothing due soon: the loop must see to its sockets in between.
         if (due_ns := self._queue.first_ns()) is not None:

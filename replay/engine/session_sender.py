@@ -66,12 +66,15 @@ class _Staged:
         self.due_monotonic_ns = sender.due_monotonic_ns(exchange)
         self.transport: asyncio.Transport | None = None
         self.protocol: StampedHandler | None = None
+        self.descriptor: int | None = None
         self.held = b""
 
     def hold(self, protocol: StampedHandler, transport: asyncio.Transport, held: bytes) -> None:
         """Keep the bytes for the due instant (again, when a first connection broke before it)."""
         first = self.transport is None
         self.protocol, self.transport, self.held = protocol, transport, held
+        plain = transport.get_extra_info("sslcontext") is None
+        self.descriptor = transport.get_extra_info("socket").fileno() if plain else None
         if first:
             self.sender.pacer.at(self.due_monotonic_ns, self.send)
         elif monotonic_ns() >= self.due_monotonic_ns:
@@ -84,10 +87,8 @@ class _Staged:
             return
         if transport.is_closing():
             return  # the waiting task sees the lost connection, and stages once more
-        plain = transport.get_extra_info("sslcontext") is None
-        descriptor = transport.get_extra_info("socket").fileno() if plain else None
         protocol.uploading = True
-        write_now(transport, descriptor, self.held, protocol.uploaded)
+        write_now(transport, self.descriptor, self.held, protocol.uploaded)
         exchange.sent_ns = monotonic_ns()
         exchange.bytes_out = len(self.held)
         self.held = b""

@@ -23,6 +23,7 @@ from replay.engine.exchange import Exchange, finished
 from replay.engine.feed import Feed, FeederGoneError, Share
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.pacer import Pacer
+from replay.engine.rehearsing import rehearsal
 from replay.engine.requests import Prepared, Rewrite, serialised
 from replay.engine.run_format import OPEN, PARTLY_OPEN
 from replay.engine.sender import WIRE, Sender
@@ -84,7 +85,8 @@ class Worker:
         job = self._job
         feed = Feed(_share(job))
         await feed.start()
-        pacer = Pacer(asyncio.get_running_loop())
+        rehearse = rehearsal()
+        pacer = Pacer(asyncio.get_running_loop(), rehearse)
         self._sender = sender = _sender(job, pacer, self._note_sent, self._note_finished)
         if job.mode == PARTLY_OPEN:
             schedule, _ = read_schedule(Path(job.schedule))
@@ -110,6 +112,8 @@ class Worker:
                 self._tell("done", self._watch.totals(job.worker, self._scheduling))
             await sender.close()
             pacer.close()
+            if rehearse is not None:
+                rehearse.close()
 
     async def _wind_down(
         self, sender: Sender, firing: asyncio.Task[None], stopping: asyncio.Task[Any]
