@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 AHEAD_WINDOWS: Final = 64
 AHEAD_BYTES: Final = 16 << 20
-READ_BYTES: Final = 256 << 10
+READ_BYTES: Final = 32 << 10
+"""Larger pieces come from fresh pages each time, and those take the kernel ms of what is due."""
 
 
 def share_of(schedule: Schedule, worker: int, workers: int) -> np.ndarray:

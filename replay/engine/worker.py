@@ -27,7 +27,7 @@ from replay.engine.rehearsing import rehearsal
 from replay.engine.requests import Prepared, Rewrite, serialised
 from replay.engine.run_format import OPEN, PARTLY_OPEN
 from replay.engine.sender import WIRE, Sender
-from replay.engine.tuning import Collector, allow_many_files, go_first
+from replay.engine.tuning import Collector, allow_many_files, go_first, reserve_descriptors
 from replay.engine.turns import Turns
 from replay.engine.watch import Watch
 from replay.transform.schedule_format import read_schedule
@@ -246,6 +246,7 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group, they are the parent's to answer
         signal.signal(number, signal.SIG_IGN)
     allow_many_files()
+    reserve_descriptors()
     scheduling = go_first()
     channel = socket.socket(fileno=descriptor)
     channel.setblocking(False)
