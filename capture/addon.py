@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mitmproxy import ctx, http, tls
 from mitmproxy.addonmanager import Loader
@@ -28,16 +28,21 @@ try:
 except ImportError:  # `mitmdump -s` of a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from capture.copied_body import CopyBudget
 from capture.exchange import Exchange, RequestHead
 from capture.failures import BadInput
+from capture.framed_messages import is_framed
 from capture.recorder import Recorder, RecorderOptions
 from capture.recording import Output, conclude
 from capture.redaction import RedactionPolicy
 from capture.sessions import SessionFinder
+from capture.upgraded_connections import UpgradedConnections
 
 logger = logging.getLogger(__name__)
 
 _SEEN = "peaktape.request_id"
+STREAM_FROM_BYTES = 1 << 20
+"""Uploads longer than this, or of a length not told, are passed on as they come."""
 
 
 class ReadNumber:
@@ -63,6 +68,14 @@ class ReadNumber:
         self._armed = False
 
 
+class _Keeping(NamedTuple):
+    """Where the copy of a body goes while it passes."""
+
+    flow_id: str
+    exchange: Exchange
+    take: Callable[[bytes, int, int], None]
+
+
 class CaptureAddon:
     """Opens an exchange for each request and hands it to `recorder` once, when it is over."""
 
@@ -78,6 +91,9 @@ class CaptureAddon:
         self._number = 0
         self._ended = False
         self._untrusting: set[str] = set()
+        self._copies = CopyBudget()
+        self._upgraded = UpgradedConnections(self._zero_ns, self._reads.now, self._over)
+        self.addons = [self._upgraded]
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         self._guarded(flow, self._open)
@@ -135,23 +151,27 @@ class CaptureAddon:
         self._recorder.opened()
         head = head_of(flow.request)
         session = self._sessions.by_header(head.headers)
-        exchange = Exchange(request_id, head, now_ns, session, flow.client_conn.id)
+        exchange = Exchange(request_id, head, now_ns, session, flow.client_conn.id, self._copies)
         self._live[flow.id] = exchange
+        if is_upload(flow.request):
+            keep = _Keeping(flow.id, exchange, exchange.ask)
+            flow.request.stream = self._passing_on(keep, flow.request.stream)
 
     def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:
         exchange = self._live.get(flow.id)
         if exchange is not None:
-            exchange.whole(flow.request.raw_content, now_ns)
+            exchange.whole(flow.request.raw_content, now_ns, trailers_of(flow.request))
 
     def _answered(self, flow: http.HTTPFlow, now_ns: int) -> None:
         exchange = self._live.get(flow.id)
         if exchange is None or flow.response is None:
             return
         exchange.answered(flow.response.status_code, pairs_of(flow.response.headers), now_ns)
-        flow.response.stream = self._passing_on(flow.id, exchange, flow.response.stream)
+        keep = _Keeping(flow.id, exchange, exchange.take)
+        flow.response.stream = self._passing_on(keep, flow.response.stream)
 
-    def _passing_on(self, flow_id: str, exchange: Exchange, other: Any) -> Callable[[bytes], Iterable[bytes]]:
-        """The stream of a response: each piece goes on its way first, and then a copy is kept.
+    def _passing_on(self, keep: _Keeping, other: Any) -> Callable[[bytes], Iterable[bytes]]:
+        """The stream of a body: each piece goes on its way first, and then a copy is kept.
 
         `other` is what another addon put there; it keeps its say over the bytes.
         """
@@ -164,31 +184,40 @@ class CaptureAddon:
                     yield changed
             else:
                 yield from changed
-            if piece and not exchange.closed:
+            if piece and not keep.exchange.closed:
                 try:
-                    exchange.take(piece, at_ns - self._zero_ns, self._reads.now())
+                    keep.take(piece, at_ns - self._zero_ns, self._reads.now())
                 except Exception:
-                    self._lose(flow_id, "pass_on")
+                    self._lose(keep.flow_id, "pass_on")
 
         return pass_on
 
     def _finish(self, flow: http.HTTPFlow, now_ns: int) -> None:
-        exchange = self._live.pop(flow.id, None)
+        exchange = self._live.get(flow.id)
         if exchange is None or flow.response is None:
+            return
+        if flow.response.status_code == 101:
+            self._upgraded.begin(flow, exchange)
             return
         if flow.response.raw_content and not exchange.response_bytes:  # answered by another addon
             exchange.take(flow.response.raw_content, now_ns, self._reads.now())
-        exchange.finish(now_ns)
-        self._recorder.closed(exchange)
+        exchange.finish(now_ns, trailers_of(flow.response))
+        self._over(flow.id)
+
+    def _over(self, flow_id: str) -> None:
+        """An exchange is closed: it is the recorder's now."""
+        exchange = self._live.pop(flow_id, None)
+        if exchange is not None:
+            self._recorder.closed(exchange)
 
     def _fail(self, flow: http.HTTPFlow, now_ns: int) -> None:
         if flow.id not in self._live and _SEEN not in flow.metadata:
             self._open(flow, now_ns)  # mitmproxy refused it before its headers were announced
-        exchange = self._live.pop(flow.id, None)
+        exchange = self._live.get(flow.id)
         if exchange is not None:
             message = flow.error.msg if flow.error else "unknown error"
             exchange.fail(message, now_ns, client_left=client_left(flow, message))
-            self._recorder.closed(exchange)
+            self._over(flow.id)
 
 
 def head_of(request: http.Request) -> RequestHead:
@@ -202,6 +231,22 @@ def head_of(request: http.Request) -> RequestHead:
         http_version=request.data.http_version.decode("latin-1"),
         headers=pairs_of(request.headers),
     )
+
+
+def is_upload(request: http.Request) -> bool:
+    """Whether a request's body is passed on as it comes: calls of gRPC, large ones, ones of unknown length.
+
+    A short body of a stated length is sent on in one piece, once it is whole.
+    """
+    length = request.headers.get("content-length")
+    if length is not None and length.isdecimal():
+        return int(length) > STREAM_FROM_BYTES or is_framed(pairs_of(request.headers))
+    return request.is_http2 or "transfer-encoding" in request.headers
+
+
+def trailers_of(message: http.Message) -> list[tuple[str, str]] | None:
+    """The trailer fields of a message, None when it has none."""
+    return None if message.trailers is None else pairs_of(message.trailers)
 
 
 def pairs_of(headers: http.Headers) -> list[tuple[str, str]]:

@@ -5,19 +5,22 @@ Sans-io: no proxy, no clock, no disk. Whoever drives an `Exchange` passes each i
     asked ──whole()──► waiting ──answered()──► answering ──finish()──► closed
       └──────────────────┴───────────────────────┴──── fail(), cut_off() ──► closed
 
-and every way into `closed` gives one row; later events change nothing. What the bytes mean is in
-`semantics`; what may be written of them in `redaction`.
+and every way into `closed` gives one row; later events change nothing. Where the request is streamed,
+`answered()` and `finish()` may come before `whole()`: a server may answer early. `upgrade()` turns an
+exchange that was answered with 101 into a connection of messages, which `ended()` closes. What the bytes
+mean is in `semantics`; what may be written of them in `redaction`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final
+from typing import Any
 
+from capture.copied_body import CopiedBody, CopyBudget
+from capture.framed_messages import MessageSizes, is_framed
+from capture.message_log import NO_MESSAGES, MessageLog
 from capture.trace_format import CLIENT_ABORTED, COMPLETE, IN_FLIGHT, PROXY_ERROR, SERVER_ERROR
-
-BODY_COPY_LIMIT_BYTES: Final = 64 << 20
-"""A response larger than this passes through whole, but no copy of its body is kept."""
+from capture.websocket_frames import Piece, WebSocketReader
 
 type HeaderPairs = list[tuple[str, str]]
 
@@ -49,18 +52,20 @@ class Exchange:
         "_answer_head",
         "_body",
         "_body_ns",
-        "_chunk_bytes",
-        "_chunk_ns",
         "_closing",
-        "_pieces",
-        "_read",
+        "_framed",
+        "_messages",
+        "_sockets",
+        "_trailers",
+        "answer",
         "arrival_ns",
+        "asked",
         "connection",
         "head",
-        "held_bytes",
+        "head_bytes",
         "request_id",
-        "response_bytes",
         "session",
+        "streamed",
     )
 
     def __init__(
@@ -70,22 +75,27 @@ class Exchange:
         arrival_ns: int,
         session: tuple[str, int] | None = None,
         connection: str | None = None,
+        budget: CopyBudget | None = None,
     ) -> None:
         self.request_id = request_id
         self.head = head
         self.arrival_ns = arrival_ns
         self.session = session
         self.connection = connection
-        self.response_bytes = 0
-        self.held_bytes = 500 + sum(len(name) + len(value) for name, value in head.headers)
+        self.asked, self.answer = CopiedBody(budget), CopiedBody(budget)
+        self.head_bytes = 500 + _size_of(head.headers)
+        self.streamed = False
         self._body: bytes | None = None
         self._body_ns: int | None = None
         self._answer_head: tuple[int, HeaderPairs, int] | None = None
-        self._pieces: list[bytes] | None = []
-        self._chunk_ns: list[int] = []
-        self._chunk_bytes: list[int] = []
-        self._read: int | None = None
+        self._trailers: dict[bool, HeaderPairs | None] = {True: None, False: None}
+        self._messages: MessageLog | None = None
+        self._framed: dict[bool, MessageSizes] | None = None
+        self._sockets: dict[bool, WebSocketReader] | None = None
         self._closing: tuple[str, str | None, int | None, int | None] | None = None
+        if is_framed(head.headers):
+            self._messages = MessageLog()
+            self._framed = {True: MessageSizes(), False: MessageSizes()}
 
     @property
     def closed(self) -> bool:
@@ -97,39 +107,109 @@ class Exchange:
         """Whether the request's last byte has come in."""
         return self._body_ns is not None
 
-    def whole(self, body: bytes | None, at_ns: int) -> None:
-        """The request's last byte came in; `body` is as sent (None when it was streamed past us)."""
+    @property
+    def response_bytes(self) -> int:
+        """Bytes of the response's body up to now."""
+        return self.answer.size_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """About what the exchange takes in memory."""
+        stamps = len(self.answer.chunk_ns) + len(self.asked.chunk_ns)
+        messages = len(self._messages.at_ns) if self._messages else 0
+        copies = self.asked.held_bytes + self.answer.held_bytes
+        return self.head_bytes + copies + len(self._body or b"") + 16 * stamps + 32 * messages
+
+    def ask(self, piece: bytes, at_ns: int, read: int) -> None:
+        """A piece of a streamed request body came in. Pieces with the same `read` number are one chunk."""
         if not self.closed:
-            self._body, self._body_ns = body, at_ns
-            self.held_bytes += len(body or b"")
+            self.streamed = True
+            self.asked.take(piece, at_ns, read)
+            self._find_messages(piece, at_ns, from_client=True)
+
+    def whole(self, body: bytes | None, at_ns: int, trailers: HeaderPairs | None = None) -> None:
+        """The request's last byte came in; `body` is as sent (None when it was streamed: see `ask`)."""
+        if self.closed:
+            return
+        self._body, self._body_ns, self._trailers[True] = body, at_ns, trailers
+        if body and not self.streamed:
+            self.asked.count(len(body))
+            self._find_messages(body, at_ns, from_client=True)
 
     def answered(self, status: int, headers: HeaderPairs, at_ns: int) -> None:
         """The response's head came in."""
         if not self.closed:
             self._answer_head = (status, headers, at_ns)
-            self.held_bytes += sum(len(name) + len(value) for name, value in headers)
+            self.head_bytes += _size_of(headers)
 
     def take(self, piece: bytes, at_ns: int, read: int) -> None:
         """A piece of the response body came in. Pieces with the same `read` number are one chunk."""
+        if not self.closed:
+            self.answer.take(piece, at_ns, read)
+            self._find_messages(piece, at_ns, from_client=False)
+
+    def _find_messages(self, piece: bytes, at_ns: int, *, from_client: bool) -> None:
+        if self._framed is not None and self._messages is not None:
+            for size_bytes in self._framed[from_client].feed(piece):
+                self._messages.add(at_ns, size_bytes, from_client=from_client)
+
+    def upgrade(self, *, websocket: bool) -> None:
+        """The connection speaks another protocol from now on; what passes is told by `passed`."""
+        self._framed, self._messages = None, None
+        if websocket:
+            self._messages = MessageLog()
+            self._sockets = {side: WebSocketReader(from_client=side) for side in (True, False)}
+
+    def passed(self, data: bytes, at_ns: int, read: int, *, from_client: bool) -> None:
+        """Bytes of an upgraded connection passed; of a WebSocket's, the messages are kept, else the bytes."""
         if self.closed:
             return
-        if read == self._read:
-            self._chunk_bytes[-1] += len(piece)
-        else:
-            self._chunk_ns.append(at_ns)
-            self._chunk_bytes.append(len(piece))
-            self._read = read
-        self.response_bytes += len(piece)
-        if self._pieces is not None:
-            self._pieces.append(piece)
-            self.held_bytes += len(piece)
-            if self.response_bytes > BODY_COPY_LIMIT_BYTES:
-                self.held_bytes -= self.response_bytes
-                self._pieces = None
+        side = self.asked if from_client else self.answer
+        if self._sockets is None:
+            self.streamed = True
+            side.take(data, at_ns, read)
+            return
+        side.count(len(data))
+        for piece in self._sockets[from_client].feed(data):
+            self._say(piece, at_ns, from_client=from_client)
 
-    def finish(self, at_ns: int) -> None:
+    def said(self, payload: bytes, at_ns: int, *, from_client: bool, text: bool) -> None:
+        """A whole message of a WebSocket passed, of one that somebody else reads."""
+        if not self.closed:
+            (self.asked if from_client else self.answer).count(len(payload))
+            self._say(Piece(payload, True, text, False), at_ns, from_client=from_client)
+
+    def _say(self, piece: Piece, at_ns: int, *, from_client: bool) -> None:
+        side = self.asked if from_client else self.answer
+        side.copy(piece.payload)
+        side.open_message_bytes += len(piece.payload)
+        if piece.ends and self._messages is not None:
+            size_bytes, side.open_message_bytes = side.open_message_bytes, 0
+            self._messages.add(
+                at_ns, size_bytes, from_client=from_client, text=piece.text, compressed=piece.compressed
+            )
+
+    def ended(self, at_ns: int, complaint: str = "") -> None:
+        """The upgraded connection is over: what its close frames say, or else `complaint`, is the error."""
+        readers = list((self._sockets or {}).values())
+        complaints = [reader.complaint() or reader.broken for reader in readers]
+        self._close(COMPLETE, next(filter(None, complaints), complaint) or None, None, at_ns)
+
+    @property
+    def reads_messages(self) -> bool:
+        """Whether it is a WebSocket now."""
+        return self._sockets is not None
+
+    @property
+    def said_goodbye(self) -> bool:
+        """Whether a close frame has passed on an upgraded connection."""
+        return any(reader.closed for reader in (self._sockets or {}).values())
+
+    def finish(self, at_ns: int, trailers: HeaderPairs | None = None) -> None:
         """The response's last byte was passed on."""
-        self._close(COMPLETE, None, None, at_ns)
+        if not self.closed:
+            self._trailers[False] = trailers
+            self._close(COMPLETE, None, None, at_ns)
 
     def fail(self, message: str, at_ns: int, *, client_left: bool) -> None:
         """The exchange broke; `message` is the proxy's word for it, `client_left` what its sockets say."""
@@ -143,6 +223,8 @@ class Exchange:
     def _close(self, outcome: str, error: str | None, status: int | None, end_ns: int | None) -> None:
         if not self.closed:
             self._closing = (outcome, error, status, end_ns)
+            self.asked.release()
+            self.answer.release()
 
     def row(self) -> dict[str, Any]:
         """The trace row of a closed exchange, without what `semantics` fills in, and unredacted.
@@ -154,8 +236,8 @@ class Exchange:
             raise ValueError(f"{self.request_id}: no row before the exchange is closed")
         outcome, error, own_status, end_ns = self._closing
         status, headers, first_byte_ns = self._answer_head or (own_status, None, None)
-        answered = self._answer_head is not None
         session_id, turn = self.session or (None, 0)
+        request_body, response_body = self._bodies()
         return {
             "request_id": self.request_id,
             "session_id": session_id,
@@ -167,24 +249,53 @@ class Exchange:
             "path": self.head.path,
             "http_version": self.head.http_version,
             "request_headers": self.head.headers,
-            "request_body": self._body,
+            "request_body": request_body,
             "request_body_ns": self._body_ns,
             "outcome": outcome,
             "error": error,
             "status": status,
             "response_headers": headers,
-            "response_body": b"".join(self._pieces) if answered and self._pieces is not None else None,
-            "response_bytes": self.response_bytes,
+            "response_body": response_body,
+            "response_bytes": self.answer.size_bytes,
             "first_byte_ns": first_byte_ns,
-            "chunk_ns": self._chunk_ns,
-            "chunk_bytes": self._chunk_bytes,
+            "chunk_ns": self.answer.chunk_ns,
+            "chunk_bytes": self.answer.chunk_bytes,
             "end_ns": end_ns,
             "input_tokens": None,
             "output_tokens": None,
             "model": None,
             "stream": False,
             "connection": self.connection,
+            "request_bytes": self.asked.size_bytes,
+            "request_chunk_ns": self.asked.chunk_ns if self.streamed else None,
+            "request_chunk_bytes": self.asked.chunk_bytes if self.streamed else None,
+            "request_trailers": self._trailers[True],
+            "response_trailers": self._trailers[False],
+            **(self._messages.columns() if self._messages is not None else NO_MESSAGES),
         }
+
+    def _bodies(self) -> tuple[bytes | None, bytes | None]:
+        """Both bodies. One of a request that never came whole is none, unless it is one of messages."""
+        upgraded_or_streamed = self.streamed or self._sockets is not None
+        if not upgraded_or_streamed:
+            request = self._body
+        elif self.request_is_whole and self._body:  # another addon kept the streamed body
+            request = self._body
+        elif self.request_is_whole or self._messages is not None:
+            request = self.asked.body()
+        else:
+            request = None
+        response = self.answer.body() if self._answer_head is not None else None
+        if self._messages is None or self._sockets is None:
+            return request, response
+        return (
+            self._messages.unpacked(request, from_client=True),
+            self._messages.unpacked(response, from_client=False),
+        )
+
+
+def _size_of(headers: HeaderPairs) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
 
 
 def blame(message: str, *, request_is_whole: bool, client_left: bool) -> Failure:

@@ -21,11 +21,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mitmproxy import options
-from mitmproxy.addons import core, disable_h2c, next_layer, proxyserver, tlsconfig
+from mitmproxy.addons import core, proxyserver, tlsconfig
 from mitmproxy.master import Master
 
 from capture.addon import CaptureAddon
 from capture.failures import BadInput
+from capture.plain_http2 import NextLayer, PlainHttp2
 from capture.recorder import Recorder
 
 IDLE_TIMEOUT_S: Final = 24 * 3600
@@ -119,11 +120,11 @@ async def _serve(
     master.addons.add(  # type: ignore[no-untyped-call]
         core.Core(),
         servers,
-        disable_h2c.DisableH2C(),
-        next_layer.NextLayer(),
+        NextLayer(),
         tlsconfig.TlsConfig(),
         _BindCheck(servers, f"{chosen.listen_host}:{chosen.listen_port}"),
         addon,
+        PlainHttp2(servers),
         _Ready(servers, on_ready),
     )
     try:
@@ -146,7 +147,8 @@ def _mitmproxy_options(chosen: ProxyOptions, folder: Path) -> dict[str, Any]:
         "confdir": str(folder),
         "connection_strategy": "lazy",  # "eager" hides the requests made while the upstream is down
         "http3": False,
-        "rawtcp": False,
+        "websocket": False,  # upgraded connections pass raw: their bytes stay as they are
+        "rawtcp": True,
         "tcp_timeout": IDLE_TIMEOUT_S,
     }
 

@@ -129,10 +129,11 @@ def _value_is_credential(value: str) -> bool:
 
 
 def redact(row: dict[str, Any], policy: RedactionPolicy) -> None:
-    """Take the credentials out of a trace row's headers and path, in place."""
+    """Take the credentials out of a trace row's headers, trailers and path, in place."""
     row["request_headers"] = policy.headers(row["request_headers"])
-    if row["response_headers"] is not None:
-        row["response_headers"] = policy.headers(row["response_headers"])
+    for name in ("response_headers", "request_trailers", "response_trailers"):
+        if row.get(name) is not None:
+            row[name] = policy.headers(row[name])
     row["path"] = policy.path(row["path"])
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
+from capture.message_semantics import grpc_error, model_in_query, read_realtime
 from capture.sessions import SessionFinder, Talk
 from capture.sse import Answer, EventStream, choices_in, outline, parse_json, storable
 from capture.trace_format import CLIENT_ABORTED, COMPLETE
@@ -29,6 +30,8 @@ type Headers = Sequence[tuple[str, str]]
 def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
     """Set `model`, `stream`, `input_tokens`, `output_tokens`, `session_id` and `turn` of `row` in place.
 
+    A gRPC call that failed is a complete exchange whose `error` says its grpc-status.
+
     A client that closes once the stream has said that it is over (`[DONE]`) has had its whole answer: such a
     row's `client_aborted` becomes `complete`, ended by its last chunk. `model` is the one asked for (body,
     then path), else the one that answered. `stream` is true when the request asked for a stream or the
@@ -37,13 +40,21 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
     """
     request_headers: Headers = row["request_headers"]
     response_headers: Headers = row["response_headers"] or ()
-    request = _json_body(row["request_body"], request_headers)
     kind = (header(response_headers, "content-type") or "").lower()
-    reading = _read_answer(row["response_body"], response_headers, kind)
+    if row.get("message_ns") is None:
+        request = _json_body(row["request_body"], request_headers)
+        reading = _read_answer(row["response_body"], response_headers, kind)
+    else:  # messages of gRPC or WebSocket: no JSON of HTTP
+        request, reading = None, _Reading()
+        if row["status"] == 101:
+            read_realtime(row, reading.answer)
+            reading.answer.model = model_in_query(row["path"]) or reading.answer.model
+    if row["error"] is None:
+        row["error"] = grpc_error(response_headers, row.get("response_trailers") or ())
     asked = request if isinstance(request, dict) else {}
     if row["outcome"] == CLIENT_ABORTED and reading.answer.done:
         row["outcome"], row["error"], row["end_ns"] = COMPLETE, None, row["chunk_ns"][-1]
-    row["stream"] = asked.get("stream") is True or "text/event-stream" in kind
+    row["stream"] = asked.get("stream") is True or "text/event-stream" in kind or row["status"] == 101
     model = _model_asked(asked, row["path"]) or reading.answer.model
     row["model"] = None if model is None else storable(model)
     row["input_tokens"] = reading.answer.input_tokens

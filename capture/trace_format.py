@@ -61,6 +61,21 @@ TRACE_SCHEMA: Final = pa.schema(
         pa.field("stream", pa.bool_(), nullable=False),
         # Names the client connection that carried it; null where the source does not tell.
         pa.field("connection", pa.string()),
+        # Bytes of the request's body that passed; where it is set and the body null, the body was not kept
+        # or never came whole. Null where the source does not count.
+        pa.field("request_bytes", pa.int64()),
+        # The chunks of an upload that was passed on as it came; null where the body came in one piece.
+        pa.field("request_chunk_ns", pa.list_(pa.int64())),
+        pa.field("request_chunk_bytes", pa.list_(pa.int32())),
+        pa.field("request_trailers", HEADERS_TYPE),
+        pa.field("response_trailers", HEADERS_TYPE),
+        # Messages of gRPC (with their five bytes of frame) and WebSocket, both directions in their order: the
+        # instant of the last byte, the size, the direction, and for WebSocket whether it is text. A body is
+        # the messages of its direction, one after the other. Null where there are no messages.
+        pa.field("message_ns", pa.list_(pa.int64())),
+        pa.field("message_bytes", pa.list_(pa.int64())),
+        pa.field("message_from_client", pa.list_(pa.bool_())),
+        pa.field("message_text", pa.list_(pa.bool_())),
     ]
 )
 """One row per captured request. Bodies are inline and as sent (still content-encoded). Tokens are what the
@@ -112,7 +127,7 @@ class TraceMetadata:
         return metadata
 
 
-ADDED: Final = frozenset({"connection"})
+ADDED: Final = frozenset(TRACE_SCHEMA.names[TRACE_SCHEMA.names.index("connection") :])
 """Columns that came after traces had been written: where one is missing, it reads as null."""
 
 

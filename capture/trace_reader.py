@@ -27,7 +27,10 @@ from capture.trace_format import OUTCOMES, TRACE_SCHEMA, TraceMetadata, check_sc
 
 BATCH_ROWS: Final = 1000
 WINDOW_ROW_GROUPS: Final = 8
-_INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns")
+_INSTANTS: Final = (
+    *("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns"),
+    *("chunk_ns", "request_chunk_ns", "message_ns"),
+)
 
 _MOST_NS: Final = 2**63 - 1
 
@@ -284,7 +287,8 @@ def _shifted(column: pa.Array, shift_ns: int) -> pa.Array:
     if pa.types.is_list(column.type):
         lengths = pc.list_value_length(column).fill_null(0).to_numpy(False)
         offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), pc.add(column.flatten(), shift_ns))
+        shifted = pc.add(column.flatten(), shift_ns)
+        return pa.ListArray.from_arrays(pa.array(offsets), shifted, mask=column.is_null())
     return pc.add(column, shift_ns)
 
 

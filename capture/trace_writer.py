@@ -18,14 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capture.failures import BadInput
-from capture.trace_format import METADATA_KEY, TRACE_SCHEMA, TraceMetadata
+from capture.trace_format import HEADERS_TYPE, METADATA_KEY, TRACE_SCHEMA, TraceMetadata
 
 ROW_GROUP_ROWS: Final = 1000
 ROW_GROUP_BYTES: Final = 8 << 20
 _FEW_VALUES: Final = [
     *("method", "scheme", "host", "path", "http_version", "outcome", "model", "connection"),
 ]
-_INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns.list.element")
+_INSTANTS: Final = (
+    *("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns.list.element"),
+    *("request_chunk_ns.list.element", "message_ns.list.element"),
+)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -163,7 +166,7 @@ def batch_of(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     columns = []
     for field in TRACE_SCHEMA:
         values = [row.get(field.name) for row in rows]
-        if field.name.endswith("_headers"):
+        if field.type == HEADERS_TYPE:
             values = [
                 None if pairs is None else [{"name": name, "value": value} for name, value in pairs]
                 for pairs in values

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.exchange import BODY_COPY_LIMIT_BYTES, Exchange, RequestHead, blame
+from capture.copied_body import BODY_COPY_LIMIT_BYTES
+from capture.exchange import Exchange, RequestHead, blame
 from capture.trace_format import OUTCOMES, TRACE_SCHEMA
 from capture.trace_writer import batch_of
 

@@ -15,7 +15,10 @@ FLOORS = ("capture", "replay.transform", "replay.engine", "replay.analysis", "re
 """From the ground up. `replay.demo` stands beside: it may use `capture`, and only the CLI may use it."""
 
 ROOMS = {
-    "mitmproxy": ("capture.addon", "capture.proxy", "capture.importers.mitm_flows"),
+    "mitmproxy": (
+        *("capture.addon", "capture.proxy", "capture.upgraded_connections", "capture.plain_http2"),
+        *("capture.http1_layers", "capture.importers.mitm_flows"),
+    ),
     "aiohttp": ("replay.engine.session_sender", "replay.engine.session_connection", "replay.demo"),
     "httptools": ("replay.engine.wire_connection",),
     "typer": ("replay.cli",),

@@ -1,0 +1,110 @@
+"""One direction of an exchange as it passes: a copy of its bytes and the instants of its chunks, both bounded.
+
+What passes is never held up or cut by these bounds; only the copy is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BODY_COPY_LIMIT_BYTES: Final = 64 << 20
+"""A body larger than this passes through whole, but no copy of it is kept."""
+COPIES_LIMIT_BYTES: Final = 512 << 20
+"""All copies that are under way at once; beyond, the body that asks for more loses its copy."""
+STAMPS_LIMIT: Final = 1 << 20
+"""Chunks (or messages) beyond so many pass unstamped, so that a stream of single bytes can't fill the memory."""
+
+
+class CopyBudget:
+    """What the copies of all exchanges under way hold together, in bytes."""
+
+    def __init__(self, limit_bytes: int = COPIES_LIMIT_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Whether that much more may be held; if so, it counts until it is given back."""
+        if self.held_bytes + size_bytes > self.limit_bytes:
+            return False
+        self.held_bytes += size_bytes
+        return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """So much is held no longer by an exchange under way."""
+        self.held_bytes -= size_bytes
+
+
+class CopiedBody:
+    """The bytes of one direction. `size_bytes` counts all that passed, `held_bytes` what the copy holds.
+
+    `open_message_bytes` is for whoever reads messages: what has come of the one that is not over.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_pieces",
+        "_read",
+        "chunk_bytes",
+        "chunk_ns",
+        "held_bytes",
+        "open_message_bytes",
+        "size_bytes",
+    )
+
+    def __init__(self, budget: CopyBudget | None = None) -> None:
+        self.size_bytes = 0
+        self.held_bytes = 0
+        self.open_message_bytes = 0
+        self.chunk_ns: list[int] = []
+        self.chunk_bytes: list[int] = []
+        self._budget = budget
+        self._pieces: list[bytes] | None = []
+        self._read: int | None = None
+
+    def take(self, piece: bytes, at_ns: int, read: int) -> None:
+        """A piece passed. Pieces with the same `read` number are one chunk."""
+        self.stamp(len(piece), at_ns, read)
+        self.copy(piece)
+
+    def stamp(self, size_bytes: int, at_ns: int, read: int) -> None:
+        """So many bytes passed; without a copy of them."""
+        self.size_bytes += size_bytes
+        if read == self._read:
+            self.chunk_bytes[-1] += size_bytes
+        elif len(self.chunk_ns) < STAMPS_LIMIT:
+            self.chunk_ns.append(at_ns)
+            self.chunk_bytes.append(size_bytes)
+            self._read = read
+        else:
+            self._read = None
+
+    def count(self, size_bytes: int) -> None:
+        """So many bytes passed; neither stamped nor copied."""
+        self.size_bytes += size_bytes
+
+    def copy(self, piece: bytes) -> None:
+        """Add to the copy, unless a bound was or is met: then nothing of it is left."""
+        if self._pieces is None:
+            return
+        fits = self.held_bytes + len(piece) <= BODY_COPY_LIMIT_BYTES
+        if not fits or (self._budget is not None and not self._budget.take(len(piece))):
+            self.drop()
+            return
+        self._pieces.append(piece)
+        self.held_bytes += len(piece)
+
+    def drop(self) -> None:
+        """Keep no copy, of what passed and of what will."""
+        self._pieces = None
+        self.release()
+        self.held_bytes = 0
+
+    def release(self) -> None:
+        """Nothing more will pass: what is held counts against the copies under way no longer."""
+        if self._budget is not None:
+            self._budget.give_back(self.held_bytes)
+            self._budget = None
+
+    def body(self) -> bytes | None:
+        """The copy, or None where it met a bound."""
+        return None if self._pieces is None else b"".join(self._pieces)

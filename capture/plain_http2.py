@@ -1,0 +1,60 @@
+"""HTTP/2 without TLS (h2c), which mitmproxy leaves out: how plaintext gRPC speaks.
+
+A client that opens with HTTP/2's preface ("prior knowledge") is answered in HTTP/2, and its plaintext server
+is spoken to so as well: what it would have had without a proxy. The other way to it, an upgrade from
+HTTP/1.1, is not offered on (RFC 9113 did away with it): such a client goes on in HTTP/1.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from typing import Final
+
+from mitmproxy import connection, http
+from mitmproxy.addons import next_layer, proxyserver
+from mitmproxy.proxy import layer, server_hooks
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SERVER_CONNECTIONS: Final = 1000
+"""Of one client at once. mitmproxy allows 5: an HTTP/2 client's sixth stream to an HTTP/1.1 server would wait."""
+
+
+class NextLayer(next_layer.NextLayer):
+    """mitmproxy's choice of the next protocol, with plaintext HTTP/2 seen first."""
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Note HTTP/2 after its preface, wait while it may become one; the choice is mitmproxy's."""
+        client, context = nextlayer.data_client(), nextlayer.context
+        speaks_http1 = context.client.alpn in (None, b"")
+        if nextlayer.layer is None and speaks_http1 and client and PREFACE.startswith(client[: len(PREFACE)]):
+            if len(client) < len(PREFACE):
+                return  # not told from "POST" or "PUT" yet
+            context.client.alpn = b"h2"
+            context.client.alpn_offers = [b"h2"]
+        super().next_layer(nextlayer)  # type: ignore[no-untyped-call]
+
+
+class PlainHttp2:
+    """Speaks HTTP/2 to the plaintext servers of plaintext HTTP/2 clients, and takes back offers of h2c."""
+
+    name = "peaktape_plain_http2"
+
+    def __init__(self, servers: proxyserver.Proxyserver) -> None:
+        self._servers = servers
+
+    def client_connected(self, client: connection.Client) -> None:
+        handler = self._servers.connections.get(client.id)
+        if handler is not None:
+            handler.max_conns = collections.defaultdict(lambda: asyncio.Semaphore(SERVER_CONNECTIONS))
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        plain = not data.client.tls and not data.server.tls
+        if plain and data.client.alpn == b"h2":
+            data.server.alpn = b"h2"
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        headers = flow.request.headers
+        if headers.get("upgrade", "").lower() == "h2c":
+            for name in ("upgrade", "connection", "http2-settings"):
+                headers.pop(name, None)
