@@ -153,7 +153,8 @@ class CaptureAddon:
         session = self._sessions.by_header(head.headers)
         exchange = Exchange(request_id, head, now_ns, session, flow.client_conn.id, self._copies)
         self._live[flow.id] = exchange
-        if is_upload(flow.request):
+        if is_upload(flow.request) or flow.request.stream:
+            exchange.streamed = True
             keep = _Keeping(flow.id, exchange, exchange.ask)
             flow.request.stream = self._passing_on(keep, flow.request.stream)
 

@@ -1,4 +1,4 @@
-"""One direction of an exchange as it passes: a copy of its bytes and the instants of its chunks, both bounded.
+"""One direction of an exchange as it passes: a copy of its bytes, the instants of its chunks, both bounded.
 
 What passes is never held up or cut by these bounds; only the copy is.
 """
@@ -12,7 +12,7 @@ BODY_COPY_LIMIT_BYTES: Final = 64 << 20
 COPIES_LIMIT_BYTES: Final = 512 << 20
 """All copies that are under way at once; beyond, the body that asks for more loses its copy."""
 STAMPS_LIMIT: Final = 1 << 20
-"""Chunks (or messages) beyond so many pass unstamped, so that a stream of single bytes can't fill the memory."""
+"""Chunks (or messages) beyond so many pass unstamped: a stream of single bytes can't fill the memory."""
 
 
 class CopyBudget:

@@ -84,7 +84,7 @@ class Exchange:
         self.connection = connection
         self.asked, self.answer = CopiedBody(budget), CopiedBody(budget)
         self.head_bytes = 500 + _size_of(head.headers)
-        self.streamed = False
+        self.streamed = False  # whether its body comes by `ask`
         self._body: bytes | None = None
         self._body_ns: int | None = None
         self._answer_head: tuple[int, HeaderPairs, int] | None = None
@@ -123,7 +123,6 @@ class Exchange:
     def ask(self, piece: bytes, at_ns: int, read: int) -> None:
         """A piece of a streamed request body came in. Pieces with the same `read` number are one chunk."""
         if not self.closed:
-            self.streamed = True
             self.asked.take(piece, at_ns, read)
             self._find_messages(piece, at_ns, from_client=True)
 
@@ -132,7 +131,7 @@ class Exchange:
         if self.closed:
             return
         self._body, self._body_ns, self._trailers[True] = body, at_ns, trailers
-        if body and not self.streamed:
+        if body and not self.asked.size_bytes:
             self.asked.count(len(body))
             self._find_messages(body, at_ns, from_client=True)
 
@@ -189,11 +188,11 @@ class Exchange:
                 at_ns, size_bytes, from_client=from_client, text=piece.text, compressed=piece.compressed
             )
 
-    def ended(self, at_ns: int, complaint: str = "") -> None:
+    def ended(self, at_ns: int, complaint: str = "", outcome: str = COMPLETE) -> None:
         """The upgraded connection is over: what its close frames say, or else `complaint`, is the error."""
         readers = list((self._sockets or {}).values())
         complaints = [reader.complaint() or reader.broken for reader in readers]
-        self._close(COMPLETE, next(filter(None, complaints), complaint) or None, None, at_ns)
+        self._close(outcome, next(filter(None, complaints), complaint) or None, None, at_ns)
 
     @property
     def reads_messages(self) -> bool:
@@ -267,8 +266,8 @@ class Exchange:
             "stream": False,
             "connection": self.connection,
             "request_bytes": self.asked.size_bytes,
-            "request_chunk_ns": self.asked.chunk_ns if self.streamed else None,
-            "request_chunk_bytes": self.asked.chunk_bytes if self.streamed else None,
+            "request_chunk_ns": self.asked.chunk_ns or None,
+            "request_chunk_bytes": self.asked.chunk_bytes or None,
             "request_trailers": self._trailers[True],
             "response_trailers": self._trailers[False],
             **(self._messages.columns() if self._messages is not None else NO_MESSAGES),
@@ -276,10 +275,8 @@ class Exchange:
 
     def _bodies(self) -> tuple[bytes | None, bytes | None]:
         """Both bodies. One of a request that never came whole is none, unless it is one of messages."""
-        upgraded_or_streamed = self.streamed or self._sockets is not None
-        if not upgraded_or_streamed:
-            request = self._body
-        elif self.request_is_whole and self._body:  # another addon kept the streamed body
+        passed_in_pieces = self.streamed or self._sockets is not None
+        if self._body is not None or not passed_in_pieces:
             request = self._body
         elif self.request_is_whole or self._messages is not None:
             request = self.asked.body()

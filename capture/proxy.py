@@ -24,9 +24,10 @@ from mitmproxy import options
 from mitmproxy.addons import core, proxyserver, tlsconfig
 from mitmproxy.master import Master
 
+from capture import http1_layers
 from capture.addon import CaptureAddon
 from capture.failures import BadInput
-from capture.plain_http2 import NextLayer, PlainHttp2
+from capture.http_versions import HttpVersions, NextLayer
 from capture.recorder import Recorder
 
 IDLE_TIMEOUT_S: Final = 24 * 3600
@@ -60,6 +61,7 @@ def run_proxy(chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str]
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_certificate_folder(chosen.certificates))
+        stack.enter_context(http1_layers.in_place())
         runner = stack.enter_context(asyncio.Runner(loop_factory=_new_loop))
         runner.run(_serve(chosen, recorder, on_ready, folder))
 
@@ -124,7 +126,7 @@ async def _serve(
         tlsconfig.TlsConfig(),
         _BindCheck(servers, f"{chosen.listen_host}:{chosen.listen_port}"),
         addon,
-        PlainHttp2(servers),
+        HttpVersions(servers),
         _Ready(servers, on_ready),
     )
     try:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from mitmproxy import connection, http, tcp
 
 from capture.exchange import Exchange
+from capture.http1_layers import hung_up
+from capture.trace_format import CLIENT_ABORTED, COMPLETE, SERVER_ERROR
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,8 @@ class UpgradedConnections:
 
     def begin(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """The server agreed to change the protocol of the flow's connection."""
-        assert flow.response is not None
-        exchange.upgrade(websocket=flow.response.headers.get("upgrade", "").lower() == "websocket")
+        protocol = flow.response.headers.get("upgrade", "") if flow.response else ""
+        exchange.upgrade(websocket=protocol.lower() == "websocket")
         self._live[flow.client_conn.id] = flow.id, exchange
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
@@ -60,7 +62,7 @@ class UpgradedConnections:
                 self._end(flow.client_conn, "failure of the recording")
 
     def tcp_end(self, flow: tcp.TCPFlow) -> None:
-        self._end(flow.client_conn)
+        self._end(flow.client_conn, server=flow.server_conn)
 
     def tcp_error(self, flow: tcp.TCPFlow) -> None:
         self._end(flow.client_conn, flow.error.msg if flow.error else "")
@@ -79,11 +81,18 @@ class UpgradedConnections:
     def client_disconnected(self, client: connection.Client) -> None:
         self._end(client)
 
-    def _end(self, client: connection.Client, complaint: str | None = None) -> None:
+    def _end(
+        self, client: connection.Client, complaint: str = "", server: connection.Server | None = None
+    ) -> None:
         flow_id, exchange = self._live.pop(client.id, (None, None))
         if flow_id is None or exchange is None:
             return
-        if complaint is None:
-            complaint = CUT_SHORT if exchange.reads_messages and not exchange.said_goodbye else ""
-        exchange.ended(time.monotonic_ns() - self._zero_ns, complaint)
+        outcome = COMPLETE
+        if server is not None and exchange.reads_messages and not exchange.said_goodbye:
+            complaint = CUT_SHORT
+            if hung_up(client):
+                outcome = CLIENT_ABORTED
+            elif hung_up(server):
+                outcome = SERVER_ERROR
+        exchange.ended(time.monotonic_ns() - self._zero_ns, complaint, outcome)
         self._over(flow_id)

@@ -67,15 +67,16 @@ class WebSocketReader:
         self._decoder.receive_bytes(data)
         try:
             while (frame := self._decoder.process_buffer()) is not None:
+                payload = bytes(frame.payload)  # type: ignore[arg-type]
                 if frame.opcode is Opcode.CLOSE:
-                    self._close_frame += bytes(frame.payload)
+                    self._close_frame += payload
                     if frame.frame_finished:
                         self._read_close()
                 elif not frame.opcode.iscontrol():
                     if frame.opcode is not Opcode.CONTINUATION:
                         self._text = frame.opcode is Opcode.TEXT
                     ends = frame.frame_finished and frame.message_finished
-                    pieces.append(Piece(bytes(frame.payload), ends, self._text, self._marks.compressed))
+                    pieces.append(Piece(payload, ends, self._text, self._marks.compressed))
         except ParseFailed as error:
             self.broken = str(error) or type(error).__name__
         return pieces

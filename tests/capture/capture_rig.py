@@ -135,8 +135,10 @@ def tls_server(folder: Path) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def running_upstream(tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
-    upstream = Upstream()
+async def running_upstream(
+    tls: ssl.SSLContext | None = None, upstream: Upstream | None = None
+) -> AsyncIterator[Upstream]:
+    upstream = upstream or Upstream()
     runner = web.AppRunner(upstream.application(), shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)

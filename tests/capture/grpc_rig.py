@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -65,7 +65,7 @@ HANDLERS = {
 
 @asynccontextmanager
 async def running_grpc(tls_folder: Path | None = None) -> AsyncIterator[str]:
-    """The service on loopback; its URL. With a folder it speaks TLS, signed by folder/mitmproxy-ca-cert.pem."""
+    """The service on loopback; its URL. With a folder it speaks TLS, as `tls_server` signs it."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, HANDLERS),))
     if tls_folder is None:
@@ -93,11 +93,7 @@ class Call:
 
 async def every_kind_of_call(address: str, authority: Path | None = None) -> dict[str, Call]:
     """One call of each kind at "host:port", with TLS where the certificate of an authority is given."""
-    if authority is None:
-        channel = grpc.aio.insecure_channel(address)
-    else:
-        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes()))
-    async with channel:
+    async with channel_to(address, authority) as channel:
         return {
             "Unary": await _unary(channel, "Unary", bytes(range(256)) * 300),
             "ServerStream": await _streamed(channel, "ServerStream", b"one two three four"),
@@ -110,24 +106,26 @@ async def every_kind_of_call(address: str, authority: Path | None = None) -> dic
         }
 
 
+def channel_to(address: str, authority: Path | None) -> grpc.aio.Channel:
+    if authority is None:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes()))
+
+
 async def _unary(channel: grpc.aio.Channel, method: str, request: bytes) -> Call:
     call = channel.unary_unary(f"/{SERVICE}/{method}")(request, timeout=10)
     messages = []
-    try:
+    with suppress(grpc.aio.AioRpcError):
         messages = [await call]
-    except grpc.aio.AioRpcError:
-        pass
     return await _noted(call, messages)
 
 
 async def _streamed(channel: grpc.aio.Channel, method: str, request: bytes) -> Call:
     call = channel.unary_stream(f"/{SERVICE}/{method}")(request, timeout=10)
     messages = []
-    try:
+    with suppress(grpc.aio.AioRpcError):
         async for message in call:
             messages.append(message)  # noqa: PERF401 - what came before an error counts
-    except grpc.aio.AioRpcError:
-        pass
     return await _noted(call, messages)
 
 

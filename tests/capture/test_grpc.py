@@ -1,4 +1,4 @@
-"""gRPC through `peaktape capture`, over TLS and in plaintext: nothing is changed, every message is stamped."""
+"""gRPC through `peaktape capture`, over TLS and in plaintext: nothing changes, every message is stamped."""
 
 from __future__ import annotations
 

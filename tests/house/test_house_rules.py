@@ -16,7 +16,7 @@ FLOORS = ("capture", "replay.transform", "replay.engine", "replay.analysis", "re
 
 ROOMS = {
     "mitmproxy": (
-        *("capture.addon", "capture.proxy", "capture.upgraded_connections", "capture.plain_http2"),
+        *("capture.addon", "capture.proxy", "capture.upgraded_connections", "capture.http_versions"),
         *("capture.http1_layers", "capture.importers.mitm_flows"),
     ),
     "aiohttp": ("replay.engine.session_sender", "replay.engine.session_connection", "replay.demo"),

@@ -1,0 +1,186 @@
+"""mitmproxy's HTTP/1 connections with what they lack: trailers, bounds on heads, and who hung up.
+
+As they are, trailers hang a request for good, a head without an end fills the memory, and so does whoever
+never ends it. `in_place` puts these classes where mitmproxy looks for its own; nothing else of it changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import Any, Final
+
+import h11
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import http
+from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.proxy.layers.http import _events, _http1
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+
+HEAD_LIMIT_BYTES: Final = 1 << 20
+"""Of a head, a trailer section, or the line before a chunk."""
+WAITING_LIMIT_BYTES: Final = 64 << 20
+"""Of requests sent ahead while one is under way."""
+HEAD_TIMEOUT_S: Final = 60.0
+"""From a head's first byte to its last."""
+
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_hung_up: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+type Commands = layer.CommandGenerator[None]
+
+
+def hung_up(connection: Connection) -> bool:
+    """Whether this end of an upgraded connection closed it, and not the proxy after the other had."""
+    return connection in _hung_up
+
+
+@contextlib.contextmanager
+def in_place() -> Iterator[None]:
+    """While this lasts, HTTP/1 connections are these."""
+    place: Any = http_layers  # which looks both up by these names
+    before = place.Http1Server, place.Http1Client
+    place.Http1Server, place.Http1Client = Http1Server, Http1Client
+    try:
+        yield
+    finally:
+        place.Http1Server, place.Http1Client = before
+
+
+class _TrailerReader:
+    """Stands before h11's reader of chunks, and keeps the trailers that mitmproxy would stumble over."""
+
+    def __init__(self, reader: ChunkedReader) -> None:
+        self._reader = reader
+        self.trailers: http.Headers | None = None
+
+    def __call__(self, buf: ReceiveBuffer) -> Any:
+        event = self._reader(buf)
+        if isinstance(event, h11.EndOfMessage) and event.headers:
+            self.trailers = http.Headers(event.headers.raw_items())
+            return h11.EndOfMessage()
+        return event
+
+    def read_eof(self) -> Any:
+        return self._reader.read_eof()
+
+
+class _Http1Connection(_http1.Http1Connection):
+    """What both directions share."""
+
+    ReceiveTrailers: type[_events.RequestTrailers | _events.ResponseTrailers]
+    _trailers: http.Headers | None = None
+
+    def read_body(self, event: events.Event) -> Commands:
+        if isinstance(self.body_reader, ChunkedReader):
+            self.body_reader = _TrailerReader(self.body_reader)  # type: ignore[assignment]
+        reader = self.body_reader
+        for command in super().read_body(event):
+            if (
+                isinstance(reader, _TrailerReader)
+                and reader.trailers is not None
+                and isinstance(command, ReceiveHttp)
+                and isinstance(command.event, self.ReceiveEndOfMessage)
+            ):
+                yield ReceiveHttp(self.ReceiveTrailers(command.event.stream_id, self._fit(reader.trailers)))
+                reader.trailers = None
+            yield command
+        if self.state == self.read_body and len(self.buf) > HEAD_LIMIT_BYTES:
+            yield from self._refuse("HTTP/1 protocol error: line too long between chunks")
+
+    def _fit(self, trailers: http.Headers) -> http.Headers:
+        """HTTP/2 wants names in lower case."""
+        if b"h2" not in (self.context.client.alpn, self.context.server.alpn):
+            return trailers
+        return http.Headers([(name.lower(), value) for name, value in trailers.fields])
+
+    def send(self, event: _events.HttpEvent) -> Commands:
+        if isinstance(event, _events.RequestTrailers | _events.ResponseTrailers):
+            self._trailers = event.trailers
+            return
+        for command in super().send(event):
+            if (
+                self._trailers
+                and isinstance(event, _events.RequestEndOfMessage | _events.ResponseEndOfMessage)
+                and isinstance(command, commands.SendData)
+                and command.data == _LAST_CHUNK
+            ):
+                lines = b"".join(b"%s: %s\r\n" % field for field in self._trailers.fields)
+                command = commands.SendData(command.connection, b"0\r\n" + lines + b"\r\n")
+            yield command
+        if isinstance(event, _events.RequestEndOfMessage | _events.ResponseEndOfMessage):
+            self._trailers = None
+
+    def passthrough(self, event: events.Event) -> Commands:
+        if (
+            isinstance(event, events.ConnectionClosed)
+            and event.connection.state is not ConnectionState.CLOSED  # else it was closed by the proxy
+        ):
+            _hung_up.add(event.connection)
+        yield from super().passthrough(event)
+
+    def _refuse(self, reason: str) -> Commands:
+        """Have no more to do with this peer."""
+        assert self.stream_id is not None  # noqa: S101
+        self.state = self.done
+        error = self.ReceiveProtocolError(self.stream_id, reason, code=self.ReceiveProtocolError.code)
+        if self.conn is self.context.client and not self.response:
+            yield commands.SendData(self.conn, _http1.make_error_response(400, reason))
+        yield commands.CloseConnection(self.conn)
+        yield ReceiveHttp(error)
+
+
+class Http1Server(_Http1Connection, _http1.Http1Server):
+    """A client's connection. Its heads are bounded in size and time."""
+
+    ReceiveTrailers = _events.RequestTrailers
+
+    _heads = 0
+    _watched: commands.RequestWakeup | None = None
+    _watched_head = 0
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Wakeup):
+            self._watched = None
+            if self._in_a_head and self._heads == self._watched_head:
+                yield from self._turn_away(408, "the request's head took too long")
+                return
+        else:
+            yield from super()._handle_event(event)
+        if self.state == self.wait and len(self.buf) > WAITING_LIMIT_BYTES:
+            yield from self._refuse("too much was sent ahead of an answer")
+        elif self._in_a_head and self._watched is None:
+            self._watched, self._watched_head = commands.RequestWakeup(HEAD_TIMEOUT_S), self._heads
+            yield self._watched
+
+    @property
+    def _in_a_head(self) -> bool:
+        return self.state == self.read_headers and len(self.buf) > 0
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        yield from super().read_headers(event)
+        if self.state != self.read_headers:
+            self._heads += 1
+        elif len(self.buf) > HEAD_LIMIT_BYTES:
+            yield from self._turn_away(431, "the request's head is too long")
+
+    def _turn_away(self, status: int, reason: str) -> Commands:
+        self.state = self.done
+        self.buf = ReceiveBuffer()
+        yield commands.SendData(self.conn, _http1.make_error_response(status, reason))
+        yield commands.CloseConnection(self.conn)
+
+
+class Http1Client(_Http1Connection, _http1.Http1Client):
+    """A connection to a server. Its heads are bounded in size."""
+
+    ReceiveTrailers = _events.ResponseTrailers
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        yield from super().read_headers(event)
+        if self.state == self.read_headers and len(self.buf) > HEAD_LIMIT_BYTES and self.stream_id:
+            yield from self._refuse("HTTP/1 protocol error: the response's head is too long")
