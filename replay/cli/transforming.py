@@ -81,12 +81,13 @@ def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
     """The schedule that `plan` makes of `trace`, and its lineage."""
     from capture.__about__ import VERSION
     from replay.transform.plan import apply_plan, schedule_of
+    from replay.transform.replayable import told
     from replay.transform.schedule_format import Lineage
 
     base, left_out = schedule_of(trace)
     steps = plan.steps
     if left_out:
-        steps = (f"left out {left_out} requests whose body never arrived whole", *steps)
+        steps = (told(left_out), *steps)
     lineage = Lineage(
         trace_path=str(Path(trace.name).absolute()),
         trace_fingerprint=trace.fingerprint,

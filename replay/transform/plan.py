@@ -9,15 +9,12 @@ import dataclasses
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from capture.failures import BadInput
 from capture.quantities import check_factor
-from capture.trace_format import COMPLETE
 from capture.trace_reader import Trace
 from replay.transform import steps
+from replay.transform.replayable import choose, told
 from replay.transform.schedule_format import Schedule
 from replay.transform.shapes import Ramp, Spike, lay_ramp, lay_spike
 
@@ -87,35 +84,16 @@ def apply_plan(schedule: Schedule, plan: Plan) -> Schedule:
     return schedule
 
 
-def schedule_of(trace: Trace) -> tuple[Schedule, int]:
-    """The trace as it was, as a schedule (see `steps.base_schedule`), and how many rows were left out.
+def schedule_of(trace: Trace) -> tuple[Schedule, dict[str, int]]:
+    """The trace as it was, as a schedule (see `steps.base_schedule`), and the numbers of rows left out by why.
 
-    Left out are requests whose own body never arrived whole: there is nothing to send again. Raises
-    `BadInput` when nothing is left.
+    See `replayable` for what is left out. Raises `BadInput` when nothing is left.
     """
+    kept, left_out = choose(trace)
+    if not kept.any():
+        raise BadInput(f"{trace.name}: no request in it can be replayed ({told(left_out)}); capture others")
     end_ns = trace.column("end_ns").fill_null(-1).to_numpy(zero_copy_only=False)
     session = steps.number_sessions(trace.column("session_id").to_pylist())
-    bodies = ("request_headers", "request_body") if trace.may_lack("request_body") else ()
-    columns = ("outcome", "request_body_ns", *bodies)
-    whole = np.concatenate([_whole(batch) for batch in trace.iter_batches(columns)])
-    if not whole.any():
-        raise BadInput(f"{trace.name}: no request in it is whole, so none can be replayed; capture again")
-    schedule = steps.select(steps.base_schedule(trace.arrival_ns, end_ns, session), whole)
+    schedule = steps.select(steps.base_schedule(trace.arrival_ns, end_ns, session), kept)
     first_ns = int(schedule.due_ns[0])
-    return dataclasses.replace(schedule, due_ns=schedule.due_ns - first_ns), int((~whole).sum())
-
-
-def _whole(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-    """Whether each request is all there to be sent again: its end was seen, and its body, if any, is kept."""
-    ended = pc.or_(pc.equal(batch.column("outcome"), COMPLETE), pc.is_valid(batch.column("request_body_ns")))
-    if "request_body" not in batch.schema.names:
-        return np.asarray(ended.to_numpy(zero_copy_only=False), np.bool_)
-    bodiless = pc.is_null(batch.column("request_body"))
-    missing = np.zeros(batch.num_rows, np.bool_)
-    for row in np.flatnonzero(bodiless.to_numpy(zero_copy_only=False)):
-        headers = {
-            pair["name"].lower(): pair["value"] for pair in batch.column("request_headers")[row].as_py()
-        }
-        missing[row] = headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers
-    found: npt.NDArray[np.bool_] = ended.to_numpy(zero_copy_only=False) & ~missing
-    return found
+    return dataclasses.replace(schedule, due_ns=schedule.due_ns - first_ns), left_out

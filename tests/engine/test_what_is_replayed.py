@@ -30,7 +30,32 @@ def test_requests_whose_body_was_not_kept_are_left_out(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, [request(0, 0), empty_get, stated_empty, not_kept, streamed, cut_off])
     schedule, left_out = schedule_of(trace)
     assert schedule.row.tolist() == [0, 1, 2]
-    assert left_out == 3
+    assert left_out == {"requests whose body never arrived whole": 3}
+
+
+def test_what_http1_cannot_say_is_left_out_counted_and_named(tmp_path: Path) -> None:
+    socket = request(1, 1) | {"status": 101, "message_ns": [5], "message_bytes": [2]}
+    kind = [("Content-Type", "application/grpc+proto")]
+    call = request(2, 2) | {"http_version": "HTTP/2.0", "request_headers": kind}
+    web = request(3, 3) | {"request_headers": [("content-type", "application/grpc-web+proto")]}
+    http2 = request(4, 4) | {"http_version": "HTTP/2.0", "request_headers": [("content-type", "text/plain")]}
+    cut = request(5, 5) | {"request_body": None, "request_bytes": 9, "http_version": "HTTP/2.0"}
+    trace = trace_of(tmp_path, [request(0, 0), socket, call, web, http2, cut])
+    schedule, left_out = schedule_of(trace)
+    assert schedule.row.tolist() == [0, 3, 4]
+    assert left_out == {
+        "WebSocket and other upgraded connections": 1,
+        "gRPC calls": 1,
+        "requests whose body never arrived whole": 1,
+    }
+
+
+def test_grpc_is_seen_where_every_body_is_kept(tmp_path: Path) -> None:
+    kind = [("x", "y"), ("content-type", "application/grpc")]
+    calls = [request(k, k) | {"http_version": "HTTP/2.0", "request_headers": kind} for k in (1, 3)]
+    trace = trace_of(tmp_path, [request(0, 0), calls[0], request(2, 2), calls[1]])
+    schedule, left_out = schedule_of(trace)
+    assert (schedule.row.tolist(), left_out) == ([0, 2], {"gRPC calls": 2})
 
 
 def test_bodies_are_looked_at_only_where_some_are_missing(tmp_path: Path) -> None:
@@ -39,7 +64,7 @@ def test_bodies_are_looked_at_only_where_some_are_missing(tmp_path: Path) -> Non
 
 def test_a_trace_without_a_whole_request_is_refused(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, [request(0, 0) | {"outcome": "in_flight", "request_body_ns": None}])
-    with pytest.raises(BadInput, match="no request in it is whole"):
+    with pytest.raises(BadInput, match="no request in it can be replayed .left out 1 requests whose body"):
         schedule_of(trace)
 
 

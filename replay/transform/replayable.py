@@ -1,0 +1,95 @@
+"""Which recorded requests can be sent again, over HTTP/1.1 as the senders speak, and why the others can't.
+
+Pure functions of a trace's columns; large ones are read only where the small ones leave it open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from capture.trace_format import COMPLETE
+from capture.trace_reader import Trace
+
+UPGRADED: Final = "WebSocket and other upgraded connections"
+GRPC: Final = "gRPC calls"
+NOT_WHOLE: Final = "requests whose body never arrived whole"
+
+Mask = npt.NDArray[np.bool_]
+
+
+def choose(trace: Trace) -> tuple[Mask, dict[str, int]]:
+    """Which rows can be sent again, bool[rows], and how many of the others there are, by why.
+
+    A replay sends HTTP/1.1, one request per row: an upgraded connection or a gRPC call would be garbage.
+    A request whose body never came whole, or was not kept, has nothing to send again.
+    """
+    names = ["outcome", "request_body_ns", "status", "http_version", "request_bytes"]
+    if trace.may_lack("request_body"):
+        names += ["request_headers", "request_body"]
+    elif any(
+        str(version).startswith("HTTP/2") for version in trace.column("http_version").unique().to_pylist()
+    ):
+        names.append("request_headers")
+    kept: list[Mask] = []
+    left_out: dict[str, int] = {}
+    for batch in trace.iter_batches(tuple(names)):
+        fits = np.ones(batch.num_rows, np.bool_)
+        for why, mask in ((UPGRADED, _upgraded(batch)), (GRPC, _grpc(batch)), (NOT_WHOLE, ~_whole(batch))):
+            count = int((fits & mask).sum())
+            if count:
+                left_out[why] = left_out.get(why, 0) + count
+            fits &= ~mask
+        kept.append(fits)
+    return np.concatenate(kept), left_out
+
+
+def told(left_out: Mapping[str, int]) -> str:
+    """What was left out, for a person: "left out 3 gRPC calls, 1 …"."""
+    return "left out " + ", ".join(f"{count} {why}" for why, count in left_out.items())
+
+
+def _mask(column: pa.Array) -> Mask:
+    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _upgraded(batch: pa.RecordBatch) -> Mask:
+    return _mask(pc.equal(batch.column("status"), 101))
+
+
+def _grpc(batch: pa.RecordBatch) -> Mask:
+    """By the content type; only HTTP/2 carries gRPC (gRPC-Web and Connect are plain requests)."""
+    found = np.zeros(batch.num_rows, np.bool_)
+    http2 = _mask(pc.starts_with(batch.column("http_version"), "HTTP/2"))
+    if "request_headers" not in batch.schema.names or not http2.any():
+        return found
+    headers = batch.column("request_headers")
+    fields = headers.flatten()
+    kinds = pc.and_(
+        pc.match_like(fields.field("name"), "content-type", ignore_case=True),
+        pc.match_substring_regex(fields.field("value"), r"^application/grpc($|[+; ])", ignore_case=True),
+    )
+    rows = pc.list_parent_indices(headers).to_numpy(zero_copy_only=False)
+    found[rows[_mask(kinds)]] = True
+    return found & http2
+
+
+def _whole(batch: pa.RecordBatch) -> Mask:
+    """Whether each request is all there to be sent again: its end was seen, and its body, if any, is kept."""
+    ended = pc.or_(pc.equal(batch.column("outcome"), COMPLETE), pc.is_valid(batch.column("request_body_ns")))
+    if "request_body" not in batch.schema.names:
+        return _mask(ended)
+    counted = _mask(pc.is_valid(batch.column("request_bytes")))
+    bodiless = _mask(pc.is_null(batch.column("request_body")))
+    missing = bodiless & counted  # a capture that counts writes an empty body down as one
+    for row in np.flatnonzero(bodiless & ~counted):
+        headers: Any = {
+            pair["name"].lower(): pair["value"] for pair in batch.column("request_headers")[row].as_py()
+        }
+        missing[row] = headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers
+    return _mask(ended) & ~missing
