@@ -113,6 +113,8 @@ class CaptureAddon:
     def tls_failed_client(self, data: tls.TlsData) -> None:
         """Say once per server name that a client doesn't trust us: such traffic can't be captured."""
         name = data.conn.sni or "an unnamed server"
+        if (data.conn.error or "").startswith("Cannot parse"):
+            return  # no TLS at all
         if name not in self._untrusting and len(self._untrusting) < 100:
             self._untrusting.add(name)
             certificate = f"{ctx.options.confdir}/mitmproxy-ca-cert.pem"

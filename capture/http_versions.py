@@ -8,17 +8,13 @@ not offered on (RFC 9113 did away with it): such a client goes on in HTTP/1.1.
 
 from __future__ import annotations
 
-import asyncio
-import collections
 from typing import Final
 
-from mitmproxy import connection, http, tls
-from mitmproxy.addons import next_layer, proxyserver
+from mitmproxy import http, tls
+from mitmproxy.addons import next_layer
 from mitmproxy.proxy import layer, server_hooks
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SERVER_CONNECTIONS: Final = 1000
-"""Of one client at once. mitmproxy allows 5: an HTTP/2 client's sixth stream to HTTP/1.1 would wait."""
 
 
 class NextLayer(next_layer.NextLayer):
@@ -40,14 +36,6 @@ class HttpVersions:
     """Mirrors HTTP's version from one side to the other, and takes back offers to upgrade to h2c."""
 
     name = "peaktape_http_versions"
-
-    def __init__(self, servers: proxyserver.Proxyserver) -> None:
-        self._servers = servers
-
-    def client_connected(self, client: connection.Client) -> None:
-        handler = self._servers.connections.get(client.id)
-        if handler is not None:
-            handler.max_conns = collections.defaultdict(lambda: asyncio.Semaphore(SERVER_CONNECTIONS))
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         """Ask the server first, if it has TLS: its choice of a version is then the client's."""

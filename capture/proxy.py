@@ -26,8 +26,10 @@ from mitmproxy.master import Master
 
 from capture import http1_layers
 from capture.addon import CaptureAddon
+from capture.connections import Connections
 from capture.failures import BadInput
 from capture.http_versions import HttpVersions, NextLayer
+from capture.log_limits import AlikeFilter
 from capture.recorder import Recorder
 
 IDLE_TIMEOUT_S: Final = 24 * 3600
@@ -62,8 +64,18 @@ def run_proxy(chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_certificate_folder(chosen.certificates))
         stack.enter_context(http1_layers.in_place())
+        allow_many_connections()
         runner = stack.enter_context(asyncio.Runner(loop_factory=_new_loop))
         runner.run(_serve(chosen, recorder, on_ready, folder))
+
+
+def allow_many_connections() -> None:
+    """Let the process have as many descriptors as it may: each client takes two, also one that only waits."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -126,7 +138,8 @@ async def _serve(
         tlsconfig.TlsConfig(),
         _BindCheck(servers, f"{chosen.listen_host}:{chosen.listen_port}"),
         addon,
-        HttpVersions(servers),
+        HttpVersions(),
+        Connections(servers),
         _Ready(servers, on_ready),
     )
     try:
@@ -201,6 +214,7 @@ def _quiet_until_ready() -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(logging.WARNING)
     handler.addFilter(lambda record: "failed to listen" not in record.getMessage())
+    handler.addFilter(AlikeFilter())
     root.addHandler(handler)
     try:
         yield

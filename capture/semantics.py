@@ -8,19 +8,18 @@ conversations in `sessions`.
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
+from capture.content_codings import decode_content
 from capture.message_semantics import grpc_error, model_in_query, read_realtime
 from capture.sessions import SessionFinder, Talk
-from capture.sse import Answer, EventStream, choices_in, outline, parse_json, storable
+from capture.sse import Answer, EventStream, JsonLines, choices_in, outline, parse_json, storable
 from capture.trace_format import CLIENT_ABORTED, COMPLETE
 
-DECODED_LIMIT_BYTES: Final = 256 << 20
+_PIECE_BYTES: Final = 4 << 20
 _MODEL_IN_PATH: Final = re.compile(r"/(?:models|deployments|engines)/([^/?:]+)")
 _LAST_EVENTS: Final = ("message_stop", "response.completed")
 
@@ -80,85 +79,6 @@ def header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     return next((value for found, value in headers if found.lower() == name), None)
 
 
-def decode_content(body: bytes, encoding: str | None) -> bytes | None:
-    """`body` with its content codings (`gzip`, `deflate`, `br`, `zstd`, or several) taken off.
-
-    A body that was cut off decodes as far as it goes, and no further than `DECODED_LIMIT_BYTES`. None when
-    a coding is unknown or the bytes are not in it.
-    """
-    codings = [name.strip().lower() for name in (encoding or "").split(",")]
-    for coding in reversed(codings):
-        if coding in ("", "identity") or not body:
-            continue
-        decoder = _DECODERS.get(coding)
-        decoded = decoder(body) if decoder else None
-        if decoded is None:
-            return None
-        body = decoded
-    return body
-
-
-def _gunzip(body: bytes) -> bytes | None:
-    """All members of a gzip body."""
-    parts: list[bytes] = []
-    room = DECODED_LIMIT_BYTES
-    while body[:2] == b"\x1f\x8b"[: len(body)] and body and room > 0:
-        inflate = zlib.decompressobj(wbits=31)
-        try:
-            parts.append(inflate.decompress(body, room))
-        except zlib.error:
-            break
-        room -= len(parts[-1])
-        body = inflate.unused_data
-    return b"".join(parts) if parts else None
-
-
-def _inflate(body: bytes) -> bytes | None:
-    """HTTP's "deflate": a zlib stream by the standard, a bare one by some servers."""
-    for wbits in (15, -15):
-        try:
-            return zlib.decompressobj(wbits=wbits).decompress(body, DECODED_LIMIT_BYTES)
-        except zlib.error:
-            continue
-    return None
-
-
-def _unbrotli(body: bytes) -> bytes | None:
-    import brotli
-
-    decoder = brotli.Decompressor()
-    parts: list[bytes] = []
-    room = DECODED_LIMIT_BYTES
-    try:
-        for at in range(0, len(body), 1 << 14):
-            parts.append(decoder.process(body[at : at + (1 << 14)]))
-            room -= len(parts[-1])
-            if room <= 0:
-                break
-    except brotli.error:
-        return None
-    return b"".join(parts)
-
-
-def _unzstd(body: bytes) -> bytes | None:
-    import zstandard
-
-    reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True)
-    try:
-        return reader.read(DECODED_LIMIT_BYTES)
-    except zstandard.ZstdError:
-        return None
-
-
-_DECODERS: Final[dict[str, Callable[[bytes], bytes | None]]] = {
-    "gzip": _gunzip,
-    "x-gzip": _gunzip,
-    "deflate": _inflate,
-    "br": _unbrotli,
-    "zstd": _unzstd,
-}
-
-
 @dataclasses.dataclass
 class _Reading:
     """An answer read back: its facts, its generated text, its id; `found` when it was readable at all."""
@@ -197,17 +117,24 @@ def _read_answer(body: bytes | None, headers: Headers, kind: str) -> _Reading:
     if not decoded:
         return reading
     if "text/event-stream" in kind:
-        for event in EventStream().feed(decoded):
+        stream = EventStream()
+        for event in (event for piece in _in_pieces(decoded) for event in stream.feed(piece)):
             if event.strip() == b"[DONE]":
                 reading.answer.done = True
             else:
                 reading.take(parse_json(event))
     elif "ndjson" in kind or "jsonl" in kind:
-        for line in decoded.splitlines():
+        lines = JsonLines()
+        for line in (line for piece in _in_pieces(decoded + b"\n") for line in lines.feed(piece)):
             reading.take(parse_json(line))
     elif decoded[:64].lstrip()[:1] == b"{":
         reading.take(outline(decoded))
     return reading
+
+
+def _in_pieces(body: bytes) -> Iterator[bytes]:
+    """Cut, so that a body of nothing but line ends makes no list of millions."""
+    return (body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES))
 
 
 def _generated_text(message: dict[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Final
 import brotli
 import zstandard
 
-from capture.semantics import decode_content
+from capture.content_codings import decode_content
 from capture.sse import Answer, EventStream, JsonLines, cut, outline, read_stream
 
 CUT_SHORT: Final = "the stream ended with neither a finish reason nor [DONE]"

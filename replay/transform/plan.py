@@ -85,7 +85,7 @@ def apply_plan(schedule: Schedule, plan: Plan) -> Schedule:
 
 
 def schedule_of(trace: Trace) -> tuple[Schedule, dict[str, int]]:
-    """The trace as it was, as a schedule (see `steps.base_schedule`), and the numbers of rows left out by why.
+    """The trace as it was, as a schedule (see `steps.base_schedule`), and the counts of rows left out.
 
     See `replayable` for what is left out. Raises `BadInput` when nothing is left.
     """

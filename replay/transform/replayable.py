@@ -32,9 +32,7 @@ def choose(trace: Trace) -> tuple[Mask, dict[str, int]]:
     names = ["outcome", "request_body_ns", "status", "http_version", "request_bytes"]
     if trace.may_lack("request_body"):
         names += ["request_headers", "request_body"]
-    elif any(
-        str(version).startswith("HTTP/2") for version in trace.column("http_version").unique().to_pylist()
-    ):
+    elif pc.any(pc.starts_with(trace.column("http_version"), "HTTP/2")).as_py():
         names.append("request_headers")
     kept: list[Mask] = []
     left_out: dict[str, int] = {}
@@ -86,7 +84,9 @@ def _whole(batch: pa.RecordBatch) -> Mask:
         return _mask(ended)
     counted = _mask(pc.is_valid(batch.column("request_bytes")))
     bodiless = _mask(pc.is_null(batch.column("request_body")))
-    missing = bodiless & counted  # a capture that counts writes an empty body down as one
+    nothing = _mask(pc.equal(batch.column("request_bytes"), 0))
+    nothing &= _mask(pc.is_valid(batch.column("request_body_ns")))
+    missing = bodiless & counted & ~nothing
     for row in np.flatnonzero(bodiless & ~counted):
         headers: Any = {
             pair["name"].lower(): pair["value"] for pair in batch.column("request_headers")[row].as_py()

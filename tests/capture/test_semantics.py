@@ -14,8 +14,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capture.content_codings import decode_content
 from capture.exchange import Exchange, RequestHead
-from capture.semantics import decode_content, fill_semantics
+from capture.semantics import fill_semantics
 from capture.sessions import SessionFinder
 from capture.trace_writer import batch_of
 

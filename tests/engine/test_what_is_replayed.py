@@ -39,10 +39,11 @@ def test_what_http1_cannot_say_is_left_out_counted_and_named(tmp_path: Path) -> 
     call = request(2, 2) | {"http_version": "HTTP/2.0", "request_headers": kind}
     web = request(3, 3) | {"request_headers": [("content-type", "application/grpc-web+proto")]}
     http2 = request(4, 4) | {"http_version": "HTTP/2.0", "request_headers": [("content-type", "text/plain")]}
+    bodiless = request(6, 6) | {"request_body": None, "request_bytes": 0}
     cut = request(5, 5) | {"request_body": None, "request_bytes": 9, "http_version": "HTTP/2.0"}
-    trace = trace_of(tmp_path, [request(0, 0), socket, call, web, http2, cut])
+    trace = trace_of(tmp_path, [request(0, 0), socket, call, web, http2, cut, bodiless])
     schedule, left_out = schedule_of(trace)
-    assert schedule.row.tolist() == [0, 3, 4]
+    assert schedule.row.tolist() == [0, 3, 4, 6]
     assert left_out == {
         "WebSocket and other upgraded connections": 1,
         "gRPC calls": 1,
@@ -64,7 +65,7 @@ def test_bodies_are_looked_at_only_where_some_are_missing(tmp_path: Path) -> Non
 
 def test_a_trace_without_a_whole_request_is_refused(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, [request(0, 0) | {"outcome": "in_flight", "request_body_ns": None}])
-    with pytest.raises(BadInput, match="no request in it can be replayed .left out 1 requests whose body"):
+    with pytest.raises(BadInput, match="left out 1 requests whose body never arrived whole"):
         schedule_of(trace)
 
 
