@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import os
+import socket
 from typing import Final
 
 from mitmproxy import connection
@@ -11,6 +13,8 @@ from mitmproxy.addons import proxyserver
 
 SERVER_CONNECTIONS: Final = 1000
 """Of one client at once. mitmproxy allows 5: an HTTP/2 client's sixth stream to HTTP/1.1 would wait."""
+
+BACKLOG: Final = 4096
 
 
 class Connections:
@@ -20,6 +24,14 @@ class Connections:
 
     def __init__(self, servers: proxyserver.Proxyserver) -> None:
         self._servers = servers
+
+    def running(self) -> None:
+        """Let more clients wait to be accepted than asyncio's 100: one too many waits for a second."""
+        for instance in self._servers.servers:
+            for server in getattr(instance, "_servers", ()):
+                for listening in getattr(server, "sockets", ()):
+                    with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                        same.listen(BACKLOG)
 
     def client_connected(self, client: connection.Client) -> None:
         handler = self._servers.connections.get(client.id)

@@ -1,4 +1,4 @@
-"""The capture proxy under hostile input at full size; the small figures are `tests/capture/test_hostile_input.py`.
+"""The capture proxy under hostile input at full size; `tests/capture/test_hostile_input.py` the small one.
 
     python tests/benchmarks/hostile_input.py [--requests 10000] [--slow-clients 3000] [--gib 1]
 
@@ -16,12 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path[:0] = [
-    str(Path(__file__).resolve().parents[1] / "capture"),
-    str(Path(__file__).resolve().parents[2]),
-]
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parents[1] / "capture"), str(HERE.parents[2])]
 
-from hostile_rig import (
+from hostile_rig import (  # noqa: E402
     Capture,
     brotli_bomb,
     download,

@@ -53,7 +53,8 @@ class Handler(BaseHTTPRequestHandler):
             hashed.update(piece)
         with self.lock:
             number = len(self.log)
-            self.log.append(Seen(self.command, self.path, hashed.hexdigest()))
+            path = self.requestline.split()[1]  # `self.path` has fewer slashes
+            self.log.append(Seen(self.command, path, hashed.hexdigest()))
         coding = self.path.removeprefix("/bomb/")
         if coding in self.bombs:
             self._answer(number, self.bombs[coding], coding)
