@@ -192,3 +192,23 @@ def test_writing_refuses_what_exists_and_leaves_nothing_half(tmp_path: Path) -> 
         write_trace(path, (1 // 0 for _ in "x"), TraceMetadata(0, "test"), overwrite=True)
     assert path.read_bytes() == b"precious"
     assert [entry.name for entry in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_messages_meet_on_the_wall_clock_too_and_rows_without_any_stay_so(tmp_path: Path) -> None:
+    talk = trace_row(1, 0, message_ns=[3, 4], message_bytes=[1, 2], message_from_client=[True, False])
+    write_rows(tmp_path / "s" / "b.parquet", [talk, trace_row(3, 1)], wall_zero_ns=1000)
+    write_rows(tmp_path / "s" / "a.parquet", [trace_row(2, 7, request_chunk_ns=[8])], wall_zero_ns=400)
+    rows = [row for batch in open_trace(tmp_path / "s").iter_batches() for row in batch.to_pylist()]
+    assert [row["message_ns"] for row in rows] == [None, [603, 604], None]
+    assert [row["request_chunk_ns"] for row in rows] == [[8], None, None]
+
+
+def test_a_trace_from_before_messages_were_kept_reads_as_one_without_them(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "new.parquet", [trace_row(1, 0)])
+    table = pq.read_table(path)
+    late = TRACE_SCHEMA.names[TRACE_SCHEMA.names.index("connection") :]
+    old = table.drop_columns(late)
+    metadata = {METADATA_KEY: pq.read_metadata(path).metadata[METADATA_KEY]}
+    pq.write_table(old.replace_schema_metadata(metadata), tmp_path / "old.parquet")
+    (row,) = (row for b in open_trace(tmp_path / "old.parquet").iter_batches() for row in b.to_pylist())
+    assert {row[name] for name in late} == {None}
