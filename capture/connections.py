@@ -10,6 +10,9 @@ from typing import Final
 
 from mitmproxy import connection
 from mitmproxy.addons import proxyserver
+from mitmproxy.proxy import server_hooks
+
+from capture.flow_control import PatientReader
 
 SERVER_CONNECTIONS: Final = 1000
 """Of one client at once. mitmproxy allows 5: an HTTP/2 client's sixth stream to HTTP/1.1 would wait."""
@@ -37,6 +40,15 @@ class Connections:
         handler = self._servers.connections.get(client.id)
         if handler is not None:
             handler.max_conns = collections.defaultdict(lambda: asyncio.Semaphore(SERVER_CONNECTIONS))
+            transport = handler.transports[client]
+            transport.reader = PatientReader(transport.reader, client, client)  # type: ignore[assignment]
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        handler = self._servers.connections.get(data.client.id)
+        transport = handler.transports.get(data.server) if handler is not None else None
+        if transport is not None:
+            reader = PatientReader(transport.reader, data.client, data.server)
+            transport.reader = reader  # type: ignore[assignment]
 
     def client_disconnected(self, client: connection.Client) -> None:
         """Close what is left: a handler that is cancelled while it waits for its lock forgets its socket."""

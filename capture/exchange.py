@@ -155,6 +155,7 @@ class Exchange:
     def upgrade(self, *, websocket: bool) -> None:
         """The connection speaks another protocol from now on; what passes is told by `passed`."""
         self._framed, self._messages = None, None
+        self._body, self.streamed = None, True
         if websocket:
             self._messages = MessageLog()
             self._sockets = {side: WebSocketReader(from_client=side) for side in (True, False)}
@@ -165,7 +166,6 @@ class Exchange:
             return
         side = self.asked if from_client else self.answer
         if self._sockets is None:
-            self.streamed = True
             side.take(data, at_ns, read)
             return
         side.count(len(data))
@@ -275,8 +275,7 @@ class Exchange:
 
     def _bodies(self) -> tuple[bytes | None, bytes | None]:
         """Both bodies. One of a request that never came whole is none, unless it is one of messages."""
-        passed_in_pieces = self.streamed or self._sockets is not None
-        if self._body is not None or not passed_in_pieces:
+        if self._body is not None or not self.streamed:
             request = self._body
         elif self.request_is_whole or self._messages is not None:
             request = self.asked.body()

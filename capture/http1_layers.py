@@ -17,9 +17,12 @@ from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _events, _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
+
+from capture.flow_control import register
 
 HEAD_LIMIT_BYTES: Final = 1 << 20
 """Of a head, a trailer section, or the line before a chunk."""
@@ -74,6 +77,10 @@ class _Http1Connection(_http1.Http1Connection):
 
     ReceiveTrailers: type[_events.RequestTrailers | _events.ResponseTrailers]
     _trailers: http.Headers | None = None
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__(ctx)  # type: ignore[call-arg]
+        register(self)
 
     def read_body(self, event: events.Event) -> Commands:
         if isinstance(self.body_reader, ChunkedReader):

@@ -24,7 +24,7 @@ from mitmproxy import options
 from mitmproxy.addons import core, proxyserver, tlsconfig
 from mitmproxy.master import Master
 
-from capture import http1_layers
+from capture import flow_control, http1_layers
 from capture.addon import CaptureAddon
 from capture.connections import Connections
 from capture.failures import BadInput
@@ -64,6 +64,7 @@ def run_proxy(chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_certificate_folder(chosen.certificates))
         stack.enter_context(http1_layers.in_place())
+        stack.enter_context(flow_control.in_place())
         allow_many_connections()
         runner = stack.enter_context(asyncio.Runner(loop_factory=_new_loop))
         runner.run(_serve(chosen, recorder, on_ready, folder))

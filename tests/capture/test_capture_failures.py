@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import websockets
 from capture_rig import (
     CHECKOUT,
     PEAKTAPE,
@@ -304,6 +305,32 @@ async def test_mitmdump_runs_the_addon_by_its_path(
     (row,) = rows_of(output)
     assert (row["request_body"], row["outcome"]) == (b"through mitmdump", "complete")
     assert metadata_of(output)["source"] == "mitmproxy addon"
+
+
+async def test_mitmdump_tells_the_addon_of_websocket_messages(tmp_path: Path) -> None:
+    async def answer(socket: websockets.ServerConnection) -> None:
+        async for message in socket:
+            await socket.send(message[::-1])
+
+    mitmdump = str(Path(sys.executable).with_name("mitmdump"))
+    async with websockets.serve(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        program = [
+            mitmdump, "-s", str(CHECKOUT / "capture" / "addon.py"), "--mode", f"reverse:http://127.0.0.1:{port}",
+            "--listen-host", "127.0.0.1", "--listen-port", "0", "--set", f"confdir={tmp_path / 'ca'}",
+            "--set", f"peaktape_out={tmp_path / 'prod.parquet'}", "--set", "connection_strategy=lazy",
+        ]  # fmt: skip
+        async with (
+            running_mitmdump(program, tmp_path, signal.SIGTERM) as url,
+            websockets.connect(f"ws{url[4:]}/") as socket,
+        ):
+            await socket.send("hello")
+            assert await socket.recv() == "olleh"
+            await socket.close()
+    (row,) = rows_of(tmp_path / "prod.parquet")
+    assert (row["request_body"], row["response_body"], row["outcome"]) == (b"hello", b"olleh", "complete")
+    assert (row["message_from_client"], row["message_text"]) == ([True, False], [True, True])
+    assert (row["message_bytes"], row["error"]) == ([5, 5], None)
 
 
 class running_mitmdump:  # noqa: N801

@@ -20,13 +20,14 @@ from aiohttp import web
 from capture_rig import (
     GAP_S,
     Upstream,
+    eventually,
     rows_of,
     running_capture,
     running_upstream,
     sha256,
     tls_server,
 )
-from http2_rig import asked, first_pieces, running_http2
+from http2_rig import Echo, asked, connected, first_pieces, running_http2
 
 from capture.copied_body import BODY_COPY_LIMIT_BYTES
 
@@ -117,6 +118,64 @@ async def test_many_streams_of_one_http2_client_run_at_once_over_an_http1_server
         assert await proxy.stop() == 0
     rows = rows_of(tmp_path / "prod.parquet")
     assert [(row["http_version"], row["outcome"]) for row in rows] == [("HTTP/2.0", "client_aborted")] * 12
+
+
+async def test_an_http2_server_that_stalls_holds_its_http2_client_back(tmp_path: Path) -> None:
+    """mitmproxy alone takes all of it, and holds it in memory."""
+    size, peers = 24 << 20, list[Echo]()
+
+    def stalling() -> Echo:
+        peers.append(Echo([], stalled=True))
+        return peers[-1]
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(stalling, "127.0.0.1", 0)
+    address = "http://{}:{}".format(*server.sockets[0].getsockname())
+    body = os.urandom(1 << 20) * (size >> 20)
+    async with running_capture(tmp_path / "prod.parquet", "--upstream", address) as proxy:
+        client = await connected(proxy.url[7:], None)
+        fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"h"), (b":path", b"/")]
+        client.send(1, fields, body, [])
+        await eventually(lambda: peers and peers[0].messages)
+        await asyncio.sleep(1)
+        assert size - client.unsent_bytes() < 12 << 20
+        peers[0].go_on()
+        assert await asyncio.wait_for(client.ended.get(), 30) == 1
+        client.transport.close()
+        assert await proxy.stop() == 0
+    server.close()
+    assert sha256(client.messages[1].body) == sha256(body)
+
+
+async def test_an_http2_client_that_stalls_holds_its_http1_server_back(tmp_path: Path) -> None:
+    size, sent = 40 << 20, 0
+
+    class Large(Upstream):
+        async def echo(self, request: web.Request) -> web.StreamResponse:
+            nonlocal sent
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(size >> 16):
+                await response.write(bytes(1 << 16))
+                sent += 1 << 16
+            return response
+
+    async with (
+        running_upstream(upstream=Large()) as upstream,
+        running_capture(tmp_path / "prod.parquet", "--upstream", upstream.url) as proxy,
+    ):
+        client = await connected(proxy.url[7:], trusting(tmp_path))
+        client.stalled = True
+        fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"h"), (b":path", b"/echo")]
+        client.send(1, fields, b"", [])
+        await eventually(lambda: client.messages)
+        await asyncio.sleep(1)
+        assert sent < size / 2, "what loopback's buffers take, and little more"
+        client.go_on()
+        assert await asyncio.wait_for(client.ended.get(), 30) == 1
+        client.transport.close()
+        assert await proxy.stop() == 0
+    assert len(client.messages[1].body) == size
 
 
 async def test_trailers_of_http1_pass_both_ways(tmp_path: Path) -> None:

@@ -17,7 +17,12 @@ FLOORS = ("capture", "replay.transform", "replay.engine", "replay.analysis", "re
 ROOMS = {
     "mitmproxy": (
         *("capture.addon", "capture.proxy", "capture.upgraded_connections", "capture.http_versions"),
-        *("capture.http1_layers", "capture.connections", "capture.importers.mitm_flows"),
+        *(
+            "capture.http1_layers",
+            "capture.connections",
+            "capture.flow_control",
+            "capture.importers.mitm_flows",
+        ),
     ),
     "aiohttp": ("replay.engine.session_sender", "replay.engine.session_connection", "replay.demo"),
     "httptools": ("replay.engine.wire_connection",),
