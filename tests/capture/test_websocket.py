@@ -78,8 +78,7 @@ async def converse(url: str, **options: Any) -> list[tuple[bool, bool, bytes]]:
     return said
 
 
-@pytest.mark.parametrize("compression", [None, "deflate"])
-@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(("compression", "tls"), [(None, True), ("deflate", False)], ids=["TLS", "deflate"])
 async def test_messages_pass_unchanged_and_are_kept_with_direction_and_instant(
     tmp_path: Path, compression: str | None, tls: bool
 ) -> None:
