@@ -16,7 +16,8 @@ from typing import Final
 
 from capture.failures import BadInput
 from replay.engine.connecting import Connecting
-from replay.engine.exchange import Exchange
+from replay.engine.deadlines import Deadlines
+from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.pacer import Pacer
 from replay.engine.requests import POOLED, RECORDED, Prepared
 
@@ -54,6 +55,12 @@ class Sender(abc.ABC):
         self.zero_monotonic_ns = 0
         self._on_sent = on_sent
         self._on_finished = on_finished
+        self._loop = asyncio.get_running_loop()
+        self._firsts = (
+            Deadlines(round(connecting.first_byte_timeout_s * 1e9), self._time_out_first)
+            if connecting.first_byte_timeout_s is not None
+            else None
+        )
         self._open = 0
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -67,8 +74,13 @@ class Sender(abc.ABC):
         """End everything that is staged or under way; each still is reported, as not sent or interrupted."""
 
     @abc.abstractmethod
+    def break_off(self, exchange: Exchange, error: str, text: str) -> None:
+        """End an exchange from our side, unless it is over, and its connection."""
+
     async def close(self) -> None:
         """Close all connections."""
+        if self._firsts is not None:
+            self._firsts.close()
 
     async def drained(self) -> None:
         """Return when every staged request has been reported."""
@@ -84,13 +96,25 @@ class Sender(abc.ABC):
         return Exchange(prepared, dequeued_ns=monotonic_ns())
 
     def note_sent(self, exchange: Exchange) -> None:
-        """Count a request that has just left."""
+        """Count a request that has just left, and watch for what ends it early."""
         self.in_flight += 1
         exchange.in_flight = self.in_flight
         self._on_sent(exchange)
+        if self._firsts is not None and exchange.sent_ns is not None:
+            self._firsts.add(exchange.sent_ns, exchange)
+        if exchange.prepared.hang_up_after_ns is not None:
+            self._loop.call_later(
+                exchange.prepared.hang_up_after_ns / 1e9, self.break_off, exchange, *HUNG_UP
+            )
+
+    def _time_out_first(self, exchange: Exchange) -> None:
+        if exchange.first_byte_ns is None:
+            self.break_off(exchange, "timeout", "no first byte in time")
 
     def _end(self, exchange: Exchange) -> None:
         """Settle an exchange's end and report it."""
+        if self._firsts is not None:
+            self._firsts.discard(exchange)
         exchange.end_ns = exchange.last_read_ns if exchange.error is None else None
         if exchange.end_ns is None:
             exchange.end_ns = monotonic_ns()

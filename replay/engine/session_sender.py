@@ -22,8 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from replay.engine.connecting import Connecting
-from replay.engine.deadlines import Deadlines
-from replay.engine.exchange import HUNG_UP, Exchange
+from replay.engine.exchange import Exchange
 from replay.engine.flushing import write_now
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared, url_of
@@ -94,12 +93,6 @@ class _Staged:
         self.held = b""
         self.sender.note_sent(exchange)
 
-    def break_off(self, error: str, text: str) -> None:
-        """End the exchange from our side; the waiting task sees the connection go."""
-        if not self.exchange.over and self.transport is not None:
-            self.exchange.fail(error, text)
-            self.transport.abort()
-
 
 class _StagedRequest(ClientRequest):
     """aiohttp's request, whose `send` serialises into a held transport instead of the socket."""
@@ -151,7 +144,6 @@ class SessionSender(Sender):
         on_finished: Callable[[Exchange], None],
     ) -> None:
         super().__init__(connecting, pacer, on_sent, on_finished)
-        loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             connector=connector_of(connecting),
             request_class=_StagedRequest,
@@ -163,13 +155,7 @@ class SessionSender(Sender):
             skip_auto_headers=_AUTOMATIC_HEADERS,
             trust_env=False,
         )
-        self._loop = loop
         self._tasks: dict[Exchange, tuple[_Staged, asyncio.Task[None]]] = {}
-        self._firsts = (
-            Deadlines(round(connecting.first_byte_timeout_s * 1e9), self._time_out_first)
-            if connecting.first_byte_timeout_s is not None
-            else None
-        )
 
     def stage(self, prepared: Prepared) -> None:
         exchange = self._begin(prepared)
@@ -178,17 +164,12 @@ class SessionSender(Sender):
         self._tasks[exchange] = (staged, task)
         task.add_done_callback(functools.partial(self._settle, exchange))
 
-    def note_sent(self, exchange: Exchange) -> None:
-        super().note_sent(exchange)
-        if self._firsts is not None and exchange.sent_ns is not None:
-            self._firsts.add(exchange.sent_ns, exchange)
-        if exchange.prepared.hang_up_after_ns is not None:
-            staged, _ = self._tasks[exchange]
-            self._loop.call_later(exchange.prepared.hang_up_after_ns / 1e9, staged.break_off, *HUNG_UP)
-
-    def _time_out_first(self, exchange: Exchange) -> None:
-        if exchange.first_byte_ns is None:
-            self._tasks[exchange][0].break_off("timeout", "no first byte in time")
+    def break_off(self, exchange: Exchange, error: str, text: str) -> None:
+        # Whoever waits on the connection sees it go.
+        staged, _ = self._tasks.get(exchange, (None, None))
+        if staged is not None and staged.transport is not None and not exchange.over:
+            exchange.fail(error, text)
+            staged.transport.abort()
 
     async def _perform(self, staged: _Staged) -> None:
         """Send one request when it is due, and read its response whole; errors are in the exchange."""
@@ -207,8 +188,6 @@ class SessionSender(Sender):
         """The task is over, perhaps before its first step: its exchange ends like any other."""
         if task.cancelled():  # only `stop` cancels, and it wants the row
             exchange.fail(stopped(exchange), "the replay was stopped")
-        if self._firsts is not None:
-            self._firsts.discard(exchange)
         del self._tasks[exchange]
         self._end(exchange)
 
@@ -252,8 +231,7 @@ class SessionSender(Sender):
             task.cancel()
 
     async def close(self) -> None:
-        if self._firsts is not None:
-            self._firsts.close()
+        await super().close()
         await self._session.close()
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from replay.engine.connecting import Connecting
 from replay.engine.deadlines import Deadlines
-from replay.engine.exchange import HUNG_UP, Exchange
+from replay.engine.exchange import Exchange
 from replay.engine.idle import IdleConnections
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared
@@ -39,7 +39,6 @@ class WireSender(Sender):
         on_finished: Callable[[Exchange], None],
     ) -> None:
         super().__init__(connecting, pacer, on_sent, on_finished)
-        self._loop = asyncio.get_running_loop()
         self._tls = connecting.tls()
         self._idle: IdleConnections[WireConnection] = IdleConnections()
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
@@ -47,11 +46,6 @@ class WireSender(Sender):
         self._live: dict[Exchange, WireConnection | None] = {}
         self._dials: set[asyncio.Task[None]] = set()
         self._totals = Deadlines(round(connecting.timeout_s * 1e9), self._time_out)
-        self._firsts = (
-            Deadlines(round(connecting.first_byte_timeout_s * 1e9), self._time_out_first)
-            if connecting.first_byte_timeout_s is not None
-            else None
-        )
 
     def stage(self, prepared: Prepared) -> None:
         exchange = self._begin(prepared)
@@ -131,13 +125,6 @@ class WireSender(Sender):
 
     # What connections call.
 
-    def note_sent(self, exchange: Exchange) -> None:
-        super().note_sent(exchange)
-        if self._firsts is not None and exchange.sent_ns is not None:
-            self._firsts.add(exchange.sent_ns, exchange)
-        if exchange.prepared.hang_up_after_ns is not None:
-            self._loop.call_later(exchange.prepared.hang_up_after_ns / 1e9, self._hang_up, exchange)
-
     def release(self, connection: WireConnection, exchange: Exchange, *, reusable: bool) -> None:
         """The exchange is over; its connection may serve another one."""
         if reusable:
@@ -164,15 +151,15 @@ class WireSender(Sender):
 
     def _finish(self, exchange: Exchange) -> None:
         self._totals.discard(exchange)
-        if self._firsts is not None:
-            self._firsts.discard(exchange)
         exchange.over = True
         self._live.pop(exchange, None)
         self._end(exchange)
 
     # Ends that come from our side.
 
-    def _break_off(self, exchange: Exchange, error: str, text: str) -> None:
+    def break_off(self, exchange: Exchange, error: str, text: str) -> None:
+        if exchange.over:
+            return
         connection = self._live.get(exchange)
         if connection is not None:
             connection.give_up()
@@ -181,26 +168,17 @@ class WireSender(Sender):
 
     def _time_out(self, exchange: Exchange) -> None:
         error = "connect_timeout" if exchange.connected_ns is None else "timeout"
-        self._break_off(exchange, error, "TimeoutError")
-
-    def _time_out_first(self, exchange: Exchange) -> None:
-        if exchange.first_byte_ns is None:
-            self._break_off(exchange, "timeout", "no first byte in time")
-
-    def _hang_up(self, exchange: Exchange) -> None:
-        if not exchange.over:
-            self._break_off(exchange, *HUNG_UP)
+        self.break_off(exchange, error, "TimeoutError")
 
     def stop(self) -> None:
         for exchange in list(self._live):
-            self._break_off(exchange, stopped(exchange), "the replay was stopped")
+            self.break_off(exchange, stopped(exchange), "the replay was stopped")
         for dial in self._dials:
             dial.cancel()
 
     async def close(self) -> None:
+        await super().close()
         self._totals.close()
-        if self._firsts is not None:
-            self._firsts.close()
         self._sweeping.cancel()
         self._idle.close()
 
