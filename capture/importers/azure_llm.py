@@ -60,7 +60,7 @@ def read_lengths(source: SourceFile) -> Iterator[Lengths]:
         for name in COLUMNS:
             if name not in header:
                 raise BadInput(
-                    f"{path}: line 1: column {name} missing, header {','.join(COLUMNS)} wanted; "
+                    f"{path}:1: column {name} missing, header {','.join(COLUMNS)} wanted; "
                     "is this an Azure LLM trace?"
                 )
         places = [header.index(name) for name in COLUMNS]
@@ -71,7 +71,7 @@ def read_lengths(source: SourceFile) -> Iterator[Lengths]:
             lengths = _checked(path, lines.line_num, cells, places)
             if lengths.epoch_ns < latest:
                 raise BadInput(
-                    f"{path}: line {lines.line_num}, column TIMESTAMP: {cells[places[0]]} found, before the "
+                    f"{path}:{lines.line_num}: column TIMESTAMP: {cells[places[0]]} found, before the "
                     "line above; ascending wanted: sort the lines by TIMESTAMP"
                 )
             latest = lengths.epoch_ns
@@ -84,14 +84,14 @@ def _checked(path: Path, line: int, cells: list[str], places: list[int]) -> Leng
         instant = epoch_ns(found[0])
     except ValueError:
         raise BadInput(
-            f"{path}: line {line}, column TIMESTAMP: {found[0]!r} found, "
+            f"{path}:{line}: column TIMESTAMP: {found[0]!r} found, "
             "an instant such as 2023-11-16 18:15:46.6805900 wanted"
         ) from None
     counts = []
     for name, text in zip(COLUMNS[1:], found[1:], strict=True):
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MOST_TOKENS):
             raise BadInput(
-                f"{path}: line {line}, column {name}: {text[:40]!r} found, 0 to {MOST_TOKENS} tokens wanted"
+                f"{path}:{line}: column {name}: {text[:40]!r} found, 0 to {MOST_TOKENS} tokens wanted"
             )
         counts.append(int(text))
     return Lengths(instant, *counts)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from real_files import real
 
 from capture.failures import BadInput
-from capture.importers.mooncake import PrefixedLengths, clock_tick_ns, open_mooncake, unrounded
+from capture.importers.clock import Rounded
+from capture.importers.mooncake import open_mooncake
 from capture.importers.pending_trace import write_pending
 from capture.importers.synthetic_prompt import SyntheticPrompts, count_tokens
 from capture.importers.synthetic_request import ChatRequests
@@ -37,7 +36,8 @@ def jsonl(folder: Path, lines: list[Any]) -> Path:
 
 def imported(source: Path, *, unround: bool = False, limit: int | None = None) -> Trace:
     output = source.with_suffix(".parquet")
-    pending = open_mooncake(source, SyntheticPrompts(), ChatRequests(), unround=unround)
+    rounded = Rounded.SPREAD if unround else Rounded.KEEP
+    pending = open_mooncake(source, SyntheticPrompts(), ChatRequests(), rounded=rounded)
     write_pending(pending, output, limit=limit, overwrite=True)
     return open_trace(output)
 
@@ -98,67 +98,30 @@ def test_unrounding_a_fine_clock_changes_nothing_and_says_so(tmp_path: Path) -> 
     assert any("changed nothing" in note for note in trace.metadata.notes)
 
 
-@given(
-    ticks=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=20),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_unrounded_arrivals_ascend_and_stay_within_their_tick(
-    ticks: list[tuple[int, int]], seed: int
-) -> None:
-    lines, instant = [], 0
-    for gap, count in ticks:
-        instant += gap * 1_000_000_000
-        lines += [PrefixedLengths(instant, 1, 1, (1,))] * count
-    spread = list(unrounded(lines, TICK_NS, np.random.default_rng(seed)))
-    offsets = [after.arrival_ns - before.arrival_ns for after, before in zip(spread, lines, strict=True)]
-    arrivals = [after.arrival_ns for after in spread]
-    assert arrivals == sorted(arrivals)
-    assert all(0 <= offset < TICK_NS for offset in offsets)
-
-
-def test_unrounded_offsets_are_uniform_over_the_tick() -> None:
-    lines = [PrefixedLengths(tick * TICK_NS, 1, 1, (1,)) for tick in range(500) for _ in range(10)]
-    spread = unrounded(lines, TICK_NS, np.random.default_rng(4))
-    shares = np.sort([line.arrival_ns % TICK_NS / TICK_NS for line in spread])
-    distance = np.abs(shares - (np.arange(5000) + 0.5) / 5000).max()
-    assert distance < 1.63 / np.sqrt(5000)  # Kolmogorov, 1 %
-
-
-@pytest.mark.parametrize(
-    ("arrivals_ms", "tick_ms"),
-    [
-        ([0, 0, 0, 3000, 3000, 3000, 6000, 6000, 9000], 3000),
-        ([0, 0, 2999, 2999, 6000, 6000, 9000, 9000], 3000),
-        ([0, 3000, 6000, 9000], 1),
-        ([0, 0, 0, 0, 5, 5, 5, 3000], 1),
-        ([0, 0, 0, 0], 1),
-        ([], 1),
-    ],
-    ids=["3 s", "3 s within a few ms", "regular, not rounded", "fine clock", "one instant", "nothing"],
-)
-def test_the_tick_is_found_where_the_clock_is_plainly_rounded(arrivals_ms: list[int], tick_ms: int) -> None:
-    found = clock_tick_ns(arrival * 1_000_000 for arrival in arrivals_ms)
-    assert abs(found - tick_ms * 1_000_000) <= 1_000_000
+def test_a_rounded_clock_is_refused_when_asked(tmp_path: Path) -> None:
+    source = jsonl(tmp_path, ticking())
+    with pytest.raises(BadInput, match=r"a clock that ticks every 3 s found, .* add --unround"):
+        open_mooncake(source, SyntheticPrompts(), ChatRequests(), rounded=Rounded.REFUSE)
 
 
 BROKEN = {
-    "cut off": ([line(), '{"timestamp": 3000, "input_le'], 'line 2: \'{"timestamp": 3000, "input_le\' found'),
-    "no object": ([line(), "[1, 2]"], "line 2: '[1, 2]' found, a whole JSON object wanted"),
-    "no instant": ([{"input_length": 1}], "line 1, field timestamp: nothing found"),
-    "instant as text": ([line("0")], "line 1, field timestamp: '0' found"),
-    "negative instant": ([line(-1)], "line 1, field timestamp: -1 found"),
-    "instant not finite": ([line(float("nan"))], "line 1, field timestamp: nan found"),
-    "instant beyond int64": ([line(10**30)], "line 1, field timestamp: 1000"),
+    "cut off": ([line(), '{"timestamp": 3000, "input_le'], ':2: \'{"timestamp": 3000, "input_le\' found'),
+    "no object": ([line(), "[1, 2]"], ":2: '[1, 2]' found, a whole JSON object wanted"),
+    "no instant": ([{"input_length": 1}], ":1: field timestamp: nothing found"),
+    "instant as text": ([line("0")], ":1: field timestamp: '0' found"),
+    "negative instant": ([line(-1)], ":1: field timestamp: -1 found"),
+    "instant not finite": ([line(float("nan"))], ":1: field timestamp: nan found"),
+    "instant beyond int64": ([line(10**30)], ":1: field timestamp: 1000"),
     "unsorted": (
         [line(5000), line(4000)],
-        "line 2, field timestamp: 4000 found after 5000, ascending wanted",
+        ":2: field timestamp: 4000 found after 5000, ascending wanted",
     ),
-    "length as text": ([line(tokens="600")], "line 1, field input_length: '600' found"),
-    "truth for a length": ([line(output=True)], "line 1, field output_length: True found"),
-    "negative length": ([line(output=-1)], "line 1, field output_length: -1 found"),
+    "length as text": ([line(tokens="600")], ":1: field input_length: '600' found"),
+    "truth for a length": ([line(output=True)], ":1: field output_length: True found"),
+    "negative length": ([line(output=-1)], ":1: field output_length: -1 found"),
     "no ids": ([{k: v for k, v in line().items() if k != "hash_ids"}], "field hash_ids: nothing found"),
-    "ids as text": ([line(ids=["a", "b"])], "line 1, field hash_ids"),
-    "too few ids": ([line(ids=[1])], "line 1, field hash_ids: 1 ids found, 2 wanted for 600 tokens"),
+    "ids as text": ([line(ids=["a", "b"])], ":1: field hash_ids"),
+    "too few ids": ([line(ids=[1])], ":1: field hash_ids: 1 ids found, 2 wanted for 600 tokens"),
     "blank": ([""], "no request found"),
 }
 
@@ -176,7 +139,7 @@ def test_a_broken_source_gives_one_line_and_leaves_no_file(tmp_path: Path, name:
 
 def test_the_real_trace_keeps_its_shared_prefixes(tmp_path: Path) -> None:
     source = real("mooncake-fast25/conversation_trace.jsonl")
-    pending = open_mooncake(source, SyntheticPrompts(), ChatRequests(), unround=True)
+    pending = open_mooncake(source, SyntheticPrompts(), ChatRequests(), rounded=Rounded.SPREAD)
     write_pending(pending, tmp_path / "mooncake.parquet", limit=300)
     trace = open_trace(tmp_path / "mooncake.parquet")
     lines = [json.loads(text) for text in source.read_text().splitlines()[:300]]

@@ -1,0 +1,83 @@
+"""`peaktape import`, sources that hold requests as they were: they pass the redaction of a live capture."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from replay.cli.import_run import File, Limit, Output, Overwrite, Redact, policy_of, run_import
+
+
+def har(
+    file: File,
+    output: Output,
+    redact: Redact = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import a HAR as browsers and proxies export it, also gzipped or mitmproxy's .zhar.
+
+    Credential headers and query parameters are redacted as in a live capture.
+
+    \b
+    Examples:
+      peaktape import har session.har -o session.parquet
+      peaktape import har session.har -o session.parquet --redact X-Customer
+    """
+    from capture.importers.har import open_har
+
+    run_import(lambda _: open_har(file, policy_of(redact)), file, output, limit, overwrite)
+
+
+def mitm(
+    file: File,
+    output: Output,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Keep the flows before a damaged one instead of refusing.")
+    ] = False,
+    redact: Redact = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import a mitmproxy flow file (.mitm, .flow), as written by mitmdump -w or mitmproxy's save.
+
+    HTTP flows become rows; others are counted and left out. Credential headers
+    and query parameters are redacted as in a live capture.
+
+    \b
+    Examples:
+      peaktape import mitm prod.mitm -o prod.parquet
+      peaktape import mitm crashed.mitm -o whole.parquet --salvage
+    """
+    from capture.importers.mitm_flows import open_mitm
+
+    run_import(lambda _: open_mitm(file, policy_of(redact), salvage=salvage), file, output, limit, overwrite)
+
+
+def gor(
+    file: File,
+    output: Output,
+    redact: Redact = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import a GoReplay file (gor --output-file), requests with the answers recorded beside them.
+
+    Record answers with --input-raw-track-response. Credential headers and
+    query parameters are redacted as in a live capture.
+
+    \b
+    Examples:
+      peaktape import gor requests_0.gor -o requests.parquet
+      peaktape import gor requests_0.gor.gz -o requests.parquet --redact X-Customer
+    """
+    from capture.importers.gor import open_gor
+
+    run_import(
+        lambda watch: open_gor(file, policy_of(redact), folder=output.parent, watch=watch),
+        file,
+        output,
+        limit,
+        overwrite,
+    )
