@@ -43,9 +43,9 @@ class SourceFile:
             gzip.GzipFile(fileobj=self._raw) if magic == GZIP_MAGIC else self._raw  # type: ignore[assignment]
         )
 
-    def text(self) -> io.TextIOWrapper:
+    def text(self, errors: str = "strict") -> io.TextIOWrapper:
         """The content as UTF-8 text without its byte order mark, line ends untouched."""
-        return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline="")
+        return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline="", errors=errors)
 
     def starts_like_json(self) -> bool:
         """Whether the file begins with an opening brace, after a byte order mark or none."""

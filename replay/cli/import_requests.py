@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from replay.cli.import_run import File, Limit, Output, Overwrite, Redact, policy_of, run_import
+from replay.cli.import_run import (
+    File,
+    Limit,
+    Output,
+    Overwrite,
+    Redact,
+    RefuseRounded,
+    Seed,
+    Unround,
+    policy_of,
+    rounded_as,
+    run_import,
+)
 
 
 def har(
@@ -76,6 +88,56 @@ def gor(
 
     run_import(
         lambda watch: open_gor(file, policy_of(redact), folder=output.parent, watch=watch),
+        file,
+        output,
+        limit,
+        overwrite,
+    )
+
+
+def access_log(
+    file: File,
+    output: Output,
+    format: Annotated[  # noqa: A002 - the option's name
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="auto, common, combined, envoy, json, or the format string of the server's configuration "
+            "(nginx log_format, Apache LogFormat, Envoy).",
+        ),
+    ] = "auto",
+    unround: Unround = False,
+    refuse_rounded: RefuseRounded = False,
+    sessions_by_client: Annotated[
+        bool, typer.Option("--sessions-by-client", help="One session per client address, as a keyed hash.")
+    ] = False,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out lines that aren't of the format, and count them.")
+    ] = False,
+    seed: Seed = 0,
+    redact: Redact = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import an access log of nginx, Apache or Envoy, text or JSON lines.
+
+    A log holds no bodies: POST requests go out without. Stamps of whole
+    seconds are told, spread (--unround) or refused (--refuse-rounded).
+
+    \b
+    Examples:
+      peaktape import access-log access.log -o access.parquet --unround
+      peaktape import access-log envoy.json.gz -o access.parquet
+      peaktape import access-log access.log -o access.parquet --format \\
+        '$remote_addr [$time_local] "$request" $status $request_time $msec'
+    """
+    from capture.importers.access_log import LogOptions, open_access_log
+
+    rounded = rounded_as(unround, refuse_rounded)
+    options = LogOptions(format, rounded, seed, sessions_by_client, skip_broken)
+    run_import(
+        lambda watch: open_access_log(file, policy_of(redact), options, folder=output.parent, watch=watch),
         file,
         output,
         limit,

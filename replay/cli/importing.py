@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from replay.cli.import_lengths import azure_llm, mooncake
-from replay.cli.import_requests import gor, har, mitm
+from replay.cli.import_requests import access_log, gor, har, mitm
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,5 +16,6 @@ app = typer.Typer(
 app.command("har")(har)
 app.command("mitm")(mitm)
 app.command("gor")(gor)
+app.command("access-log")(access_log)
 app.command("azure-llm")(azure_llm)
 app.command("mooncake")(mooncake)
