@@ -6,16 +6,16 @@ Source: github.com/Azure/AzurePublicDataset, AzureLLMInferenceDataset2023 and 20
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from capture.failures import BadInput
+from capture.importers.csv_columns import read_columns, token_count
 from capture.importers.pending_trace import PendingTrace
-from capture.importers.source_file import SourceFile, epoch_ns, reading
-from capture.importers.synthetic_prompt import MOST_TOKENS, RULE, SyntheticPrompts
+from capture.importers.source_file import SourceFile, epoch_ns
+from capture.importers.synthetic_prompt import RULE, SyntheticPrompts
 from capture.importers.synthetic_request import UNSEEN, ChatRequests
 
 COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -54,47 +54,23 @@ def open_azure_llm(path: Path, prompts: SyntheticPrompts, requests: ChatRequests
 def read_lengths(source: SourceFile) -> Iterator[Lengths]:
     """The CSV's lines one by one, checked; blank lines are passed over. Raises `BadInput`."""
     path = source.path
-    with source, reading(path):
-        lines = csv.reader(source.text())
-        header = [name.strip() for name in next(lines, [])]
-        for name in COLUMNS:
-            if name not in header:
-                raise BadInput(
-                    f"{path}:1: column {name} missing, header {','.join(COLUMNS)} wanted; "
-                    "is this an Azure LLM trace?"
-                )
-        places = [header.index(name) for name in COLUMNS]
-        latest = -(2**63)
-        for cells in lines:
-            if not cells:
-                continue
-            lengths = _checked(path, lines.line_num, cells, places)
-            if lengths.epoch_ns < latest:
-                raise BadInput(
-                    f"{path}:{lines.line_num}: column TIMESTAMP: {cells[places[0]]} found, before the "
-                    "line above; ascending wanted: sort the lines by TIMESTAMP"
-                )
-            latest = lengths.epoch_ns
-            yield lengths
-
-
-def _checked(path: Path, line: int, cells: list[str], places: list[int]) -> Lengths:
-    found = [cells[place] if place < len(cells) else "nothing" for place in places]
-    try:
-        instant = epoch_ns(found[0])
-    except ValueError:
-        raise BadInput(
-            f"{path}:{line}: column TIMESTAMP: {found[0]!r} found, "
-            "an instant such as 2023-11-16 18:15:46.6805900 wanted"
-        ) from None
-    counts = []
-    for name, text in zip(COLUMNS[1:], found[1:], strict=True):
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MOST_TOKENS):
+    latest = -(2**63)
+    for line, (stamp, *counts) in read_columns(source, COLUMNS, "an Azure LLM trace"):
+        try:
+            instant = epoch_ns(stamp)
+        except ValueError:
             raise BadInput(
-                f"{path}:{line}: column {name}: {text[:40]!r} found, 0 to {MOST_TOKENS} tokens wanted"
+                f"{path}:{line}: column TIMESTAMP: {stamp[:40]!r} found, "
+                "an instant such as 2023-11-16 18:15:46.6805900 wanted"
+            ) from None
+        if instant < latest:
+            raise BadInput(
+                f"{path}:{line}: column TIMESTAMP: {stamp} found, before the line above; "
+                "ascending wanted: sort the lines by TIMESTAMP"
             )
-        counts.append(int(text))
-    return Lengths(instant, *counts)
+        latest = instant
+        tokens = zip(COLUMNS[1:], counts, strict=True)
+        yield Lengths(instant, *(token_count(text, f"{path}:{line}: column {name}") for name, text in tokens))
 
 
 def _rows(

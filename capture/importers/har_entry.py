@@ -199,7 +199,7 @@ def _pairs(headers: Any) -> Pairs:
         else:
             continue
         if isinstance(name, str) and name and not name.startswith(":"):
-            pairs.append((_octets(name), _octets("" if value is None else str(value))))
+            pairs.append((octets(name), octets("" if value is None else str(value))))
     return pairs
 
 
@@ -234,7 +234,7 @@ def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _octets(text: str) -> str:
+def octets(text: str) -> str:
     """A header's text as a trace keeps it: bytes as ISO 8859-1, UTF-8 where it doesn't fit."""
     try:
         text.encode("latin-1")

@@ -47,7 +47,13 @@ class ChatRequests:
         return json.dumps(fields, separators=(",", ":")).encode()
 
     def row(
-        self, request_id: str, arrival_ns: int, prompt: str, *, input_tokens: int, output_tokens: int
+        self,
+        request_id: str,
+        arrival_ns: int,
+        prompt: str,
+        *,
+        input_tokens: int | None,
+        output_tokens: int | None,
     ) -> dict[str, Any]:
         """The trace row; columns that are not in it are null."""
         return {
@@ -60,7 +66,7 @@ class ChatRequests:
             "path": PATH,
             "http_version": "HTTP/1.1",
             "request_headers": [("Content-Type", "application/json")],
-            "request_body": self.body(prompt, output_tokens),
+            "request_body": self.body(prompt, output_tokens or 0),
             "outcome": COMPLETE,
             "response_bytes": 0,
             "chunk_ns": [],

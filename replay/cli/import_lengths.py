@@ -9,6 +9,7 @@ from replay.cli.import_run import (
     Model,
     Output,
     Overwrite,
+    RecordedModel,
     RefuseRounded,
     Seed,
     Stream,
@@ -78,6 +79,80 @@ def mooncake(
     rounded, prompts = rounded_as(unround, refuse_rounded), SyntheticPrompts(seed)
     run_import(
         lambda watch: open_mooncake(file, prompts, requests, rounded=rounded, watch=watch),
+        file,
+        output,
+        limit,
+        overwrite,
+    )
+
+
+def otlp(
+    file: File,
+    output: Output,
+    model: RecordedModel = None,
+    stream: Stream = True,
+    ignore_eos: IgnoreEos = False,
+    seed: Seed = 0,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import OpenTelemetry GenAI spans: OTLP JSON, as the collector's file exporter writes it.
+
+    Prompts are the recorded ones where the spans hold them, else made of
+    exactly as many words as the span counts input tokens.
+
+    \b
+    Examples:
+      peaktape import otlp traces.jsonl -o spans.parquet
+      peaktape import otlp traces.jsonl.gz -o vllm.parquet --model llama --ignore-eos
+    """
+    from capture.importers.otlp import open_otlp
+    from capture.importers.synthetic_prompt import SyntheticPrompts
+    from capture.importers.synthetic_request import ChatRequests
+
+    requests = ChatRequests(stream=stream, ignore_eos=ignore_eos)
+    prompts = SyntheticPrompts(seed)
+    run_import(
+        lambda watch: open_otlp(file, prompts, requests, model=model, folder=output.parent, watch=watch),
+        file,
+        output,
+        limit,
+        overwrite,
+    )
+
+
+def burstgpt(
+    file: File,
+    output: Output,
+    unround: Unround = False,
+    refuse_rounded: RefuseRounded = False,
+    model: RecordedModel = None,
+    stream: Stream = True,
+    ignore_eos: IgnoreEos = False,
+    seed: Seed = 0,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import a BurstGPT trace: CSV with Timestamp, Model, Request tokens, Response tokens.
+
+    It holds no text, so each prompt is made of exactly as many words as
+    tokens were asked with. Whole seconds are told, spread or refused.
+
+    \b
+    Examples:
+      peaktape import burstgpt BurstGPT_1.csv -o burst.parquet --unround
+      peaktape import burstgpt BurstGPT_3.csv.gz -o llama.parquet --model llama
+    """
+    from capture.importers.burst_gpt import open_burst_gpt
+    from capture.importers.synthetic_prompt import SyntheticPrompts
+    from capture.importers.synthetic_request import ChatRequests
+
+    requests = ChatRequests(stream=stream, ignore_eos=ignore_eos)
+    prompts, rounded = SyntheticPrompts(seed), rounded_as(unround, refuse_rounded)
+    run_import(
+        lambda watch: open_burst_gpt(
+            file, prompts, requests, model=model, rounded=rounded, folder=output.parent, watch=watch
+        ),
         file,
         output,
         limit,

@@ -143,3 +143,31 @@ def access_log(
         limit,
         overwrite,
     )
+
+
+def vegeta(
+    file: File,
+    output: Output,
+    rate: Annotated[
+        str, typer.Option("--rate", metavar="N", help="Requests a second: targets hold no instants.")
+    ] = "50",
+    redact: Redact = None,
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Import vegeta's JSON targets (vegeta attack -format=json), evenly spaced at --rate.
+
+    Credential headers and query parameters are redacted as in a live capture.
+
+    \b
+    Examples:
+      peaktape import vegeta targets.jsonl -o targets.parquet --rate 200
+      peaktape import vegeta targets.jsonl.gz -o targets.parquet
+    """
+    from capture.importers.vegeta import open_vegeta
+    from capture.quantities import parse_factor
+
+    per_second = parse_factor(rate, "--rate")
+    run_import(
+        lambda _: open_vegeta(file, policy_of(redact), rate=per_second), file, output, limit, overwrite
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from replay.cli.import_lengths import azure_llm, mooncake
-from replay.cli.import_requests import access_log, gor, har, mitm
+from replay.cli.import_lengths import azure_llm, burstgpt, mooncake, otlp
+from replay.cli.import_requests import access_log, gor, har, mitm, vegeta
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,5 +17,8 @@ app.command("har")(har)
 app.command("mitm")(mitm)
 app.command("gor")(gor)
 app.command("access-log")(access_log)
+app.command("vegeta")(vegeta)
 app.command("azure-llm")(azure_llm)
 app.command("mooncake")(mooncake)
+app.command("burstgpt")(burstgpt)
+app.command("otlp")(otlp)

@@ -84,7 +84,10 @@ def test_options_out_of_range_are_refused(source: Path, tmp_path: Path, argument
     assert list(tmp_path.iterdir()) == [source]
 
 
-@pytest.mark.parametrize("verb", ["azure-llm", "mooncake", "har", "mitm"])
+@pytest.mark.parametrize(
+    "verb",
+    ["azure-llm", "mooncake", "burstgpt", "otlp", "har", "mitm", "gor", "access-log", "vegeta"],
+)
 def test_each_source_shows_examples_and_names_a_missing_file(verb: str, tmp_path: Path) -> None:
     assert f"peaktape import {verb} " in run(verb, "--help").stdout
     with pytest.raises(BadInput, match=r"nowhere: can't be read \(No such file"):
