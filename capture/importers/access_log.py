@@ -104,8 +104,9 @@ def open_access_log(
     for count, cause in ((counts.no_request, "line without an HTTP request"), (counts.broken, "broken line")):
         if count:
             rows.dropped[cause] = count
-    told = (*notes, *_notes(counts, options), *clock.notes)
-    return rows.pending(path, "import:access-log", clock_tick_ns=clock.tick_ns, notes=told)
+    told = (*notes, *_notes(counts, options))
+    pending = rows.pending(path, "import:access-log", clock_tick_ns=_FINEST_NS, notes=told)
+    return dataclasses.replace(pending, clock_tick_ns=clock.tick_ns, notes=(*pending.notes, *clock.notes))
 
 
 def _entries(

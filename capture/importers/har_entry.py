@@ -151,7 +151,7 @@ def _request_parts(request: dict[str, Any]) -> tuple[Pairs, bytes | None]:
     text, fields = posted.get("text"), posted.get("params")
     kind = header(headers, "content-type") or str(posted.get("mimeType") or "")
     if isinstance(text, str) and text:
-        return headers, _bytes(text, posted.get("encoding"), kind)
+        return headers, bytes_of(text, posted.get("encoding"), kind)
     if isinstance(fields, list) and fields and "urlencoded" in kind:
         pairs = [(str(f.get("name", "")), str(f.get("value", ""))) for f in fields if isinstance(f, dict)]
         return headers, urlencode(pairs, errors="replace").encode()
@@ -163,11 +163,11 @@ def _response_body(response: dict[str, Any]) -> bytes | None:
     content = _object(response.get("content"))
     text = content.get("text")
     if isinstance(text, str):
-        return _bytes(text, content.get("encoding"), str(content.get("mimeType") or ""))
+        return bytes_of(text, content.get("encoding"), str(content.get("mimeType") or ""))
     return None if content.get("size") or content.get("comment") else b""
 
 
-def _bytes(text: str, encoding: Any, kind: str) -> bytes | None:
+def bytes_of(text: str, encoding: Any, kind: str) -> bytes | None:
     """The bytes that a HAR's text stands for; None when its base64 is damaged."""
     if encoding == "base64":
         try:

@@ -33,6 +33,8 @@ class JsonText:
         self._at = 0
         self._lines_before = 0
         self._ended = False
+        self.list_found = False
+        """Whether `items` has come to its list."""
 
     @property
     def line(self) -> int:
@@ -73,6 +75,7 @@ class JsonText:
                 return
 
     def _items(self) -> Iterator[tuple[int, Any]]:
+        self.list_found = True
         if self._enter("[", "]"):
             while True:
                 self.peek()

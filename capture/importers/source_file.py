@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from capture.failures import BadInput
 
@@ -29,8 +29,8 @@ _INSTANT: Final = re.compile(
 class SourceFile:
     """A file opened for reading its bytes, gunzipped if need be, that knows how far it was read."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises `BadInput` when `path` can't be read or is empty."""
+    def __init__(self, path: Path, *, deflated: bool = False) -> None:
+        """With `deflated` also zlib streams. Raises `BadInput` when `path` can't be read or is empty."""
         self.path = path
         with reading(path):
             self._raw = path.open("rb")
@@ -39,9 +39,11 @@ class SourceFile:
         if not self._size_bytes:
             self._raw.close()
             raise BadInput(f"{path}: empty file; a recording wanted")
-        self.binary: BinaryIO = (
-            gzip.GzipFile(fileobj=self._raw) if magic == GZIP_MAGIC else self._raw  # type: ignore[assignment]
-        )
+        self.binary: BinaryIO = self._raw
+        if magic == GZIP_MAGIC:
+            self.binary = gzip.GzipFile(fileobj=self._raw)  # type: ignore[assignment]
+        elif deflated and magic in ZLIB_MAGICS:
+            self.binary = io.BufferedReader(_Inflated(self._raw))
 
     def text(self, errors: str = "strict") -> io.TextIOWrapper:
         """The content as UTF-8 text without its byte order mark, line ends untouched."""
@@ -79,11 +81,26 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def whole_content(path: Path) -> bytes:
-    """All of a file, gunzipped or inflated (mitmproxy's `.zhar`) if need be; raises `BadInput`."""
-    with SourceFile(path) as source, reading(path):
-        content = source.binary.read()
-        return zlib.decompress(content) if content[:2] in ZLIB_MAGICS else content
+class _Inflated(io.RawIOBase):
+    """A zlib stream, inflated as it is read."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._inflate = zlib.decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._inflate.eof:
+            held = self._inflate.unconsumed_tail or self._raw.read(1 << 16)
+            if not held:
+                raise EOFError("it ends too early")
+            made = self._inflate.decompress(held, len(buffer))
+            if made:
+                buffer[: len(made)] = made
+                return len(made)
+        return 0
 
 
 def epoch_ns(text: str) -> int:

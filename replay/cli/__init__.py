@@ -16,6 +16,7 @@ from capture.__about__ import VERSION
 from capture.failures import PeaktapeError
 from replay.cli.capture import capture
 from replay.cli.demo import demo
+from replay.cli.exporting import app as exporting
 from replay.cli.importing import app as importing
 from replay.cli.inspecting import inspect
 from replay.cli.judging import diff, report
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(capture)
 app.add_typer(importing, name="import")
+app.add_typer(exporting, name="export")
 app.command()(inspect)
 app.command()(transform)
 app.command()(replay)

@@ -24,6 +24,9 @@ from replay.cli.import_run import (
 def har(
     file: File,
     output: Output,
+    unround: Unround = False,
+    refuse_rounded: RefuseRounded = False,
+    seed: Seed = 0,
     redact: Redact = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
@@ -39,7 +42,14 @@ def har(
     """
     from capture.importers.har import open_har
 
-    run_import(lambda _: open_har(file, policy_of(redact)), file, output, limit, overwrite)
+    policy, rounded = policy_of(redact), rounded_as(unround, refuse_rounded)
+    run_import(
+        lambda watch: open_har(file, policy, rounded=rounded, seed=seed, folder=output.parent, watch=watch),
+        file,
+        output,
+        limit,
+        overwrite,
+    )
 
 
 def mitm(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from replay.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from capture.importers.captured_rows import Watch
@@ -42,7 +44,7 @@ IgnoreEos = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the prompts' words: same seed, same trace."),
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of all that is drawn: same seed, same trace."),
 ]
 Redact = Annotated[
     list[str] | None,
@@ -88,7 +90,7 @@ def run_import(
     refuse_input(output, [file])
     refuse_existing(output, overwrite=overwrite)
     console = Console(stderr=True)
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task(f"reading {file.name}", total=1.0, rows="")
         pending = begin(lambda share: progress.update(task, completed=share))
         progress.update(task, completed=1.0)
@@ -104,20 +106,6 @@ def run_import(
     for cause, count in written.dropped.items():
         console.print(f"left out: {count:,} {cause}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(told(output, written))
-
-
-def _progress(console: Any) -> Any:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} % {task.fields[rows]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def told(output: Path, written: WrittenTrace) -> str:

@@ -291,9 +291,9 @@ def test_a_har_is_read_with_a_mark_gzipped_or_deflated(tmp_path: Path, wrap: Any
 
 
 BROKEN = {
-    "cut off": (b'{"log": {"entries": [', "not JSON"),
+    "cut off": (b'{"log": {"entries": [', ":1: not JSON"),
     "no HAR": (b'{"logs": []}', "no list log.entries in it"),
-    "a list": (b"[]", "no list log.entries in it"),
+    "a list": (b"[]", ":1: not JSON or no HAR"),
     "no entries": (b'{"log": {}}', "no list log.entries in it"),
     "entries of numbers": (b'{"log": {"entries": [1]}}', "entry 1: int found, an object wanted"),
     "empty": (b'{"log": {"entries": []}}', "log.entries is empty"),

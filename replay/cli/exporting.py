@@ -1,0 +1,177 @@
+"""`peaktape export`: traces → other tools' inputs. One command per format, each with its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from replay.cli.progress_bar import progress_bar
+
+if TYPE_CHECKING:
+    from capture.exporters.export_file import ExportFormat
+    from capture.trace_reader import Trace
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Turn a trace into other tools' inputs.",
+    epilog="Example: peaktape export har prod.parquet -o prod.har",
+)
+
+TraceArgument = Annotated[
+    str,
+    typer.Argument(metavar="TRACE", help="A trace: file, folder of segments, or glob.", show_default=False),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="The file to write; gzipped as .gz.", show_default=False
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
+
+
+@app.command("har")
+def har(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+    """Export to HAR, for browsers' tools and mitmproxy. `peaktape import har` gives the same rows again.
+
+    Bodies are decoded, as in every HAR; all else that HAR has no place for
+    stands in a member of our own.
+
+    \b
+    Examples:
+      peaktape export har prod.parquet -o prod.har
+      peaktape export har prod.parquet -o prod.har.gz
+    """
+    from capture.exporters.har import HAR
+
+    _export(trace, output, overwrite, lambda _: HAR)
+
+
+@app.command("mooncake")
+def mooncake(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+    """Export to a Mooncake trace: JSON lines of instants, lengths and prefix-block ids, without any text.
+
+    Requests whose token counts are unknown are left out and counted.
+
+    \b
+    Examples:
+      peaktape export mooncake prod.parquet -o prod.jsonl
+      peaktape export mooncake prod.parquet -o prod.jsonl.gz
+    """
+    from capture.exporters.lengths import mooncake as format_of
+    from capture.exporters.prefix_blocks import tokens_a_word
+
+    _export(trace, output, overwrite, lambda opened: format_of(tokens_a_word(opened)))
+
+
+@app.command("vegeta")
+def vegeta(
+    trace: TraceArgument,
+    output: Output,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="URL", help="Where targets lie; default: the captured hosts."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export to vegeta's JSON targets (vegeta attack -format=json -lazy). Arrivals are lost: vegeta paces.
+
+    \b
+    Examples:
+      peaktape export vegeta prod.parquet -o targets.jsonl --target http://staging:8000
+    """
+    from capture.exporters.vegeta import checked_base
+    from capture.exporters.vegeta import vegeta as format_of
+
+    base_url = None if target is None else checked_base(target)
+    _export(trace, output, overwrite, lambda _: format_of(base_url))
+
+
+@app.command("aiperf")
+def aiperf(
+    trace: TraceArgument,
+    output: Output,
+    path: Annotated[
+        str, typer.Option("--path", metavar="PATH", help="Which requests: AIPerf sends to one path.")
+    ] = "/v1/chat/completions",
+    overwrite: Overwrite = False,
+) -> None:
+    """Export to AIPerf's trace input: each request's own body at its own instant.
+
+    Run it with aiperf profile --input-file FILE --custom-dataset-type
+    mooncake_trace --fixed-schedule.
+
+    \b
+    Examples:
+      peaktape export aiperf prod.parquet -o prod.aiperf.jsonl
+      peaktape export aiperf prod.parquet -o embed.jsonl --path /v1/embeddings
+    """
+    from capture.exporters.aiperf import aiperf as format_of
+
+    _export(trace, output, overwrite, lambda _: format_of(path))
+
+
+@app.command("guidellm")
+def guidellm(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+    """Export to GuideLLM's trace input (data kind mooncake, profile replay): lengths and prefix blocks.
+
+    Requests whose token counts are unknown are left out and counted.
+
+    \b
+    Examples:
+      peaktape export guidellm prod.parquet -o prod.guidellm.jsonl
+    """
+    from capture.exporters.lengths import guidellm as format_of
+    from capture.exporters.prefix_blocks import tokens_a_word
+
+    _export(trace, output, overwrite, lambda opened: format_of(tokens_a_word(opened)))
+
+
+@app.command("csv")
+def csv(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+    """Export to CSV, a line per request: everything but headers, bodies and chunks.
+
+    Instants are ns from the trace's zero; arrival_epoch_ns is the wall clock.
+
+    \b
+    Examples:
+      peaktape export csv prod.parquet -o prod.csv
+    """
+    from capture.exporters.csv_table import CSV
+
+    _export(trace, output, overwrite, lambda _: CSV)
+
+
+def _export(name: str, output: Path, overwrite: bool, format_of: Callable[[Trace], ExportFormat]) -> None:
+    """Export with progress on stderr; what came of it goes to stdout, what is lost to stderr."""
+    from rich.console import Console
+
+    from capture.counts import readable_bytes
+    from capture.exporters.export_file import export_trace
+    from capture.trace_reader import open_trace
+    from capture.trace_writer import refuse_existing, refuse_input
+
+    refuse_input(output, [name])
+    refuse_existing(output, overwrite=overwrite)
+    trace = open_trace(name)
+    console = Console(stderr=True)
+    with progress_bar(console) as progress:
+        task = progress.add_task(f"writing {output.name}", total=trace.rows, rows="")
+        into = format_of(trace)
+        done = export_trace(
+            trace,
+            output,
+            into,
+            overwrite=overwrite,
+            on_rows=lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows"),
+        )
+    for sentence in done.lost:
+        console.print(f"lost: {sentence}", markup=False, highlight=False, soft_wrap=True)
+    for cause, count in done.left_out.items():
+        console.print(f"left out: {count:,} {cause}", markup=False, highlight=False, soft_wrap=True)
+    plural = "s" if done.rows != 1 else ""
+    typer.echo(f"{output}: {done.rows:,} request{plural} as {into.name}, {readable_bytes(done.file_bytes)}")
