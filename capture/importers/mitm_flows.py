@@ -1,25 +1,28 @@
 """mitmproxy flow files → traces as they are: one row per HTTP flow, bytes as they were on the wire.
 
-Reads every version that the installed mitmproxy reads. A flow file is in order of completion, so it is read
-twice: once to check it and to find each flow's arrival and place, once to make the rows in order of arrival.
-mitmproxy is imported only when a file is opened. Stamps in a flow file are wall-clock floats.
+Reads every version there was: mitmproxy's own converters begin with 0.11, `mitm_old` brings older flows
+there. A flow file is in order of completion; rows are sorted by arrival in flat memory. mitmproxy is imported
+only when a file is opened. Stamps in a flow file are wall-clock floats.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from capture.exchange import blame
 from capture.failures import BadInput
-from capture.importers.pending_trace import PendingTrace, RowsDrawn
+from capture.importers.captured_rows import CapturedRows, Row, Watch, unwatched
+from capture.importers.mitm_old import migrated
+from capture.importers.pending_trace import PendingTrace
 from capture.importers.source_file import SourceFile, reading
-from capture.redaction import RedactionPolicy, redact
-from capture.semantics import fill_semantics, header
-from capture.sessions import SessionFinder
+from capture.redaction import RedactionPolicy
+from capture.semantics import header
 from capture.trace_format import COMPLETE, IN_FLIGHT
 from capture.trace_writer import batch_of
 
@@ -32,111 +35,100 @@ _YEAR_2200_S: Final = 7_258_118_400
 _LEFT: Final = ("reset by client", "client disconnected")
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Place:
-    """Where a flow stands in its file; sorts by arrival."""
-
-    arrival_epoch_ns: int
-    number: int
-    offset_bytes: int
-
-
 @dataclasses.dataclass
-class Contents:
-    """What the first reading finds. `places` by flow id: a flow that was saved twice counts once, as it was
-    first saved with an answer."""
+class _Seen:
+    """What reading found beside rows."""
 
-    places: dict[str, Place] = dataclasses.field(default_factory=dict)
-    dropped: Counter[str] = dataclasses.field(default_factory=Counter)
-    hosts: set[str] = dataclasses.field(default_factory=set)
-    websockets: set[str] = dataclasses.field(default_factory=set)
-    unanswered: set[str] = dataclasses.field(default_factory=set)
+    sockets: int = 0
     damage: str | None = None
 
-    def take(self, flow: HTTPFlow, number: int, offset_bytes: int) -> None:
-        """Count in one HTTP flow; raises one of many errors when its parts are not of their types."""
-        if not _is_instant(flow.request.timestamp_start):
-            self.dropped["no arrival time"] += 1
-            return
-        row = row_of(flow, flow.id, zero_ns=0)
-        batch_of([row | {"stream": False}])
-        if flow.websocket is not None or (flow.response and flow.response.status_code == 101):
-            self.websockets.add(flow.id)
-        if flow.id in self.places:
-            self.dropped["saved twice"] += 1
-            if flow.id not in self.unanswered or flow.response is None:
-                return
-        if flow.response is None:
-            self.unanswered.add(flow.id)
-        else:
-            self.unanswered.discard(flow.id)
-        self.places[flow.id] = Place(_epoch_ns(flow.request.timestamp_start), number, offset_bytes)
-        self.hosts.add(row["host"])
 
-
-def open_mitm(path: Path, policy: RedactionPolicy, *, salvage: bool = False) -> PendingTrace:
+def open_mitm(
+    path: Path,
+    policy: RedactionPolicy,
+    *,
+    salvage: bool = False,
+    folder: Path | None = None,
+    watch: Watch = unwatched,
+) -> PendingTrace:
     """Begin to import the flow file at `path`; flows that aren't HTTP are counted as dropped, by kind.
 
-    Raises `BadInput` when a flow is damaged or cut off, saying how many before it are whole; with
-    `salvage`, those become the trace and a note tells of the damage.
+    A flow that was saved twice counts once, as it was first saved with an answer. Raises `BadInput` when a
+    flow is damaged or cut off, saying how many before it are whole; with `salvage`, those become the trace
+    and a note tells of the damage.
     """
+    rows, seen = CapturedRows(policy, folder), _Seen()
+    rows.merged = lambda made: _saved_once(made, rows.dropped)
     with SourceFile(path) as source, reading(path):
         if source.starts_like_json():
             raise BadInput(f"{path}: JSON found, mitmproxy flows wanted; for a HAR use `peaktape import har`")
-        contents = survey(source.binary)
-    if contents.damage and not (salvage and contents.places):
-        whole = len(contents.places)
-        way_out = f"; add --salvage to import the {whole} before it" if whole else ""
-        raise BadInput(f"{path}: {contents.damage}{way_out}")
-    places = sorted(contents.places.values())
-    if not places:
-        causes = ", ".join(f"{count} {cause}" for cause, count in contents.dropped.items())
+        _take_flows(source, rows, seen, watch)
+    if seen.damage and not (salvage and rows.count):
+        way_out = f"; add --salvage to import the {rows.count} before it" if rows.count else ""
+        raise BadInput(f"{path}: {seen.damage}{way_out}")
+    if not rows.count:
+        causes = ", ".join(f"{count} {cause}" for cause, count in rows.dropped.items())
         raise BadInput(f"{path}: no HTTP flow found ({causes}); a recording of HTTP traffic wanted")
-    drawn = RowsDrawn(len(places))
-    return PendingTrace(
-        place=path,
-        source="import:mitm",
-        wall_zero_ns=places[0].arrival_epoch_ns,
-        rows=_rows(path, places, policy, drawn),
-        fraction_read=drawn.fraction,
-        clock_tick_ns=CLOCK_TICK_NS,
-        upstreams=tuple(sorted(contents.hosts)),
-        redaction=policy.describe(),
-        notes=tuple(_notes(contents)),
-        dropped=dict(contents.dropped),
-    )
+    return rows.pending(path, "import:mitm", clock_tick_ns=CLOCK_TICK_NS, notes=_notes(seen))
 
 
-def survey(file: BinaryIO) -> Contents:
-    """Read every flow once; stops at the first that can't be read and says so in `damage`."""
+def _take_flows(source: SourceFile, rows: CapturedRows, seen: _Seen, watch: Watch) -> None:
+    """Read every flow; stops at the first that can't be read and says so in `seen.damage`."""
     from mitmproxy.http import HTTPFlow
 
-    contents = Contents()
-    for number, (offset_bytes, flow) in enumerate(_flows(file), start=1):
+    for number, (offset_bytes, flow) in enumerate(_flows(source.binary), start=1):
+        watch(source.fraction_read())
         if isinstance(flow, str):
-            contents.damage = f"flow {number}, at byte {offset_bytes}: {flow}"
+            seen.damage = f"flow {number}, at byte {offset_bytes}: {flow}"
         elif not isinstance(flow, HTTPFlow):
-            contents.dropped[f"{flow.type} flow"] += 1
+            rows.dropped[f"{flow.type} flow"] += 1
         else:
             try:
-                contents.take(flow, number, offset_bytes)
+                _take(flow, number, rows, seen)
             except Exception as error:  # whatever a malformed part leads to
-                contents.damage = f"flow {number}, at byte {offset_bytes}: {_reason(error)}"
-                break
-    return contents
+                seen.damage = f"flow {number}, at byte {offset_bytes}: {_reason(error)}"
+                return
 
 
-def _flows(file: BinaryIO) -> Iterator[tuple[int, Flow | str]]:
+def _take(flow: HTTPFlow, number: int, rows: CapturedRows, seen: _Seen) -> None:
+    """Count in one HTTP flow; raises one of many errors when its parts are not of their types."""
+    if not _is_instant(flow.request.timestamp_start):
+        rows.dropped["no arrival time"] += 1
+        return
+    row = row_of(flow, f"mitm-{number}", zero_ns=0)
+    batch_of([row | {"stream": False}])
+    seen.sockets += flow.websocket is not None or bool(flow.response and flow.response.status_code == 101)
+    rows.add(row | {"flow_id": flow.id})
+
+
+def _saved_once(made: Iterator[Row], dropped: Counter[str]) -> Iterator[Row]:
+    """Rows by arrival, of each flow the first one with an answer: one that is saved twice arrived once."""
+    for _, group in itertools.groupby(made, key=lambda row: row["arrival_ns"]):
+        first: dict[str, Row] = {}
+        for row in group:
+            ident = row.pop("flow_id")
+            known = first.setdefault(ident, row)
+            if known is not row:
+                dropped["saved twice"] += 1
+                if known["response_headers"] is None and row["response_headers"] is not None:
+                    first[ident] = row
+        yield from first.values()
+
+
+def _flows(file: io.BufferedReader) -> Iterator[tuple[int, Flow | str]]:
     """Each flow with its offset; for one that can't be read the reason instead, as the last."""
-    from mitmproxy.io import FlowReader
+    from mitmproxy.flow import Flow
+    from mitmproxy.io import compat, tnetstring
 
-    flows = iter(FlowReader(file).stream())
-    while True:
+    for number in itertools.count(1):
         offset_bytes = file.tell()
-        try:
-            flow = next(flows)
-        except StopIteration:
+        if not file.peek(1):
             return
+        try:
+            loaded = tnetstring.load(file)
+            if not isinstance(loaded, dict):
+                raise ValueError(f"no flow, but {type(loaded).__name__}")
+            flow = Flow.from_state(migrated(loaded, number, compat.migrate_flow))
         except Exception as error:  # the reader leaks whatever a damaged flow makes it stumble over
             yield offset_bytes, _reason(error)
             return
@@ -148,26 +140,6 @@ def _reason(error: Exception) -> str:
     if "flow format version" in first_line:
         return f"{first_line.rstrip('.')}; convert it with a mitmproxy that does"
     return f"damaged, cut off or no mitmproxy flow ({first_line or type(error).__name__})"
-
-
-def _rows(
-    path: Path, places: list[Place], policy: RedactionPolicy, drawn: RowsDrawn
-) -> Iterator[dict[str, Any]]:
-    from mitmproxy.http import HTTPFlow
-
-    sessions = SessionFinder()
-    zero_ns = places[0].arrival_epoch_ns
-    with path.open("rb") as file, reading(path):
-        for place in places:
-            file.seek(place.offset_bytes)
-            _, flow = next(_flows(file))
-            if not isinstance(flow, HTTPFlow):
-                raise BadInput(f"{path}: flow {place.number}: changed while it was read; import it again")
-            row = row_of(flow, f"mitm-{place.number}", zero_ns=zero_ns)
-            fill_semantics(row, sessions)
-            redact(row, policy)
-            drawn.rows += 1
-            yield row
 
 
 def row_of(flow: HTTPFlow, request_id: str, *, zero_ns: int) -> dict[str, Any]:
@@ -257,10 +229,9 @@ def _offset_ns(seconds: float | None, zero_ns: int) -> int | None:
     return _epoch_ns(seconds) - zero_ns if _is_instant(seconds) else None
 
 
-def _notes(contents: Contents) -> Iterator[str]:
+def _notes(seen: _Seen) -> Iterator[str]:
     yield "flow files hold no chunk instants"
-    if contents.websockets:
-        count = len(contents.websockets)
-        yield f"{count} WebSocket connections kept as their handshake alone, without messages"
-    if contents.damage:
-        yield f"salvaged: what follows {contents.damage.partition(':')[0]} is left out, since it is damaged"
+    if seen.sockets:
+        yield f"{seen.sockets} WebSocket connections kept as their handshake alone, without messages"
+    if seen.damage:
+        yield f"salvaged: what follows {seen.damage.partition(':')[0]} is left out, since it is damaged"

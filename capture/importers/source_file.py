@@ -39,9 +39,9 @@ class SourceFile:
         if not self._size_bytes:
             self._raw.close()
             raise BadInput(f"{path}: empty file; a recording wanted")
-        self.binary: BinaryIO = self._raw
+        self.binary: io.BufferedReader = self._raw
         if magic == GZIP_MAGIC:
-            self.binary = gzip.GzipFile(fileobj=self._raw)  # type: ignore[assignment]
+            self.binary = io.BufferedReader(gzip.GzipFile(fileobj=self._raw))
         elif deflated and magic in ZLIB_MAGICS:
             self.binary = io.BufferedReader(_Inflated(self._raw))
 
@@ -51,7 +51,7 @@ class SourceFile:
 
     def starts_like_json(self) -> bool:
         """Whether the file begins with an opening brace, after a byte order mark or none."""
-        return self._raw.peek(4)[:4].removeprefix(b"\xef\xbb\xbf").startswith(b"{")
+        return self.binary.peek(4)[:4].removeprefix(b"\xef\xbb\xbf").startswith(b"{")
 
     def fraction_read(self) -> float:
         """Share of the file's bytes taken in so far, 0 … 1."""

@@ -74,7 +74,14 @@ def mitm(
     """
     from capture.importers.mitm_flows import open_mitm
 
-    run_import(lambda _: open_mitm(file, policy_of(redact), salvage=salvage), file, output, limit, overwrite)
+    policy = policy_of(redact)
+    run_import(
+        lambda watch: open_mitm(file, policy, salvage=salvage, folder=output.parent, watch=watch),
+        file,
+        output,
+        limit,
+        overwrite,
+    )
 
 
 def gor(

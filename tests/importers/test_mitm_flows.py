@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.flow import Error, Flow
-from mitmproxy.io import FlowWriter
+from mitmproxy.io import FlowWriter, tnetstring
 from mitmproxy.test import tflow
 from real_files import real
 
@@ -222,6 +222,7 @@ def test_damage_anywhere_gives_rows_or_one_line(tmp_path: Path, data: st.DataObj
 
 
 REAL_ROWS = {
+    "dumpfile-010.mitm": 1,
     "dumpfile-011.mitm": 1,
     "dumpfile-018.mitm": 1,
     "dumpfile-019.mitm": 1,
@@ -247,9 +248,76 @@ def test_real_flow_files_of_every_version_become_traces(tmp_path: Path, name: st
     assert trace.span_ns < 10**13
 
 
-def test_a_version_that_mitmproxy_gave_up_gives_one_line() -> None:
-    with pytest.raises(BadInput, match="cannot read files with flow format version"):
-        open_mitm(real("mitmproxy-flows/dumpfile-010.mitm"), RedactionPolicy())
+def test_a_version_of_the_future_gives_one_line(tmp_path: Path) -> None:
+    source = tmp_path / "f.mitm"
+    source.write_bytes(tnetstring.dumps({b"version": 99, b"type": b"http"}))
+    with pytest.raises(BadInput, match="cannot read files with flow format version 99, please update"):
+        open_mitm(source, RedactionPolicy())
+
+
+OLD = {
+    b"version": [0, 10, 1],
+    b"error": None,
+    b"request": {
+        b"client_conn": {b"address": [b"127.0.0.1", 5], b"requestcount": 1, b"error": None},
+        b"content": BODY,
+        b"headers": [[b"Host", b"h"], [b"Authorization", b"Bearer hush"]],
+        b"host": b"h",
+        b"httpversion": [1, 1],
+        b"ip": b"127.0.0.1",
+        b"method": b"POST",
+        b"path": b"/v1/x",
+        b"port": 443,
+        b"scheme": b"https",
+        b"ssl_setup_timestamp": START_S,
+        b"tcp_setup_timestamp": START_S,
+        b"timestamp_start": START_S,
+        b"timestamp_end": START_S + 0.25,
+    },
+    b"response": {
+        b"cert": None,
+        b"code": 200,
+        b"content": ANSWER,
+        b"headers": [[b"Content-Encoding", b"gzip"], [b"Content-Type", b"application/json"]],
+        b"httpversion": [1, 1],
+        b"msg": b"OK",
+        b"timestamp_start": START_S + 0.5,
+        b"timestamp_end": START_S + 1,
+    },
+}
+
+
+def test_flows_from_before_mitmproxys_own_converters(tmp_path: Path) -> None:
+    source = tmp_path / "old.mitm"
+    failed = OLD | {b"response": None, b"error": {b"msg": b"Client disconnected.", b"timestamp": START_S + 9}}
+    source.write_bytes(tnetstring.dumps(OLD) + tnetstring.dumps(failed) + tnetstring.dumps(OLD))
+    first, second, third = rows_of(source)
+    assert (first["scheme"], first["host"], first["path"]) == ("https", "h:443", "/v1/x")
+    assert (first["request_body"], first["response_body"]) == (BODY, ANSWER)
+    assert (first["input_tokens"], first["end_ns"]) == (3, 1_000_000_000)
+    assert (second["outcome"], second["status"], third["status"]) == ("client_aborted", None, 200)
+    assert "hush" not in str(first)
+
+
+def test_an_old_flow_without_an_answer_which_mitmproxys_converters_stumble_over(tmp_path: Path) -> None:
+    loaded = tnetstring.loads(real("mitmproxy-flows/dumpfile-011.mitm").read_bytes())
+    source = tmp_path / "old.mitm"
+    source.write_bytes(tnetstring.dumps(loaded | {b"response": None}))
+    (row,) = rows_of(source)
+    assert (row["host"], row["outcome"], row["status"]) == ("example.com:443", "in_flight", None)
+
+
+def test_an_old_flow_without_its_parts_gives_one_line(tmp_path: Path) -> None:
+    source = tmp_path / "old.mitm"
+    source.write_bytes(tnetstring.dumps(OLD) + tnetstring.dumps({b"version": [0, 9]}))
+    with pytest.raises(BadInput, match=r"flow 2, at byte .* add --salvage to import the 1 before it"):
+        open_mitm(source, RedactionPolicy())
+
+
+def test_a_gzipped_file_is_read_as_it_is(tmp_path: Path) -> None:
+    source = flow_file(tmp_path, [exchange(1.0), exchange(0.0)])
+    source.write_bytes(gzip.compress(source.read_bytes()))
+    assert [row["request_id"] for row in rows_of(source)] == ["mitm-2", "mitm-1"]
 
 
 @pytest.mark.parametrize("name", ["incomplete_log", "error_log", "successful_log"])
