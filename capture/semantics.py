@@ -52,7 +52,8 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
         row["error"] = grpc_error(response_headers, row.get("response_trailers") or ())
     asked = request if isinstance(request, dict) else {}
     if row["outcome"] == CLIENT_ABORTED and reading.answer.done:
-        row["outcome"], row["error"], row["end_ns"] = COMPLETE, None, row["chunk_ns"][-1]
+        ended_ns = row["chunk_ns"][-1] if row["chunk_ns"] else row["end_ns"]  # importers may have no chunks
+        row["outcome"], row["error"], row["end_ns"] = COMPLETE, None, ended_ns
     row["stream"] = asked.get("stream") is True or "text/event-stream" in kind or row["status"] == 101
     model = _model_asked(asked, row["path"]) or reading.answer.model
     row["model"] = None if model is None else storable(model)

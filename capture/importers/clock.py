@@ -21,6 +21,7 @@ from capture.failures import BadInput
 FINE_NS: Final = 10_000_000
 """A clock that steps by no more than this counts as fine."""
 _STREAM: Final = 3
+_ENOUGH: Final = 20
 
 
 class Rounded(enum.Enum):
@@ -84,13 +85,18 @@ def clock_tick_ns(arrivals_ns: Iterable[int], stated_ns: int) -> int:
 
 
 def written_tick_ns(stamps_ns: Iterable[int], finest_ns: int = 1000) -> int:
-    """The coarsest of 1 s, 100 ms, 10 ms … `finest_ns` that all the stamps are multiples of."""
-    tick = 1_000_000_000
-    for stamp in stamps_ns:
+    """The coarsest of 1 s, 100 ms, 10 ms … `finest_ns` that all the stamps are multiples of.
+
+    Between 1 s and 1 ms only where there are enough stamps for that to be no chance.
+    """
+    tick, stamps = 1_000_000_000, 0
+    for stamps, stamp in enumerate(stamps_ns, start=1):  # noqa: B007 - how many there were
         while tick > finest_ns and stamp % tick:
             tick //= 10
         if tick <= finest_ns:
             break
+    if stamps < _ENOUGH and 1_000_000 < tick < 1_000_000_000:
+        tick = 1_000_000
     return max(tick, finest_ns)
 
 

@@ -107,6 +107,15 @@ def closed_port() -> int:
         (["diff", "nothing.parquet", "other.parquet"], 2, "nothing.parquet"),
         (["diff", "other.parquet", "other.parquet", "--tolerance", "much"], 2, "--tolerance: 'much' found"),
         (["import", "har", "precious.txt", "-o", "t.parquet"], 2, "precious.txt"),
+        (
+            ["import", "gor", "precious.txt", "-o", "t.parquet"],
+            2,
+            "precious.txt:1: a payload without its end",
+        ),
+        (["import", "access-log", "precious.txt", "-o", "t.parquet"], 2, "precious.txt:1: 'precious' found"),
+        (["import", "otlp", "precious.txt", "-o", "t.parquet"], 2, "precious.txt:1: no JSON"),
+        (["export", "csv", "truncated.parquet", "-o", "t.csv"], 2, "not a whole Parquet file"),
+        (["export", "har", "{sample}", "-o", "precious.txt"], 2, "exists already"),
         (["capture", "-o", "t.parquet"], 2, "--upstream: missing"),
         (["capture", "--upstream", "nowhere", "-o", "t.parquet"], 2, "nowhere"),
         (

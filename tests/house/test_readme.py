@@ -66,6 +66,7 @@ def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
     assert b"not-on-disk" not in (tmp_path / "prod.parquet").read_bytes()
     for name in ("peak.html", "diff.html"):
         assert (tmp_path / name).read_text().startswith("<!doctype html>")
+    assert "demo.har: 660 requests as HAR" in said
     assert '"verdict"' in (tmp_path / "diff.json").read_text()
 
 
@@ -102,7 +103,18 @@ def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> No
 
 @pytest.mark.parametrize(
     "verb",
-    ["demo", "capture", "inspect", "transform", "replay", "report", "diff", "demo-server", "import har"],
+    [
+        "demo",
+        "capture",
+        "inspect",
+        "transform",
+        "replay",
+        "report",
+        "diff",
+        "demo-server",
+        "import har",
+        "export har",
+    ],
 )
 def test_every_verb_has_help_with_examples(verb: str) -> None:
     found = subprocess.run(

@@ -78,7 +78,13 @@ def test_the_tick_is_found_where_the_clock_is_plainly_rounded(arrivals_ms: list[
 
 @pytest.mark.parametrize(
     ("stamps_ns", "tick_ns"),
-    [([0, 5_000_000_000], 10**9), ([1_500_000_000], 10**8), ([7 * 10**9, 7_001_000_000], MS), ([1], 1000)],
+    [
+        ([0, 5_000_000_000], 10**9),
+        ([1_500_000_000], MS),
+        ([1_500_000_000] * 20, 10**8),
+        ([7 * 10**9, 7_001_000_000], MS),
+        ([1], 1000),
+    ],
 )
 def test_the_tick_of_a_written_clock_is_the_coarsest_that_fits(stamps_ns: list[int], tick_ns: int) -> None:
     assert written_tick_ns(stamps_ns) == tick_ns

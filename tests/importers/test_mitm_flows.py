@@ -108,6 +108,15 @@ def test_an_error_becomes_an_outcome(
     assert row["end_ns"] == (750_000_000 if error else None)
 
 
+def test_a_client_that_left_right_after_the_end_of_a_stream_has_had_it_all(tmp_path: Path) -> None:
+    flow = exchange(error="Client disconnected.")
+    assert flow.response is not None
+    flow.response.headers["Content-Type"] = "text/event-stream"
+    flow.response.raw_content = gzip.compress(b'data: {"choices":[]}\n\ndata: [DONE]\n\n')
+    (row,) = rows_of(flow_file(tmp_path, [flow]))
+    assert (row["outcome"], row["error"], row["end_ns"]) == ("complete", None, 750_000_000)
+
+
 def test_an_answer_that_had_no_end_when_saved_was_in_flight(tmp_path: Path) -> None:
     flow = exchange()
     assert flow.response is not None
