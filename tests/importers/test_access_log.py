@@ -285,6 +285,7 @@ def test_any_text_is_an_instant_or_refused(text: str) -> None:
         assert "\n" not in str(refusal)  # noqa: PT017 - both ends are fine
 
 
+@pytest.mark.slow
 def test_a_real_log_of_1995_is_sorted_and_spread(tmp_path: Path) -> None:
     with real("nasa-http-1995/nasa_19950701.tsv").open(newline="", encoding="latin-1") as file:
         lines = [
