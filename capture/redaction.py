@@ -1,8 +1,8 @@
-"""What is never written to a trace: credentials in headers and in the query, decided by name and by value.
+"""What is never written to a trace: the policy, and the one door through which every row passes.
 
-The header's or parameter's name stays, so that a replay knows what to put back; the value becomes
-`REDACTED`. When in doubt it is redacted: a lost header can be given again, a leaked key can't be taken back.
-Bodies are not looked into here.
+A header's or parameter's name stays, so that a replay knows what to put back; the value becomes `REDACTED`.
+When in doubt it is redacted: a lost header can be given again, a leaked key can't be taken back. How bodies
+are searched and changed is in `capture.privacy`; a policy is read from YAML by `capture.privacy.policy_file`.
 """
 
 from __future__ import annotations
@@ -11,130 +11,235 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal
 from urllib.parse import unquote_plus
 
-REDACTED: Final = "REDACTED"
+from capture.privacy.bodies import opaque, redacted_body
+from capture.privacy.body_rules import BodyRules, ContentPolicy, Tally
+from capture.privacy.credential_names import (
+    CREDENTIAL_NAME_PATTERN,
+    CREDENTIAL_NAMES,
+    CREDENTIAL_VALUE_PATTERN,
+    HARMLESS_NAMES,
+    KEPT_HEADER_PATTERN,
+    KEPT_HEADERS,
+    URL_HEADERS,
+    header_is_kept,
+    name_is_credential,
+    value_is_credential,
+)
+from capture.privacy.json_paths import PathRule
+from capture.privacy.pseudonyms import BLOCK_TOKENS, Pseudonyms, pieces_of
+from capture.privacy.secret_patterns import DEFAULT_KINDS, VENDOR_PATTERNS, OwnPattern, SecretFinder
+from capture.sessions import BODY_SESSION_FIELDS, session_in_headers
 
-CREDENTIAL_NAMES: Final = (
-    "authorization",
-    "proxy-authorization",
-    "authentication",
-    "cookie",
-    "cookie2",
-    "set-cookie",
-    "set-cookie2",
-    "api-key",
-    "x-api-key",
-    "x-goog-api-key",
-    "x-amz-security-token",
-    "ocp-apim-subscription-key",
-    "x-functions-key",
-    "x-forwarded-client-cert",
-    "key",
-    "auth",
-    "sig",
-    "pwd",
-    "jwt",
-)
-CREDENTIAL_NAME_PATTERN: Final = (
-    r"(?:token|secret|passw(?:or)?d|passphrase|credentials?|signature|cookie|jwt|auth|authorization"
-    r"|(?:api|access|private|auth|subscription|functions|account|master|shared|license)[-_]?keys?)(?![a-z])"
-    r"|[-_]key$"
-)
-"""A name is a credential's when it holds one of these words. Plural "tokens" counts tokens and stays."""
-HARMLESS_NAMES: Final = (
-    "idempotency-key",
-    "x-idempotency-key",
-    "sec-websocket-key",
-    "surrogate-key",
-    "cache-key",
-    "x-cache-key",
-    "prompt-cache-key",
-)
-CREDENTIAL_VALUE_PATTERN: Final = (
-    r"^(?:bearer|basic|digest|negotiate|token|apikey|aws4-hmac-sha256)\s+\S"
-    r"|(?<![a-z0-9])(?:sk|rk|pk)-[a-z0-9_-]{8,}"
-    r"|(?<![a-z0-9])(?:hf_|gh[opsu]_|github_pat_|xox[abps]-|glpat-|nvapi-|gsk_|AIza|AKIA|ASIA)[a-z0-9_-]{12,}"
-    r"|(?<![a-z0-9])eyJ[a-z0-9_-]{8,}\.eyJ[a-z0-9_-]{4,}\."
-)
-"""A value is a credential when it looks like one, whatever its name: schemes, vendors' prefixes, JWT."""
-URL_HEADERS: Final = ("referer", "location", "content-location", "link", "x-original-url", "x-forwarded-uri")
+REDACTED: Final = "REDACTED"
+PROMPT_PARAMETERS: Final = frozenset({"prompt", "q", "query", "input", "text", "message", "content"})
+type Direction = Literal["request", "response"]
+
+
+def new_key() -> bytes:
+    """A key for hashes and pseudonyms. It lives in memory; once it is gone nothing can be linked by it."""
+    return secrets.token_bytes(32)
 
 
 @dataclasses.dataclass(frozen=True)
 class RedactionPolicy:
-    """What counts as a credential. `extra_names` are further header and parameter names, any case."""
+    """What is left out of a trace. The default keeps prompts, and no credential or secret.
+
+    `extra_names` are header and parameter names to redact besides the default's, `kept_headers` headers to
+    keep besides the default allow-list (any case). `paths` choose values in JSON bodies, `kinds` and
+    `own_patterns` what counts as a secret in them; `prompts` and `completions` say what becomes of texts.
+    `key` links equal hashes and pseudonyms, of this policy and its copies in other processes only.
+    `cut` replaces the rule by which texts are cut into tokens; `tokenizer` names it.
+    """
 
     extra_names: tuple[str, ...] = ()
+    name: str = "default"
+    kept_headers: tuple[str, ...] = ()
+    paths: tuple[PathRule, ...] = ()
+    kinds: tuple[str, ...] = DEFAULT_KINDS
+    own_patterns: tuple[OwnPattern, ...] = ()
+    prompts: ContentPolicy = "keep"
+    completions: ContentPolicy = "keep"
+    block_tokens: int = BLOCK_TOKENS
+    key: bytes = dataclasses.field(default_factory=new_key, repr=False, compare=False)
+    tokenizer: str = ""
+    cut: Callable[[str], list[str]] = dataclasses.field(default=pieces_of, repr=False, compare=False)
 
     def headers(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The header pairs with credential values replaced; names, order and duplicates are kept."""
+        """The header pairs with values replaced where they may not be kept; names, order, duplicates stay."""
         return [(name, self._header_value(name, value)) for name, value in pairs]
 
     def path(self, path: str) -> str:
         """The path with query, credential parameters' values replaced; all else byte for byte."""
         before, mark, query = path.partition("?")
-        if _value_is_credential(before):
-            before = "/".join(REDACTED if _value_is_credential(part) else part for part in before.split("/"))
+        if self._is_secret(before):
+            before = "/".join(REDACTED if self._is_secret(part) else part for part in before.split("/"))
+            if self._is_secret(before):  # one that lies across the slashes
+                before = f"/{REDACTED}"
         if not mark:
             return before
         return before + mark + "&".join(self._parameter(pair) for pair in query.split("&"))
 
     def describe(self) -> dict[str, Any]:
-        """The policy and its digest, for the trace's metadata."""
+        """The policy's name, its digest and what it says of contents, for the trace's metadata."""
         rules = {
             "names": sorted({*CREDENTIAL_NAMES, *(name.lower() for name in self.extra_names)}),
             "name_pattern": CREDENTIAL_NAME_PATTERN,
             "harmless_names": sorted(HARMLESS_NAMES),
             "value_pattern": CREDENTIAL_VALUE_PATTERN,
             "url_headers": sorted(URL_HEADERS),
+            "kept_headers": sorted({*KEPT_HEADERS, *(name.lower() for name in self.kept_headers)}),
+            "kept_header_pattern": KEPT_HEADER_PATTERN,
+            "paths": [[rule.path, rule.action, rule.where] for rule in self.paths],
+            "kinds": sorted(self.kinds),
+            "vendors": VENDOR_PATTERNS,
+            "own_patterns": [[own.kind, own.expression] for own in self.own_patterns],
+            "contents": [self.prompts, self.completions, self.block_tokens, self.tokenizer],
         }
         digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
-        return {"policy": "credentials", "extra_names": sorted(self.extra_names), "sha256": digest}
+        return {
+            "policy": self.name,
+            "extra_names": sorted(self.extra_names),
+            "prompts": self.prompts,
+            "completions": self.completions,
+            "sha256": digest,
+        }
 
     def is_credential(self, name: str) -> bool:
         """Whether a header or parameter of this name holds a credential."""
         lower = name.lower()
-        return _name_is_credential(lower) or any(lower == extra.lower() for extra in self.extra_names)
+        return name_is_credential(lower) or any(lower == extra.lower() for extra in self.extra_names)
 
-    def _header_value(self, name: str, value: str) -> str:
-        if self.is_credential(name) or _value_is_credential(value):
+    def keeps_header(self, name: str) -> bool:
+        """Whether a header of this name may keep its value, as far as that is no secret."""
+        lower = name.lower()
+        if self.is_credential(lower):
+            return False
+        return header_is_kept(lower) or any(lower == kept.lower() for kept in self.kept_headers)
+
+    def rules(self, direction: Direction) -> BodyRules:
+        """The rules for bodies of one direction."""
+        return self._request_rules if direction == "request" else self._response_rules
+
+    def payload(self, payload: bytes, direction: Direction, tally: Tally) -> bytes | None:
+        """One message without headers of its own (gRPC, WebSocket): read as JSON where it is, else opaque."""
+        rules = self.rules(direction)
+        if payload[:1] in (b"{", b"["):
+            return redacted_body(payload, (("content-type", "application/json"),), rules, tally).body
+        return opaque(payload, rules, tally)
+
+    def text(self, text: str) -> str:
+        """A short text (an error, a name) with its secrets replaced."""
+        for one in reversed(self.finder.find(text)):
+            text = f"{text[: one.start]}{REDACTED}{text[one.end :]}"
+        return text
+
+    def session(self, session_id: str, *, kept: bool) -> str:
+        """A session's id; hashed where its source may not be kept, so that turns still belong together."""
+        if kept and not self._is_secret(session_id):
+            return session_id
+        return f"session-{self.pseudonyms.digest(session_id)[5:]}"
+
+    @functools.cached_property
+    def finder(self) -> SecretFinder:
+        """What finds this policy's secrets."""
+        return SecretFinder(self.kinds, self.own_patterns)
+
+    @functools.cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """Hashes and pseudo-text with this policy's key."""
+        return Pseudonyms(self.key, self.block_tokens, self.cut)
+
+    @functools.cached_property
+    def _request_rules(self) -> BodyRules:
+        paths = tuple(rule for rule in self.paths if rule.where != "response")
+        return BodyRules(self.finder, paths, self.prompts, self.pseudonyms, answers=False)
+
+    @functools.cached_property
+    def _response_rules(self) -> BodyRules:
+        paths = tuple(rule for rule in self.paths if rule.where != "request")
+        return BodyRules(self.finder, paths, self.completions, self.pseudonyms, answers=True)
+
+    @functools.cached_property
+    def _header_value(self) -> Callable[[str, str], str]:
+        """Cached: a client says the same in most of its requests."""
+        return functools.lru_cache(4096)(self._judged_header)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what is derived from them is made anew in another process."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def _judged_header(self, name: str, value: str) -> str:
+        if not self.keeps_header(name):
             return REDACTED
         if name.lower() in URL_HEADERS and "?" in value:
-            return self.path(value)
-        return value
+            value = self.path(value)
+        return REDACTED if self._is_secret(value) else value
+
+    def _is_secret(self, value: str) -> bool:
+        return value_is_credential(value) or bool(len(value) > 8 and self.finder.find(value))
 
     def _parameter(self, pair: str) -> str:
         name, equals, value = pair.partition("=")
-        if self.is_credential(unquote_plus(name)) or _value_is_credential(unquote_plus(value)):
+        plain = unquote_plus(name)
+        told = self.prompts != "keep" and plain.lower() in PROMPT_PARAMETERS
+        if told or self.is_credential(plain) or self._is_secret(unquote_plus(value)):
             return f"{name}{equals}{REDACTED}" if equals else name
-        return pair
+        return pair if not self._is_secret(plain) else REDACTED
 
 
-@functools.lru_cache(maxsize=4096)
-def _name_is_credential(lower: str) -> bool:
-    if lower in HARMLESS_NAMES:
-        return False
-    return lower in CREDENTIAL_NAMES or re.search(CREDENTIAL_NAME_PATTERN, lower) is not None
+def redact(row: dict[str, Any], policy: RedactionPolicy, tally: Tally | None = None) -> None:
+    """Take out of a trace row, in place, what `policy` doesn't keep; `tally` counts that by kind.
+
+    Instants and the number of chunks stay. `chunk_bytes` follows a response body that had to change, so that
+    they still cut it; `response_bytes` is what went over the wire. To be called once what the row means has
+    been read (`semantics`), for sessions are found by what is left out here.
+    """
+    counted: Tally = Counter() if tally is None else tally
+    asked = redact_request(row, policy, counted)
+    answer_headers = row["response_headers"]
+    answer = redacted_body(
+        row["response_body"],
+        answer_headers or (),
+        policy.rules("response"),
+        counted,
+        sizes=row["chunk_bytes"],
+        start=asked,
+    )
+    row["response_body"] = answer.body
+    if answer.sizes is not row["chunk_bytes"]:
+        row["chunk_bytes"] = list(answer.sizes)
+    if answer_headers is not None:
+        row["response_headers"] = policy.headers(answer_headers)
+    for column in ("error", "model"):
+        if row.get(column):
+            row[column] = policy.text(row[column])
 
 
-_VALUE: Final = re.compile(CREDENTIAL_VALUE_PATTERN, re.IGNORECASE)
-
-
-def _value_is_credential(value: str) -> bool:
-    return _VALUE.search(value) is not None
-
-
-def redact(row: dict[str, Any], policy: RedactionPolicy) -> None:
-    """Take the credentials out of a trace row's headers, trailers and path, in place."""
-    row["request_headers"] = policy.headers(row["request_headers"])
-    for name in ("response_headers", "request_trailers", "response_trailers"):
-        if row.get(name) is not None:
-            row[name] = policy.headers(row[name])
+def redact_request(row: dict[str, Any], policy: RedactionPolicy, tally: Tally) -> bytes | None:
+    """As `redact` for the request's columns alone; gives the state where its answer's pseudo-text goes on."""
+    headers, body = row["request_headers"], row["request_body"]
+    if row.get("session_id"):
+        kept = _session_is_kept(row["session_id"], headers, policy)
+        row["session_id"] = policy.session(row["session_id"], kept=kept)
+    asked = redacted_body(body, headers, policy.rules("request"), tally)
+    row["request_body"] = asked.body
+    row["request_headers"] = policy.headers(headers)
     row["path"] = policy.path(row["path"])
+    return asked.after_prompt
+
+
+def _session_is_kept(session_id: str, headers: Sequence[tuple[str, str]], policy: RedactionPolicy) -> bool:
+    """Whether where the session's id came from is kept: its header, or the body's member of that value."""
+    if session_in_headers(headers) == session_id:
+        return any(policy.keeps_header(name) and value == session_id for name, value in headers)
+    chosen = {rule.steps[-1].name for rule in policy.paths if rule.where != "response"}
+    return not chosen & {*BODY_SESSION_FIELDS, "id", None}
 
 
 def redacted_names(pairs: Sequence[tuple[str, str]]) -> list[str]:
