@@ -30,11 +30,11 @@ except ImportError:  # `mitmdump -s` of a checkout that is not installed
 
 from capture.copied_body import CopyBudget
 from capture.exchange import Exchange, RequestHead
-from capture.failures import BadInput
+from capture.failures import BadInput, where_it_failed
 from capture.framed_messages import is_framed
+from capture.privacy.policy_file import policy_of
 from capture.recorder import Recorder, RecorderOptions
 from capture.recording import Output, conclude
-from capture.redaction import RedactionPolicy
 from capture.sessions import SessionFinder
 from capture.upgraded_connections import UpgradedConnections
 
@@ -135,12 +135,12 @@ class CaptureAddon:
             return
         try:
             step(flow, time.monotonic_ns() - self._zero_ns)
-        except Exception:
-            self._lose(flow.id, step.__name__)
+        except Exception as error:
+            self._lose(flow.id, step.__name__, error)
 
-    def _lose(self, flow_id: str, place: str) -> None:
-        """Give up on one exchange, and only on its recording."""
-        logger.exception("peaktape: a request is not recorded: failure in %s", place)
+    def _lose(self, flow_id: str, place: str, error: Exception) -> None:
+        """Give up on one exchange, and only on its recording; no traceback, it could show what is secret."""
+        logger.error("peaktape: a request is not recorded: failure in %s (%s)", place, where_it_failed(error))
         try:
             if self._live.pop(flow_id, None) is not None or place == "_open":
                 self._recorder.lost("addon_error")
@@ -190,8 +190,8 @@ class CaptureAddon:
             if piece and not keep.exchange.closed:
                 try:
                     keep.take(piece, at_ns - self._zero_ns, self._reads.now())
-                except Exception:
-                    self._lose(keep.flow_id, "pass_on")
+                except Exception as error:
+                    self._lose(keep.flow_id, "pass_on", error)
 
         return pass_on
 
@@ -283,6 +283,7 @@ class StandaloneAddon:
         loader.add_option("peaktape_segment_s", int, 10, "Close a segment at this age in seconds.")
         loader.add_option("peaktape_response_bodies", bool, True, "Keep response bodies in the trace.")
         loader.add_option("peaktape_redact", str, "", "Further header and parameter names, comma-separated.")
+        loader.add_option("peaktape_policy", str, "", "Redaction policy, a YAML file.")
 
     def configure(self, updated: set[str]) -> None:
         """Start recording once the output is known; later changes of it are refused."""
@@ -292,18 +293,20 @@ class StandaloneAddon:
             logger.error("peaktape: peaktape_out can't change while a capture runs")
             return
         output = Output.named(Path(ctx.options.peaktape_out))
+        names = [name.strip() for name in ctx.options.peaktape_redact.split(",")]
+        file = ctx.options.peaktape_policy
         try:
+            redaction = policy_of(Path(file) if file else None, tuple(name for name in names if name))
             output.prepare(overwrite=ctx.options.peaktape_overwrite)
             output.clear()
         except (BadInput, OSError) as error:
             logger.error("peaktape: %s", str(error).replace("--overwrite", "--set peaktape_overwrite=true"))
             return
-        names = [name.strip() for name in ctx.options.peaktape_redact.split(",")]
         options = RecorderOptions(
             segment_bytes=ctx.options.peaktape_segment_mb << 20,
             segment_s=float(ctx.options.peaktape_segment_s),
             response_bodies=ctx.options.peaktape_response_bodies,
-            redaction=RedactionPolicy(tuple(name for name in names if name)),
+            redaction=redaction,
         )
         recorder = Recorder(output.folder, options, source="mitmproxy addon")
         recorder.start()

@@ -6,6 +6,8 @@ not belong here: they keep their traceback.
 
 from __future__ import annotations
 
+import os
+
 EXIT_FINE = 0
 EXIT_REGRESSION = 1
 EXIT_BAD_INPUT = 2
@@ -33,3 +35,13 @@ class RunInvalid(PeaktapeError):  # noqa: N818
     """A run that can't carry a verdict: it did not send what was scheduled, when it was due."""
 
     exit_code = EXIT_INVALID
+
+
+def where_it_failed(error: BaseException) -> str:
+    """The kind of an error and the line that raised it, "KeyError in sessions.py:93": nothing of what was
+    being worked on, which may hold what no log may hold."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = "" if at is None else f" in {os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}"
+    return f"{type(error).__name__}{place}"

@@ -21,6 +21,7 @@ import pyarrow as pa
 from capture.__about__ import VERSION
 from capture.counts import Counts
 from capture.exchange import Exchange
+from capture.failures import where_it_failed
 from capture.redaction import RedactionPolicy, redact
 from capture.segments import SegmentFolder, drop_cause
 from capture.semantics import fill_semantics
@@ -68,6 +69,7 @@ class Recorder:
         self._put_bytes = self._taken_bytes = 0  # each written by one thread alone
         self._seen = self._closed = self._recorded = 0
         self._dropped: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
         self._drop_lock = threading.Lock()
         self._trouble = ""
         self._written_totals: dict[str, Any] | None = None
@@ -121,7 +123,7 @@ class Recorder:
             wall_zero_ns=self._wall_zero_ns,
             source=self._source,
             upstreams=tuple(sorted(self._upstreams)),
-            redaction=self._options.redaction.describe(),
+            redaction={**self._options.redaction.describe(), "left_out": dict(self._left_out)},
             counts=counts.totals(),
             tool_version=VERSION,
         )
@@ -172,12 +174,14 @@ class Recorder:
         row = exchange.row()
         try:
             fill_semantics(row, self._sessions)
-        except Exception:  # what a request means is worth less than the request
-            logger.exception("peaktape: %s is recorded without its meaning", exchange.request_id)
+        except Exception as error:  # what a request means is worth less than the request
+            said = "peaktape: %s is recorded without its meaning (%s)"
+            logger.warning(said, exchange.request_id, where_it_failed(error))
         try:
-            redact(row, self._options.redaction)
-        except Exception:
-            logger.exception("peaktape: %s can't be redacted and is dropped", exchange.request_id)
+            redact(row, self._options.redaction, self._left_out)
+        except Exception as error:  # a traceback could show what must not be shown
+            said = "peaktape: %s can't be redacted and is dropped (%s)"
+            logger.warning(said, exchange.request_id, where_it_failed(error))
             self._drop("not_redacted", 1)
             return None
         if not self._options.response_bodies:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote_plus
 
@@ -32,8 +34,10 @@ from capture.privacy.credential_names import (
     value_is_credential,
 )
 from capture.privacy.json_paths import PathRule
+from capture.privacy.messages import redacted_messages
 from capture.privacy.pseudonyms import BLOCK_TOKENS, Pseudonyms, pieces_of
 from capture.privacy.secret_patterns import DEFAULT_KINDS, VENDOR_PATTERNS, OwnPattern, SecretFinder
+from capture.privacy.tokenizers import TokenizerCut
 from capture.sessions import BODY_SESSION_FIELDS, session_in_headers
 
 REDACTED: Final = "REDACTED"
@@ -145,6 +149,26 @@ class RedactionPolicy:
             return session_id
         return f"session-{self.pseudonyms.digest(session_id)[5:]}"
 
+    def to_values(self) -> dict[str, Any]:
+        """The policy as values that JSON can hold, for another process: without the key, which has to go by a
+        way that leaves nothing on a disk. A tokenizer goes as its file's name."""
+        values = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("key", "cut")
+        }
+        values["paths"] = [[rule.path, rule.action, rule.where] for rule in self.paths]
+        values["own_patterns"] = [[own.kind, own.expression] for own in self.own_patterns]
+        return {**values, "tokenizer_file": str(self.cut.path) if isinstance(self.cut, TokenizerCut) else ""}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], key: bytes | None = None) -> RedactionPolicy:
+        """The policy of `to_values`, with `key` or a new one."""
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        given["paths"] = tuple(PathRule(*rule) for rule in given["paths"])
+        given["own_patterns"] = tuple(OwnPattern(*own) for own in given["own_patterns"])
+        if file := given.pop("tokenizer_file", ""):
+            given["cut"] = TokenizerCut(Path(file))
+        return cls(**given, key=key or new_key())
+
     @functools.cached_property
     def finder(self) -> SecretFinder:
         """What finds this policy's secrets."""
@@ -201,37 +225,82 @@ def redact(row: dict[str, Any], policy: RedactionPolicy, tally: Tally | None = N
     been read (`semantics`), for sessions are found by what is left out here.
     """
     counted: Tally = Counter() if tally is None else tally
-    asked = redact_request(row, policy, counted)
-    answer_headers = row["response_headers"]
-    answer = redacted_body(
-        row["response_body"],
-        answer_headers or (),
-        policy.rules("response"),
-        counted,
-        sizes=row["chunk_bytes"],
-        start=asked,
-    )
-    row["response_body"] = answer.body
-    if answer.sizes is not row["chunk_bytes"]:
-        row["chunk_bytes"] = list(answer.sizes)
-    if answer_headers is not None:
-        row["response_headers"] = policy.headers(answer_headers)
+    after_prompt = redact_request(row, policy, counted)
+    redact_answer(row, policy, counted, after_prompt)
+
+
+def redact_request(row: dict[str, Any], policy: RedactionPolicy, tally: Tally | None = None) -> bytes | None:
+    """As `redact` for the request's columns alone; gives what `redact_answer` wants as `after_prompt`."""
+    counted: Tally = Counter() if tally is None else tally
+    headers = row["request_headers"]
+    if row.get("session_id"):
+        kept = _session_is_kept(row["session_id"], headers, policy)
+        row["session_id"] = policy.session(row["session_id"], kept=kept)
+    after_prompt = _redact_body(row, "request", policy, counted, None)
+    for column in ("request_headers", "request_trailers"):
+        if row.get(column) is not None:
+            row[column] = policy.headers(row[column])
+    row["path"] = policy.path(row["path"])
+    return after_prompt
+
+
+def redact_answer(
+    row: dict[str, Any],
+    policy: RedactionPolicy,
+    tally: Tally | None = None,
+    after_prompt: bytes | None = None,
+) -> None:
+    """As `redact` for the answer's columns, what broke, and the model's name.
+
+    `after_prompt` lets an answer's pseudo-text equal the one that it gets in the next turn's prompt.
+    """
+    _redact_body(row, "response", policy, Counter() if tally is None else tally, after_prompt)
+    for column in ("response_headers", "response_trailers"):
+        if row.get(column) is not None:
+            row[column] = policy.headers(row[column])
     for column in ("error", "model"):
         if row.get(column):
             row[column] = policy.text(row[column])
 
 
-def redact_request(row: dict[str, Any], policy: RedactionPolicy, tally: Tally) -> bytes | None:
-    """As `redact` for the request's columns alone; gives the state where its answer's pseudo-text goes on."""
-    headers, body = row["request_headers"], row["request_body"]
-    if row.get("session_id"):
-        kept = _session_is_kept(row["session_id"], headers, policy)
-        row["session_id"] = policy.session(row["session_id"], kept=kept)
-    asked = redacted_body(body, headers, policy.rules("request"), tally)
-    row["request_body"] = asked.body
-    row["request_headers"] = policy.headers(headers)
-    row["path"] = policy.path(row["path"])
-    return asked.after_prompt
+def _redact_body(
+    row: dict[str, Any], direction: Direction, policy: RedactionPolicy, tally: Tally, start: bytes | None
+) -> bytes | None:
+    """One direction's body, and the sizes of what it came in."""
+    column = f"{direction}_body"
+    headers, body, rules = row[f"{direction}_headers"] or (), row[column], policy.rules(direction)
+    if body and row.get("message_bytes"):
+        _redact_messages(row, direction, rules, tally, start)
+        return None
+    chunks = "chunk_bytes" if direction == "response" else "request_chunk_bytes"
+    sizes = row.get(chunks) or ()
+    changed = redacted_body(body, headers, rules, tally, sizes=sizes, start=start)
+    row[column] = changed.body
+    if changed.sizes is not sizes:
+        row[chunks] = list(changed.sizes)
+    return changed.after_prompt
+
+
+def _redact_messages(
+    row: dict[str, Any], direction: Direction, rules: BodyRules, tally: Tally, start: bytes | None
+) -> None:
+    """A body that is the messages of its direction: `message_bytes` follows them."""
+    body: bytes = row[f"{direction}_body"]
+    from_client = direction == "request"
+    own = [i for i, client in enumerate(row["message_from_client"]) if bool(client) == from_client]
+    borders = [0, *itertools.accumulate(row["message_bytes"][i] for i in own)]
+    messages = [body[a:b] for a, b in itertools.pairwise(borders)]
+    if borders[-1] != len(body):
+        messages, own = [body], []  # cut off: what is there is treated as one
+    kind = next((value for name, value in row["request_headers"] if name.lower() == "content-type"), "")
+    grpc = kind.lower().startswith("application/grpc") and bool(own)
+    changed = redacted_messages(messages, rules, tally, grpc=grpc, start=start)
+    row[f"{direction}_body"] = None if changed is None else b"".join(changed)
+    if changed is not None and own:
+        sizes = list(row["message_bytes"])
+        for i, message in zip(own, changed, strict=True):
+            sizes[i] = len(message)
+        row["message_bytes"] = sizes
 
 
 def _session_is_kept(session_id: str, headers: Sequence[tuple[str, str]], policy: RedactionPolicy) -> bool:

@@ -54,7 +54,7 @@ class Judge:
         groups: dict[tuple[object, ...], list[Leaf]] = {}
         for number, part in enumerate(parts):
             try:
-                passed = self._read(text[part.start : part.end], nested=False)
+                passed = self._read(text[part.start : part.end], nested=False, alone=len(parts) == 1)
             except ValueError:
                 leaf = self._unreadable(text, part, edits)
                 if leaf is not None:
@@ -70,8 +70,13 @@ class Judge:
             edits += self._judged(group)
         return settled(edits)
 
-    def _read(self, text: str, *, nested: bool) -> Pass:
-        """One pass over the documents in `text`; raises ValueError when it is no JSON."""
+    def _read(self, text: str, *, nested: bool, alone: bool = True) -> Pass:
+        """One pass over the documents in `text`; raises ValueError when it is no JSON.
+
+        One of many that is a bare word or number may be a piece of plain text: that is no JSON either.
+        """
+        if not alone and text.lstrip()[:1] not in ("{", "[", '"'):
+            raise ValueError("not JSON")
         passed = Pass(text, self._rules, self._tally)
         states = begin(self._rules.paths, nested=nested)
         place = Place(names=nested and self._rules.contents != "keep")
@@ -82,11 +87,13 @@ class Judge:
     def _unreadable(self, text: str, part: Part, edits: list[Edit]) -> Leaf | None:
         """A part that is no JSON: plain text as it stands, or emptied where paths can't be followed in it."""
         raw = text[part.start : part.end]
+        if raw.strip() == "[DONE]":
+            return None
         if raw.lstrip()[:1] in ("{", "[") and not self._rules.only_secrets:
             self._tally["unreadable"] += 1
             edits.append(Edit(part.start, part.end, _UNREADABLE))
             return None
-        content = self._rules.contents != "keep" and raw.strip() not in ("", "[DONE]")
+        content = self._rules.contents != "keep" and bool(raw.strip())
         return Leaf(part.start, part.end, raw, Place(path=("",)), "", content)
 
     def _judged(self, group: list[Leaf]) -> Iterator[Edit]:

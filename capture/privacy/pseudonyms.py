@@ -85,7 +85,8 @@ class Pseudonyms:
         parts = [""] * len(texts)
         at, left = 0, len(texts[0]) if texts else 0
         for piece, word in zip(self._cut("".join(texts)), words, strict=True):
-            shares: list[tuple[int, int]] = []
+            # A tokenizer's tokens may share a letter: all but one of them are empty pieces then.
+            shares: list[tuple[int, int]] = [] if piece else [(at, 0)]
             need = len(piece)
             while need:
                 while not left:

@@ -35,6 +35,10 @@ Redact = Annotated[
     list[str] | None,
     typer.Option(help="A further header or query parameter that is never written; may be repeated."),
 ]
+Policy = Annotated[
+    Path | None,
+    typer.Option(help="What else is left out, as a YAML file; samples/redaction.yml shows what it can say."),
+]
 SegmentMb = Annotated[int, typer.Option(min=1, max=1024, help="Close a segment at this size in memory.")]
 SegmentS = Annotated[float, typer.Option(min=0.1, help="Close a segment at this age in seconds.")]
 RewriteHost = Annotated[
@@ -57,6 +61,7 @@ def capture(
     overwrite: Overwrite = False,
     response_bodies: ResponseBodies = "keep",
     redact: Redact = None,
+    policy: Policy = None,
     segment_mb: SegmentMb = 64,
     segment_s: SegmentS = 10.0,
     rewrite_host: RewriteHost = False,
@@ -66,8 +71,10 @@ def capture(
 ) -> None:
     """Record inference traffic through a proxy, byte for byte, into a trace.
 
-    Streams pass chunk by chunk and each chunk is stamped. Credentials are
-    never written: names of headers and parameters stay, their values don't.
+    Streams pass chunk by chunk and each chunk is stamped. Credentials and
+    secrets are never written, also not those in bodies: names of headers and
+    parameters stay, their values don't. --policy leaves out more: JSON paths,
+    personal data, prompts and completions.
 
     Ctrl-C or SIGTERM ends the capture. Everything that was seen is on disk
     then, requests under way as such.
@@ -77,11 +84,12 @@ def capture(
       peaktape capture --upstream http://127.0.0.1:8000 --listen 127.0.0.1:8080 -o prod.parquet
       peaktape capture --upstream https://api.example.com --rewrite-host -o prod.parquet
       peaktape capture --upstream http://127.0.0.1:8000 -o segments/ --segment-s 60
+      peaktape capture --upstream http://127.0.0.1:8000 -o prod.parquet --policy samples/redaction.yml
       peaktape capture --mode regular --listen 127.0.0.1:8080 -o prod.parquet
     """
+    from capture.privacy.policy_file import policy_of
     from capture.proxy import ProxyOptions, parse_listen, parse_upstream
     from capture.recorder import RecorderOptions
-    from capture.redaction import RedactionPolicy
 
     _check_mode(mode, upstream)
     host, port = parse_listen(listen)
@@ -99,7 +107,7 @@ def capture(
         segment_bytes=segment_mb << 20,
         segment_s=segment_s,
         response_bodies=response_bodies == "keep",
-        redaction=RedactionPolicy(tuple(redact or ())),
+        redaction=policy_of(policy, redact or ()),
     )
     _run(chosen, options, output, (authority,) if authority else (), overwrite=overwrite)
 

@@ -146,7 +146,7 @@ def test_the_cause_of_a_loss_is_the_kernels(number: int | None, cause: str) -> N
 def test_a_row_that_cannot_be_redacted_is_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(row: dict[str, Any], policy: object) -> None:
+    def fail(row: dict[str, Any], policy: object, tally: object) -> None:
         if row["request_id"] == "r1":
             raise RuntimeError("no")
 
