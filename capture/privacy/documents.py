@@ -16,7 +16,7 @@ from capture.privacy.contents import CONVERSATIONS, NAME_KEYS, stands_for
 from capture.privacy.edits import Edit, settled, spliced
 from capture.privacy.json_paths import begin
 from capture.privacy.json_text import encoded, read_documents
-from capture.privacy.leaves import Leaf, Pass, Place
+from capture.privacy.leaves import NEW_CHAIN, Leaf, Pass, Place
 from capture.privacy.pseudonyms import spread_evenly
 from capture.privacy.secret_patterns import ASSIGNED
 
@@ -99,6 +99,9 @@ class Judge:
     def _judged(self, group: list[Leaf]) -> Iterator[Edit]:
         """The edits of strings that belong together."""
         first = group[0]
+        if first.step == NEW_CHAIN:
+            self.states.pop(first.lane, None)
+            return
         if first.step is not None:
             self.states[first.lane] = self._rules.pseudonyms.step(self._state(first.lane), first.step)
             return

@@ -35,6 +35,8 @@ _PLAIN_SECRETS: Final = (
 PLAIN_SECRETS: Final = frozenset(name.replace("_", "") for name in _PLAIN_SECRETS.split())
 """Members of these names hold a secret whatever it looks like; other credential names only a random one."""
 _NO_SECRETS: Final = frozenset({*HARMLESS_NAMES, "signature", "thought-signature", "sig", "key"})
+NEW_CHAIN: Final = "\0"
+"""The step that begins a chain of pseudo-text anew."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,8 +128,11 @@ class Pass:
             if hit is not None:
                 continue
             path = place.path if child.kind == STRING else (*place.path, "*")
-            if child.kind == OBJECT and outermost and not self._rules.answers:
-                self.leaves.append(self._message(child, place))
+            if outermost and not self._rules.answers:
+                if child.kind == OBJECT:
+                    self.leaves.append(self._message(child, place))
+                elif child.kind == STRING:  # each a prompt of its own
+                    self.leaves.append(Leaf(0, 0, "", place, place.field, step=NEW_CHAIN))
             self.walk(child, further, dataclasses.replace(place, path=path))
         self.edits += _removed(node.children, dropped)
 
