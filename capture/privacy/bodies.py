@@ -14,12 +14,14 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
-from capture.privacy.body_rules import BodyRules, Tally
+from capture.privacy.body_rules import BodyRules, Tally, count
 from capture.privacy.codings import Undecodable, codings_of, decoded_pieces, encoded_pieces
+from capture.privacy.contents import conforms, payload_conforms
 from capture.privacy.credential_names import name_is_credential
 from capture.privacy.documents import Judge, Part
 from capture.privacy.edits import Edit, moved, settled
 from capture.privacy.quick_look import may_hold_secret, stream_may_hold_secret
+from capture.privacy.secret_patterns import MARKS
 
 _DATA_LINE: Final = re.compile(r"^data:[ ]?([^\r\n]*)$", re.MULTILINE)
 _LINE: Final = re.compile(r"[^\r\n]+")
@@ -57,7 +59,7 @@ def redacted_body(
     try:
         pieces = decoded_pieces(_cut(body, sizes), codings)
     except Undecodable:
-        tally["body_not_decodable"] += 1
+        count(tally, "body_not_decodable")
         return RedactedBody(None, sizes)
     raw = b"".join(pieces) if codings else body
     kind = kind_of(raw, named.get("content-type", ""))
@@ -84,8 +86,8 @@ def opaque(payload: bytes, rules: BodyRules, tally: Tally) -> bytes | None:
     dropped → None; hashed → b"hmac:…"; pseudonymised → as many meaningless bytes; kept → secrets in it
     overwritten in place with "X", so that lengths inside it still hold.
     """
-    if rules.contents != "keep":
-        tally[f"{'completion' if rules.answers else 'prompt'} {rules.contents}"] += 1
+    if rules.contents != "keep" and not (rules.audit and payload_conforms(payload, rules)):
+        count(tally, rules.content_kind)
     if rules.contents == "drop":
         return None
     if rules.contents == "hash":
@@ -94,7 +96,7 @@ def opaque(payload: bytes, rules: BodyRules, tally: Tally) -> bytes | None:
         return rules.pseudonyms.noise(payload)
     text = payload.decode("latin-1")
     for one in rules.finder.find(text):
-        tally[one.kind] += 1
+        count(tally, one.kind)
         text = text[: one.start] + "X" * (one.end - one.start) + text[one.end :]
     return text.encode("latin-1")
 
@@ -159,17 +161,19 @@ def _with_the_rest(text: str, parts: Sequence[Part], edits: list[Edit], judge: J
 def _form_edits(text: str, judge: Judge, rules: BodyRules, tally: Tally) -> Iterable[Edit]:
     for match in _PAIR.finditer(text):
         name, value = unquote_plus(match[1]), unquote_plus(match[2])
-        if name_is_credential(name.lower()):
-            tally["assigned_secret"] += 1
+        if name_is_credential(name.lower()) and not (rules.audit and value.startswith(MARKS)):
+            count(tally, "assigned_secret", f" {name}")
             yield Edit(*match.span(2), "REDACTED")
         elif rules.contents == "pseudonymise" and value:
-            tally[f"{'completion' if rules.answers else 'prompt'} pseudonymise"] += 1
+            if not (rules.audit and conforms(value, "", rules)):
+                count(tally, rules.content_kind, f" {name}")
             _, pseudo = rules.pseudonyms.text(rules.pseudonyms.step(b"", name), value)
             yield Edit(*match.span(2), pseudo.replace(" ", "+"))
         else:
             found = rules.finder.find(value)
             if found:
-                tally.update(one.kind for one in found)
+                for one in found:
+                    count(tally, one.kind, f" {name}")
                 yield Edit(*match.span(2), "REDACTED")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from capture.importers.synthetic_prompt import WORDS
 from capture.privacy.body_rules import BodyRules
 
 _API_WORDS: Final = """
@@ -34,6 +35,10 @@ CONVERSATIONS: Final = ("messages", "contents", "input", "prompt")
 _IDENTIFIER: Final = re.compile(r"[\w.:/+-]{1,128}", re.ASCII)
 _DATA_URL: Final = re.compile(r"(data:[\w/.+-]*;base64,)(.*)", re.DOTALL)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}")
+HASHED: Final = re.compile(r"hmac:[0-9a-f]{16}")
+_MARKER: Final = re.compile(r"\[REDACTED:[\w.-]+\]")
+_BLANKS: Final = re.compile(r"[ _]")
+_VOCABULARY: Final = frozenset((*WORDS, ""))
 _KEPT_OF_REFS: Final = frozenset({"#", "$defs", "definitions", "properties"})
 
 
@@ -44,6 +49,24 @@ def is_content(field: str, key: str, text: str) -> bool:
     if key in API_WORDS:
         return _IDENTIFIER.fullmatch(text) is None
     return not (key == "name" and field in ("inputs", "outputs"))
+
+
+def conforms(text: str, key: str, rules: BodyRules) -> bool:
+    """Whether a text is what the policy would have made of one, as far as can be told without its key."""
+    if rules.contents == "drop":
+        return not text or _MARKER.fullmatch(text) is not None
+    if HASHED.fullmatch(text) or _MARKER.fullmatch(text):
+        return True
+    if rules.contents == "hash":
+        return False
+    if key == "$ref" or _DATA_URL.fullmatch(text) or _BASE64.fullmatch(text):
+        return True
+    return text.startswith("https://pseudonym.invalid/") or set(_BLANKS.split(text)) <= _VOCABULARY
+
+
+def payload_conforms(payload: bytes, rules: BodyRules) -> bool:
+    """As `conforms` for bytes without structure: noise can't be told from data, and is taken for noise."""
+    return rules.contents == "pseudonymise" or HASHED.fullmatch(payload.decode("latin-1")) is not None
 
 
 def stands_for(text: str, key: str, rules: BodyRules) -> str | None:

@@ -11,8 +11,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from capture.privacy.body_rules import BodyRules, Tally, marker
-from capture.privacy.contents import CONVERSATIONS, NAME_KEYS, stands_for
+from capture.privacy.body_rules import BodyRules, Tally, count, marker
+from capture.privacy.contents import CONVERSATIONS, NAME_KEYS, conforms, stands_for
 from capture.privacy.edits import Edit, settled, spliced
 from capture.privacy.json_paths import begin
 from capture.privacy.json_text import encoded, read_documents
@@ -90,7 +90,7 @@ class Judge:
         if raw.strip() == "[DONE]":
             return None
         if raw.lstrip()[:1] in ("{", "[") and not self._rules.only_secrets:
-            self._tally["unreadable"] += 1
+            count(self._tally, "unreadable")
             edits.append(Edit(part.start, part.end, _UNREADABLE))
             return None
         content = self._rules.contents != "keep" and bool(raw.strip())
@@ -107,13 +107,16 @@ class Judge:
             return
         texts = [leaf.text for leaf in group]
         if first.secret_name and ASSIGNED in self._rules.finder.kinds:
-            self._tally[ASSIGNED] += 1
+            count(self._tally, ASSIGNED, first.place.told)
             changed = [marker(ASSIGNED), *("" for _ in texts[1:])]
         elif any(leaf.content for leaf in group):
-            self._tally[f"{'completion' if self._rules.answers else 'prompt'} {self._rules.contents}"] += 1
+            if self._rules.audit:
+                self._audited(first, "".join(texts))
+                return
+            count(self._tally, self._rules.content_kind)
             changed = self._content(first, texts)
         else:
-            changed = self._without_secrets(texts)
+            changed = self._without_secrets(texts, first.place.told)
         for leaf, text in zip(group, changed, strict=True):
             if text != leaf.text:
                 plain = leaf.place.path == ("",)
@@ -138,6 +141,14 @@ class Judge:
         self.states[leaf.lane], _ = pseudonyms.words(before, whole)
         return pseudonyms.spread(before, texts)
 
+    def _audited(self, leaf: Leaf, text: str) -> None:
+        """Count a text that is not as the policy would have left it."""
+        if conforms(text, leaf.place.key, self._rules):
+            return
+        if self._rules.contents == "pseudonymise" and self._nested(text) is not None:
+            return  # JSON: what is in it was judged string by string
+        count(self._tally, self._rules.content_kind, leaf.place.told)
+
     def _state(self, lane: str) -> bytes:
         if lane not in self.states:
             answers = self._rules.answers and self._start is not None
@@ -151,13 +162,13 @@ class Judge:
         edits = self._edits_within(text)
         return None if edits is None else spliced(text, edits)
 
-    def _without_secrets(self, texts: list[str]) -> list[str]:
+    def _without_secrets(self, texts: list[str], below: str) -> list[str]:
         whole = "".join(texts)
         if len(whole) < _SHORTEST:
             return texts
         edits = self._edits_within(whole) if whole.lstrip()[:1] in ("{", "[") else None
         if edits is None:
-            edits = self.found(whole)
+            edits = self.found(whole, below)
         return _shared_out(texts, edits) if edits else texts
 
     def _edits_within(self, text: str) -> list[Edit] | None:
@@ -168,11 +179,11 @@ class Judge:
         judged = (edit for leaf in passed.leaves if leaf.step is None for edit in self._judged([leaf]))
         return settled((*passed.edits, *judged))
 
-    def found(self, text: str) -> list[Edit]:
+    def found(self, text: str, below: str = "") -> list[Edit]:
         """The edits that take the secrets out of a plain text."""
         edits = []
         for one in self._rules.finder.find(text):
-            self._tally[one.kind] += 1
+            count(self._tally, one.kind, below)
             edits.append(Edit(one.start, one.end, marker(one.kind)))
         return edits
 

@@ -11,11 +11,12 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from capture.privacy.body_rules import BodyRules, Tally, marker
+from capture.privacy.body_rules import BodyRules, Tally, count, marker
 from capture.privacy.contents import (
     ARGUMENT_KEYS,
     ECHO_KEYS,
     EMBEDDING_KEYS,
+    HASHED,
     NAMED_BY_USERS,
     SCHEMA_FIELDS,
     TOKEN_ID_KEYS,
@@ -48,6 +49,12 @@ class Place:
     path: tuple[str | int, ...] = ()
     names: bool = False
     """Whether member names and numbers here are the user's own words (arguments of a tool call)."""
+
+    @property
+    def told(self) -> str:
+        """The JSON path, indices left out: "$.messages[*].content"."""
+        steps = ("[*]" if step == "*" else f".{step}" for step in self.path if not str(step).isdecimal())
+        return f" ${''.join(steps)}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -147,13 +154,13 @@ class Pass:
         text = self._text[node.start : node.end]
         if text[0] not in "-0123456789":
             return
-        if place.names and not self._keeps:
+        if place.names and not self._keeps and not self._rules.audit:
             pseudo = self._rules.contents == "pseudonymise"
             self.edits.append(
                 Edit(node.start, node.end, self._rules.pseudonyms.number(text) if pseudo else "0")
             )
         elif len(text) >= 9 and (found := self._rules.finder.find(text)):
-            self._tally[found[0].kind] += 1
+            count(self._tally, found[0].kind, place.told)
             self.edits.append(Edit(node.start, node.end, "0"))
 
     def _member_name(self, child: Node, key: str, place: Place) -> None:
@@ -188,6 +195,10 @@ class Pass:
 
     def _settled(self, key: str, child: Node) -> bool:
         """Whether the member repeats the prompt in another form, and has been emptied for that."""
+        if self._rules.audit:
+            if key in (*ECHO_KEYS, *EMBEDDING_KEYS) and child.children:
+                count(self._tally, self._rules.content_kind, f" {key}")
+            return key in EMBEDDING_KEYS
         if key in ECHO_KEYS and child.kind in (OBJECT, ARRAY):
             self.edits.append(Edit(child.start, child.end, "null"))
             return True
@@ -201,7 +212,12 @@ class Pass:
         return False
 
     def _token_ids(self, node: Node, place: Place) -> bool:
-        if place.key not in TOKEN_ID_KEYS or not node.children or node.children[0].kind != LITERAL:
+        if (
+            self._rules.audit
+            or place.key not in TOKEN_ID_KEYS
+            or not node.children
+            or node.children[0].kind != LITERAL
+        ):
             return False
         ids = json.loads(self._text[node.start : node.end])
         made: list[int] = []
@@ -213,16 +229,16 @@ class Pass:
 
     def _chosen(self, node: Node, rule: PathRule) -> bool:
         """Do what a path rule says of `node`; true when it is to be removed from what holds it."""
-        self._tally[f"path {rule.path}"] += 1
-        if rule.action == "drop":
-            return True
-        stack = [node]
+        stack, edits = [node], []
         while stack:
             one = stack.pop()
             stack += one.children
             if one.kind in (STRING, LITERAL):
-                self.edits.append(Edit(one.start, one.end, self._instead(one, rule)))
-        return False
+                edits.append(Edit(one.start, one.end, self._instead(one, rule)))
+        if rule.action == "drop" or any(edit.new != self._text[edit.start : edit.end] for edit in edits):
+            count(self._tally, f"path {rule.path}")
+        self.edits += edits if rule.action != "drop" else ()
+        return rule.action == "drop"
 
     def _instead(self, node: Node, rule: PathRule) -> str:
         raw = self._text[node.start : node.end]
@@ -230,6 +246,8 @@ class Pass:
             return raw
         if rule.action == "hash":
             text = decoded(self._text, node.start, node.end) if node.kind == STRING else raw
+            if HASHED.fullmatch(text):
+                return raw
             return encoded(self._rules.pseudonyms.digest(text))
         if node.kind == STRING:
             return encoded(marker("path"))

@@ -14,6 +14,7 @@ import typer
 
 from capture.__about__ import VERSION
 from capture.failures import PeaktapeError
+from replay.cli.auditing import audit
 from replay.cli.capture import capture
 from replay.cli.demo import demo
 from replay.cli.exporting import app as exporting
@@ -40,6 +41,7 @@ app.command()(capture)
 app.add_typer(importing, name="import")
 app.add_typer(exporting, name="export")
 app.command()(inspect)
+app.command()(audit)
 app.command()(transform)
 app.command()(replay)
 app.command()(report)
@@ -63,7 +65,7 @@ def root(
     """Record production inference traffic, replay its peaks open loop, diff two builds.
 
     \b
-    Exit codes: 0 fine · 1 regression or SLO missed · 2 usage or bad input ·
+    Exit codes: 0 fine · 1 regression, SLO missed, audit found something · 2 usage or bad input ·
     3 run INVALID · 4 target refused · 130 interrupted
     """
 

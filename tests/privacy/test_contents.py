@@ -288,7 +288,7 @@ def test_names_of_tools_and_parameters_stay_consistent_and_arguments_stay_json()
 
 
 def test_an_answer_is_the_same_text_when_the_next_turn_says_it_back() -> None:
-    answer = "The answer is a long one, with more than sixteen tokens, so that it fills several blocks in any case."
+    answer = "The answer is a long one, of more than sixteen tokens, so that it fills several blocks anyway."
     deltas = [answer[i : i + 7] for i in range(0, len(answer), 7)]
     for body, kind in (
         (answered(answer), "application/json"),
@@ -349,7 +349,7 @@ def test_prompts_of_other_apis() -> None:
     assert "Doubtfire" not in repr(tabular)
     answer = row(
         None,
-        b'{"choices":[{"text":" secret words","logprobs":{"tokens":[" secret"]}}],"usage":{"total_tokens":3}}',
+        b'{"choices":[{"text":" my words","logprobs":{"tokens":[" my"]}}],"usage":{"total_tokens":3}}',
     )
     redact(answer, policy)
     told = json.loads(answer["response_body"])

@@ -1,0 +1,126 @@
+"""The verb `audit`: whether a trace holds what it should not, by kind and place, never the secret itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from capture.privacy.audit import Audit
+    from capture.trace_reader import Trace
+
+_ROWS_AT_ONCE: Final = 64
+_FOUND: Final = 1
+
+
+def audit(
+    trace: Annotated[str, typer.Argument(help="A trace: a file, a folder of segments, or a quoted glob.")],
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="The policy that the trace should comply with (YAML). Without one, secrets, personal data "
+            "and headers that are not on the default list are searched for.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
+) -> None:
+    """Search a trace for what should not be in it: secrets, cards, e-mail addresses, unlisted headers.
+
+    Bodies are decoded, JSON in strings is read, and events of a stream are joined.
+    Counts are shown by kind and place, never what was found.
+
+    \b
+    Exit codes: 0 nothing found · 1 something found · 2 bad input
+
+    \b
+    Examples:
+      peaktape audit prod.parquet
+      peaktape audit segments/ --policy samples/redaction.yml
+      peaktape audit prod.parquet --json | jq '.findings[].kind'
+    """
+    import dataclasses
+    import json
+
+    from rich.console import Console
+
+    from capture.privacy.audit import Audit
+    from capture.privacy.policy_file import policy_of
+    from capture.privacy.secret_patterns import DEFAULT_KINDS, OPTIONAL_KINDS
+    from capture.redaction import RedactionPolicy
+    from capture.trace_reader import open_trace
+
+    everything = RedactionPolicy(kinds=(*DEFAULT_KINDS, *OPTIONAL_KINDS))
+    chosen = everything if policy is None else policy_of(policy)
+    opened = open_trace(trace)
+    auditing = Audit(chosen)
+    _search(opened, auditing, Console(stderr=True))
+    findings = auditing.findings()
+    if as_json:
+        facts = {
+            "trace": trace,
+            "rows": auditing.rows,
+            "policy": chosen.describe(),
+            "recorded_with": dict(opened.metadata.redaction),
+            "clean": not findings,
+            "findings": [dataclasses.asdict(finding) for finding in findings],
+        }
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        _show(trace, auditing, findings)
+    if findings:
+        raise typer.Exit(_FOUND)
+
+
+def _search(trace: Trace, auditing: Audit, console: Console) -> None:
+    """Every row once, with progress on stderr, in flat memory."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("auditing {task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} % · {task.completed:,.0f} rows"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task(trace.name, total=trace.rows)
+        for batch in trace.iter_batches():
+            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                rows = batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+                for row in rows:
+                    auditing.row(_with_pairs(row))
+                progress.advance(task, len(rows))
+
+
+def _with_pairs(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its headers as (name, value) pairs."""
+    for name, value in row.items():
+        if name.endswith(("_headers", "_trailers")) and value is not None:
+            row[name] = [(pair["name"], pair["value"]) for pair in value]
+    return row
+
+
+def _show(trace: str, auditing: Audit, findings: list[Any]) -> None:
+    from rich.table import Table
+
+    from replay.cli.printing import show
+
+    if not findings:
+        typer.echo(f"{trace}: {auditing.rows:,} rows, nothing found that should not be there")
+        return
+    table = Table(title=f"{trace}: {auditing.rows:,} rows", title_justify="left", box=None, pad_edge=False)
+    table.add_column("count", justify="right")
+    table.add_column("kind")
+    table.add_column("where")
+    for finding in findings:
+        table.add_row(f"{finding.count:,}", finding.kind, finding.place)
+    show(table)
+    total = sum(finding.count for finding in findings)
+    typer.echo(f"found: {total:,}; record again with --policy, or delete the trace")
