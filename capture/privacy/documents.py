@@ -64,8 +64,8 @@ class Judge:
             for order, leaf in enumerate(passed.leaves):
                 alone = len(parts) == 1 or leaf.is_name or leaf.step is not None
                 key = (number, order) if alone else ("", *leaf.place.path)
-                shifted = dataclasses.replace(leaf, start=leaf.start + part.start, end=leaf.end + part.start)
-                groups.setdefault(key, []).append(shifted)
+                leaf.start, leaf.end = leaf.start + part.start, leaf.end + part.start
+                groups.setdefault(key, []).append(leaf)
         for group in groups.values():
             edits += self._judged(group)
         return settled(edits)
@@ -138,8 +138,8 @@ class Judge:
         if instead is not None:
             return spread_evenly(instead, [len(text) for text in texts])
         before = self._state(leaf.lane)
-        self.states[leaf.lane], _ = pseudonyms.words(before, whole)
-        return pseudonyms.spread(before, texts)
+        self.states[leaf.lane], words = pseudonyms.words(before, whole)
+        return pseudonyms.spread(before, texts) if len(texts) > 1 else ["".join(words)[1:]]
 
     def _audited(self, leaf: Leaf, text: str) -> None:
         """Count a text that is not as the policy would have left it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Final
 
 DEEPEST: Final = 100
@@ -119,8 +120,8 @@ def decoded(text: str, start: int, end: int) -> str:
     """The string that stands in quotes at text[start:end]; raises ValueError when an escape is wrong."""
     if "\\" not in text[start:end]:
         return text[start + 1 : end - 1]
-    value: str = json.loads(text[start:end], strict=False)
-    return value
+    value, _ = scanstring(text, start + 1, False)
+    return str(value)
 
 
 def encoded(value: str) -> str:

@@ -128,19 +128,19 @@ class Pass:
             return
         dropped: set[int] = set()
         outermost = len(place.path) == 1
+        below = dataclasses.replace(place, path=(*place.path, "*"))
         for number, child in enumerate(node.children):
             further, hit = advance(states, number)
             if hit is not None and self._chosen(child, hit):
                 dropped.add(number)
             if hit is not None:
                 continue
-            path = place.path if child.kind == STRING else (*place.path, "*")
-            if outermost and not self._rules.answers:
+            if outermost and not self._rules.answers and not self._keeps:
                 if child.kind == OBJECT:
                     self.leaves.append(self._message(child, place))
                 elif child.kind == STRING:  # each a prompt of its own
                     self.leaves.append(Leaf(0, 0, "", place, place.field, step=NEW_CHAIN))
-            self.walk(child, further, dataclasses.replace(place, path=path))
+            self.walk(child, further, place if child.kind == STRING else below)
         self.edits += _removed(node.children, dropped)
 
     def _string(self, node: Node, place: Place, *, secret_name: bool) -> None:

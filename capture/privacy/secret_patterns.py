@@ -73,7 +73,7 @@ _PEM: Final = re.compile(
 )
 _URL_PASSWORD: Final = re.compile(r"://[^\s/:@\"'<>\\]{0,64}:([^\s/@\"'<>\\]{1,128})@")
 _CARD: Final = re.compile(
-    r"(?<!\w)(?<!\d\.)(?=(\d{13,19}|\d{4}([ -])\d{4}\2\d{4}\2\d{1,7}|\d{4}([ -])\d{6}\3\d{4,5})(?!\w|\.\d))"
+    r"[2-6](?:\d{12,18}|\d{3}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{3}([ -])\d{6}\2\d{4,5})(?!\w|\.\d)"
 )
 _CARD_START: Final = re.compile(
     r"4|5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]\d|7[01]|720)|3[47]|3(?:0[0-5]|[68])|35|6(?:011|5|4[4-9]|2)"
@@ -143,7 +143,7 @@ class SecretFinder:
             if EMAIL in self._has:
                 yield from _groups(EMAIL, _EMAIL, text)
         if CARD in self._has:
-            yield from (Found(*m.span(1), CARD) for m in _CARD.finditer(text) if is_card(m[1]))
+            yield from _cards(text)
         if US_SSN in self._has:
             yield from _groups(US_SSN, _US_SSN, text)
         if IBAN in self._has:
@@ -163,6 +163,22 @@ class SecretFinder:
         named = within or _ASSIGNMENT.search(text[max(0, start - _LOOK_BACK) : start])
         if named and looks_random(text[value:end]):
             yield Found(value, end, ASSIGNED)
+
+
+def _cards(text: str) -> Iterator[Found]:
+    """Cards whose first digit begins a number; one may begin within what looks like another and is none."""
+    match = _CARD.search(text)
+    while match:
+        at = match.start()
+        begins = at == 0 or not (text[at - 1].isalnum() or text[at - 1] == "_" or _decimal(text, at))
+        card = begins and is_card(match[0])
+        if card:
+            yield Found(*match.span(), CARD)
+        match = _CARD.search(text, match.end() if card else at + 1)
+
+
+def _decimal(text: str, at: int) -> bool:
+    return at > 1 and text[at - 1] == "." and text[at - 2].isdigit()
 
 
 def _groups(kind: str, expression: re.Pattern[str], text: str) -> Iterator[Found]:
