@@ -8,11 +8,13 @@ Each block becomes as many words of the vocabulary as it has tokens, chosen by i
 as many leading blocks after it as before it, and only whoever has the key can tell a text from its
 pseudonym. A last, partial block of one or two words may coincide with another by chance (1 in 256 per word).
 
-What a token is: a model's own tokenizer isn't here, so `pieces_of` cuts by a rule: up to 8 letters with the
-space before them, up to 3 digits, 2 signs, 1 CJK character, 3 other letters. The pseudo-text has exactly
-one token per piece, by this rule and by every tokenizer named in `importers.synthetic_prompt`; how near the
-rule comes to a tokenizer's count of the original depends on the text (English prose: a few per cent).
-A policy that names a `tokenizer.json` counts with that one instead, and then the counts agree exactly.
+What a token is: a model's own tokenizer isn't here, so `pieces_of` cuts by a rule: up to 10 letters with the
+space before them, up to 3 digits, 3 signs, 1 CJK character, 5 other letters. The pseudo-text has exactly one
+token per piece, by this rule and by every tokenizer named in `importers.synthetic_prompt`. How near the rule
+comes to a tokenizer's count of the original depends on the text. Against OpenAI's o200k: English +6 %
+and −2 % (this README, a licence), Python code and JSON +12 %, German −5 %, Russian 0, Chinese −4 %; cl100k
+agrees on English, code and JSON and needs about a quarter more for the other three. A policy that names a
+`tokenizer.json` counts with that one instead, and then the counts agree exactly.
 
 What remains visible: how long texts are, which are equal, and which begin alike.
 """
@@ -33,9 +35,9 @@ BLOCK_TOKENS: Final = 16
 _CACHED_TEXTS: Final = 2048
 _CACHED_CHARACTERS: Final = 16 << 10
 _PIECE: Final = re.compile(
-    r" ?[A-Za-z]{1,8}| ?[0-9]{1,3}|[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-    r"| ?(?:(?![\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])[^\W\d_A-Za-z]){1,3}"
-    r"|\s+| ?[^\sA-Za-z0-9]{1,2}"
+    r" ?[A-Za-z]{1,10}| ?[0-9]{1,3}|[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+    r"| ?(?:(?![\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])[^\W\d_A-Za-z]){1,5}"
+    r"|\s+| ?[^\sA-Za-z0-9]{1,3}"
 )
 _SPACED: Final = tuple(f" {word}" for word in WORDS)
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"

@@ -7,6 +7,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from capture.importers.synthetic_prompt import WORDS, count_tokens
 from capture.privacy.messages import redacted_messages
+from capture.privacy.policy_file import read_policy
 from capture.privacy.pseudonyms import Pseudonyms, pieces_of
 from capture.redaction import RedactionPolicy, redact
 from capture.semantics import answer_text, fill_semantics
@@ -453,3 +455,26 @@ def test_no_word_of_any_random_document_is_left(seed: int) -> None:
         # One word alone under an API's own name is taken for that API's word, such as a role.
         for word in vocabulary:
             assert not re.search(rf"{word} |{word}\W+{word}| {word}", text)
+
+
+def test_a_models_own_tokenizer_makes_the_counts_exact(tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is no dependency")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=2000, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    )
+    words = " ".join(f"{word} {word}" for word in WORDS)
+    made.train_from_iterator([words, *(f"{word}" for word in WORDS)] * 9, trainer)
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "p.yml").write_text("contents: {prompts: pseudonymise, tokenizer: tokenizer.json}\n")
+    policy = read_policy(tmp_path / "p.yml")
+    for text in ("Hello, wide world! 😀 naïve", "日本語のテキスト", "x = [1, 2]\n\n\treturn x", "😀😀 ok"):
+        pseudo = kept(chat(text), policy)["messages"][0]["content"]
+        assert len(policy.cut(text)) == len(made.encode(text).ids) == count_tokens(pseudo)
+        assert "".join(policy.cut(text)) == text
+        assert len(made.encode(pseudo).ids) == count_tokens(pseudo)
+    assert policy.describe()["sha256"] != RedactionPolicy(prompts="pseudonymise").describe()["sha256"]
+    again = RedactionPolicy.from_values(policy.to_values(), policy.key)
+    assert again.cut("Hello, world") == policy.cut("Hello, world")
