@@ -152,8 +152,9 @@ class Recorder:
         """The thread outlives whatever goes wrong in one step; the loss shows in the counts."""
         try:
             step()
-        except Exception:
-            logger.exception("peaktape: the recorder failed in %s and goes on", step.__name__)
+        except Exception as error:
+            said = "peaktape: the recorder failed in %s and goes on (%s)"
+            logger.error(said, step.__name__, where_it_failed(error))
 
     def _drain(self) -> None:
         while self._queue:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from mitmproxy import connection, http, tcp
 
 from capture.exchange import Exchange
+from capture.failures import where_it_failed
 from capture.http1_layers import hung_up
 from capture.trace_format import CLIENT_ABORTED, COMPLETE, SERVER_ERROR
 
@@ -57,8 +58,9 @@ class UpgradedConnections:
         if live is not None:
             try:
                 live[1].passed(message.content, now_ns, self._read_number(), from_client=message.from_client)
-            except Exception:
-                logger.exception("peaktape: an upgraded connection is recorded no further")
+            except Exception as error:  # no traceback, it could show what is secret
+                said = "peaktape: an upgraded connection is recorded no further (%s)"
+                logger.error(said, where_it_failed(error))
                 self._end(flow.client_conn, "failure of the recording")
 
     def tcp_end(self, flow: tcp.TCPFlow) -> None:

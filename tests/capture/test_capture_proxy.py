@@ -249,7 +249,8 @@ async def test_credentials_are_nowhere_in_the_files(proxy: Proxy, upstream: Upst
         "x-api-key": "header-secret-2",
         "x-goog-api-key": "header-secret-3",
         "x-custom": "sk-proj-0123456789abcdef",
-        "x-harmless": "kept",
+        "x-request-id": "kept",
+        "x-unlisted": "secret-6",
     }
     async with httpx.AsyncClient(base_url=proxy.url) as client:
         await client.get("/echo?api_key=query-secret-4&limit=5&access_token=query-secret-5", headers=secrets)
@@ -259,7 +260,8 @@ async def test_credentials_are_nowhere_in_the_files(proxy: Proxy, upstream: Upst
         assert secret not in everything
     assert row["path"] == "/echo?api_key=REDACTED&limit=5&access_token=REDACTED"
     headers = {pair["name"].lower(): pair["value"] for pair in row["request_headers"]}
-    assert headers["x-harmless"] == "kept"
+    assert headers["x-request-id"] == "kept"
+    assert headers["x-unlisted"] == "REDACTED"
     assert headers["authorization"] == "REDACTED"
     assert len(metadata_of(tmp_path / "prod.parquet")["redaction"]["sha256"]) == 64
 
