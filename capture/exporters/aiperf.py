@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, TextIO
 
+from capture.content_codings import decode_content
 from capture.exporters.export_file import ExportFormat, Losses, Row
 from capture.exporters.lengths import instant
-from capture.semantics import decode_content, header
+from capture.semantics import header
 from capture.trace_format import TraceMetadata
 
 HELD: Final = frozenset({"arrival_ns", "request_body", "output_tokens", "model", "stream", "method", "path"})

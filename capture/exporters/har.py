@@ -14,10 +14,11 @@ from typing import Any, Final, TextIO
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from capture.__about__ import VERSION
+from capture.content_codings import decode_content
 from capture.exporters.export_file import ExportFormat, Losses, Row
 from capture.importers.har_entry import Unusable, address_of, bytes_of
 from capture.importers.har_stated import INSTANTS, MEMBER
-from capture.semantics import decode_content, header
+from capture.semantics import header
 from capture.trace_format import TRACE_SCHEMA, TraceMetadata
 
 _STATED: Final = (

@@ -12,9 +12,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from capture.content_codings import decode_content
 from capture.exporters.export_file import Row
 from capture.importers.synthetic_prompt import BLOCK_TOKENS, blocks_of
-from capture.semantics import decode_content, header
+from capture.semantics import header
 from capture.sessions import messages_of
 from capture.trace_reader import Trace
 

@@ -2,13 +2,13 @@
 
 Each check says what was found, what was wanted, and why it matters. A check whose data are missing or too
 few passes with `found` "not judged: …", and the doubt is repeated among the warnings where the user can do
-something about it. How arrivals are compared stands in `arrivals`.
+something about it. How arrivals are compared stands in `arrivals`, what the generator says of itself in
+`generator_checks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,6 +20,16 @@ from replay.analysis.arrivals import (
     dispersion,
     gap_distance,
 )
+from replay.analysis.generator_checks import (
+    cpu_check,
+    cpu_share,
+    generator_warnings,
+    limit_check,
+    ms,
+    resources_check,
+    stalls_check,
+    workers_check,
+)
 from replay.analysis.run_table import Bools, RunTable
 from replay.analysis.values import Check, Validity
 
@@ -28,9 +38,7 @@ LATENESS_P99_NS = 1e6
 LATENESS_SHARE = 0.01
 LATENESS_P99_FLOOR_NS = 0.25e6
 LATENESS_MAX_NS = 50e6
-CPU_BOUND = 0.70
 FEWEST_FOR_ARRIVALS = 30
-WORST_LAG_NS = 50e6
 
 GAP_SLACK = 0.75
 """Gaps may differ by this part of the bound of lateness p99: two requests late at random within the bound
@@ -41,12 +49,6 @@ TARGET_FAULTS = ("dns", "connect_refused", "connect_timeout", "connect_failed", 
 the last two only where nothing was sent: it accepted, and closed at once or did nothing more."""
 
 
-GENERATOR_WANTS = {"out_of_files": "had no file descriptor left", "out_of_ports": "had no local port left"}
-"""Errors by which this machine kept a request from being sent."""
-
-STALLED_SHARE = 0.01
-WORTH_A_WORD_NS = 10e6
-CPU_WAIT_SHARE = 0.05
 WALL_STEP_NS = 100e6
 SLOW_WRITE_S = 1.0
 
@@ -61,11 +63,11 @@ def judge(run: RunTable) -> Validity:
         _open_loop(run),
         _gaps(run),
         _burstiness(run),
-        _cpu(run),
-        _stalls(run),
-        _resources(run),
-        _limit(run),
-        _workers_alive(run),
+        cpu_check(run),
+        stalls_check(run, lateness_bounds_ns(run)[1]),
+        resources_check(run),
+        limit_check(run),
+        workers_check(run),
     )
     return Validity(all(check.passed for check in checks), checks, tuple(_warnings(run)))
 
@@ -145,8 +147,8 @@ def _late_p99(run: RunTable) -> Check:
     return Check(
         "lateness p99",
         passed=len(late) == 0 or found <= bound,
-        found=_ms(found) + _waited(run, bound) if len(late) else "not judged: nothing was sent",
-        wanted=f"at most {_ms(bound)}{stated}",
+        found=ms(found) + _waited(run, bound) if len(late) else "not judged: nothing was sent",
+        wanted=f"at most {ms(bound)}{stated}",
         why="requests that leave late are another load, and hide what a user would have waited",
     )
 
@@ -167,8 +169,8 @@ def _late_max(run: RunTable) -> Check:
     return Check(
         "lateness max",
         passed=len(late) == 0 or float(late.max()) < bound,
-        found=_ms(float(late.max())) if len(late) else "not judged: nothing was sent",
-        wanted=f"below {_ms(bound)}{stated}",
+        found=ms(float(late.max())) if len(late) else "not judged: nothing was sent",
+        wanted=f"below {ms(bound)}{stated}",
         why="a single long stall of the generator bunches requests that were apart",
     )
 
@@ -180,12 +182,12 @@ def _open_loop(run: RunTable) -> Check:
     judged = found is not None
     text = "not judged: too few requests, or always the same number in flight"
     if found is not None:
-        text = f"Spearman {found.rank_correlation:+.2f}, {_ms(found.rise_ns)} later when most are in flight"
+        text = f"Spearman {found.rank_correlation:+.2f}, {ms(found.rise_ns)} later when most are in flight"
     return Check(
         "open loop",
         passed=not judged or not (found is not None and found.is_material(material_ns)),
         found=text,
-        wanted=f"Spearman below +0.30, or less than {_ms(material_ns)} later",
+        wanted=f"Spearman below +0.30, or less than {ms(material_ns)} later",
         why="lateness that grows with the requests in flight means that the target slowed the generator down",
     )
 
@@ -201,7 +203,7 @@ def _gaps(run: RunTable) -> Check:
         found=f"Kolmogorov-Smirnov distance {distance:.3f}"
         if judged
         else "not judged: fewer than 30 requests",
-        wanted=f"at most {critical:.3f} beyond {_ms(slack_ns)}" if judged else "planned as achieved",
+        wanted=f"at most {critical:.3f} beyond {ms(slack_ns)}" if judged else "planned as achieved",
         why="the gaps between requests make the bursts; the achieved ones must be the planned ones",
     )
 
@@ -224,91 +226,11 @@ def _burstiness(run: RunTable) -> Check:
     )
 
 
-def _cpu(run: RunTable) -> Check:
-    shares = [share for worker in run.metadata.workers if (share := _cpu_share(worker)) is not None]
-    return Check(
-        "generator CPU",
-        passed=not shares or max(shares) < CPU_BOUND,
-        found=f"{100 * max(shares):.0f} % of a core" if shares else "not judged: no CPU samples",
-        wanted=f"below {100 * CPU_BOUND:.0f} % of a core for each worker",
-        why="a busy generator stamps answers late, and blames the target for it; add --workers",
-    )
-
-
-def _cpu_share(worker: Mapping[str, Any]) -> float | None:
-    cpu, wall = worker.get("cpu_s"), worker.get("wall_s")
-    if cpu is None or not wall:
-        return None
-    # The busiest seconds count where they are known: a mean over the run hides the peak.
-    return max(float(cpu) / float(wall), float(worker.get("cpu_busiest_share", 0.0)))
-
-
-def _stalls(run: RunTable) -> Check:
-    """A generator that stands still neither sends nor stamps: what comes meanwhile seems to come later."""
-    bound = lateness_bounds_ns(run)[1]
-    found = [stall for worker in run.metadata.workers for stall in worker.get("stalls") or ()]
-    share = max((_stalled_share(worker) for worker in run.metadata.workers), default=0.0)
-    longest = max(found, key=lambda stall: stall[1], default=None)
-    judged = any("stalls" in worker for worker in run.metadata.workers)
-    text = "no stall of 5 ms or more" if judged else "not judged: no samples"
-    if longest is not None:
-        at_ns, length_ns, cause = longest
-        text = f"{_ms(length_ns)} at {at_ns / 1e9:.1f} s ({cause}), {100 * share:.1f} % of the time"
-    return Check(
-        "generator stalls",
-        passed=(longest is None or longest[1] < bound) and share < STALLED_SHARE,
-        found=text,
-        wanted=f"below {_ms(bound)} each, below {100 * STALLED_SHARE:.0f} % of the time",
-        why="a generator that stands still stamps answers late, and blames the target for it",
-    )
-
-
-def _stalled_share(worker: Mapping[str, Any]) -> float:
-    stalled, wall = worker.get("stalled_s"), worker.get("wall_s")
-    return float(stalled) / float(wall) if stalled is not None and wall else 0.0
-
-
-def _resources(run: RunTable) -> Check:
-    counts = {name: int(run.error.mask(name).sum()) for name in GENERATOR_WANTS}
-    said = [f"{counts[name]} requests {text}" for name, text in GENERATOR_WANTS.items() if counts[name]]
-    return Check(
-        "generator resources",
-        passed=not said,
-        found="; ".join(said) or "no connection failed for want of files or ports",
-        wanted="a file descriptor and a local port for each connection",
-        why="these requests were never sent, and not by the target's fault; raise `ulimit -n`, or widen "
-        "net.ipv4.ip_local_port_range",
-    )
-
-
-def _limit(run: RunTable) -> Check:
-    limit = run.metadata.in_flight_limit
-    most = int(run.in_flight.max()) if len(run) else 0
-    return Check(
-        "in-flight limit",
-        passed=limit is None or most < limit,
-        found=f"{most} in flight at most, limit {'none' if limit is None else limit}",
-        wanted="a limit that is never reached",
-        why="at its limit the generator waits for answers: the loop is closed just when it matters",
-    )
-
-
-def _workers_alive(run: RunTable) -> Check:
-    lost = int(run.error.mask("lost").sum())
-    return Check(
-        "workers alive",
-        passed=lost == 0,
-        found=f"{lost} requests lost",
-        wanted="no request lost with a worker",
-        why="what a dead worker held was neither sent on time nor measured",
-    )
-
-
 def _warnings(run: RunTable) -> Iterator[str]:
     bound = lateness_bounds_ns(run)[0]
     if len(run) < FEWEST_FOR_ARRIVALS:
         yield f"only {len(run)} requests: too few to judge arrivals by"
-    if not any(_cpu_share(worker) is not None for worker in run.metadata.workers):
+    if not any(cpu_share(worker) is not None for worker in run.metadata.workers):
         yield "generator CPU not judged: the run holds no samples"
     excused = int(_excused(run).sum())
     if excused:
@@ -316,29 +238,8 @@ def _warnings(run: RunTable) -> Iterator[str]:
     faults = int((np.isin(run.error.codes, _codes(run, TARGET_FAULTS)) & ~run.sent).sum())
     if faults:
         yield f"{faults} requests found no connection to the target"
-    for worker in run.metadata.workers:
-        lags, pauses = worker.get("loop_lag_ns") or (), worker.get("gc_pause_ns") or ()
-        name = f"worker {worker.get('worker', '?')}"
-        # The bound of sending suits receiving too.
-        if len(lags) and (lag := _lag_p99(lags, int(worker.get("loop_lags") or len(lags)))) > max(bound, 1e6):
-            yield f"{name}: event loop late by {_ms(lag)} (p99): answers may be stamped as much too late"
-        if len(pauses) and (pause := float(max(pauses))) > WORST_LAG_NS / 5:
-            yield f"{name}: garbage collection paused it for {_ms(pause)}"
-        for at_ns, length_ns, cause in sorted(worker.get("stalls") or (), key=lambda s: -s[1])[:1]:
-            if length_ns >= WORTH_A_WORD_NS:
-                yield (
-                    f"{name}: stood still for {_ms(length_ns)} at {at_ns / 1e9:.1f} s ({cause}): answers "
-                    "that came then are stamped late"
-                )
-        waited, wall = worker.get("cpu_wait_s"), worker.get("wall_s")
-        if waited and wall and waited / wall > CPU_WAIT_SHARE:
-            yield f"{name}: waited for a CPU {100 * waited / wall:.1f} % of the time; others run on its core"
+    yield from generator_warnings(run, bound)
     yield from _about_the_run(run)
-
-
-def _lag_p99(worst: Sequence[float], of: int) -> float:
-    """p99 of `of` samples, of which the worst ones are known; NaN where that many are not."""
-    return float(sorted(worst, reverse=True)[of // 100]) if of // 100 < len(worst) else float("nan")
 
 
 def _about_the_run(run: RunTable) -> Iterator[str]:
@@ -353,9 +254,3 @@ def _about_the_run(run: RunTable) -> Iterator[str]:
             f"writing results took {run.metadata.longest_write_s:.1f} s at one time: harmless to pacing, "
             "since rows wait in memory; choose a faster disk for long runs"
         )
-
-
-def _ms(duration_ns: float) -> str:
-    milliseconds = duration_ns / 1e6
-    digits = 0 if abs(milliseconds) >= 100 else 1 if abs(milliseconds) >= 10 else 2
-    return f"{milliseconds:.{digits}f} ms"

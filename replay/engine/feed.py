@@ -21,6 +21,7 @@ from capture.failures import BadInput
 from replay.engine.frames import FrameSplitter, frame, unpack
 from replay.engine.requests import Prepared, Rewrite
 from replay.engine.target import Target
+from replay.engine.weaving import Said
 from replay.transform.schedule_format import Schedule
 
 WINDOW: Final = "window"
@@ -46,7 +47,7 @@ class Share:
     """Which requests a worker is fed, and in which form.
 
     `serialise_for` is the target of a sender that takes bytes. With `first_turns_only` the later turns are
-    left out; `Feed.fetch` brings them one by one.
+    left out; `Feed.fetch` brings them one by one. With `weaving`, bodies stay beside those bytes.
     """
 
     trace: str
@@ -56,6 +57,7 @@ class Share:
     rewrite: Rewrite
     serialise_for: Target | None = None
     first_turns_only: bool = False
+    weaving: bool = False
 
     def rows(self, schedule: Schedule) -> np.ndarray:
         """Indices of the share's requests, int64, ascending."""
@@ -147,12 +149,19 @@ class Feed:
 
     def fetch(self, index: int) -> asyncio.Future[Prepared]:
         """One request by its index in the schedule, apart from the windows; raises as `next` does."""
+        return self._ask(index, index)
+
+    def weave(self, prepared: Prepared, said: Said) -> asyncio.Future[Prepared]:
+        """A request with what was said before it woven in; raises as `next` does."""
+        return self._ask(prepared.number, (prepared, said))
+
+    def _ask(self, index: int, question: int | tuple[Prepared, Said]) -> asyncio.Future[Prepared]:
         found: asyncio.Future[Prepared] = asyncio.get_running_loop().create_future()
         if self._singles_over:
             found.set_exception(FeederGoneError())
         else:
             self._asked[index] = found
-            self._writers[1].write(frame(index))
+            self._writers[1].write(frame(question))
         return found
 
     async def _take_singles(self, reader: asyncio.StreamReader) -> None:

@@ -25,8 +25,9 @@ from capture.failures import PeaktapeError
 from capture.trace_reader import Trace, open_trace
 from replay.engine.feed import END, FAILED, WINDOW, Share
 from replay.engine.frames import FrameSplitter, frame
-from replay.engine.requests import Prepared, Rewrite, prepare
+from replay.engine.requests import Prepared, Rewrite, prepare, serialised
 from replay.engine.target import Target
+from replay.engine.weaving import Said, woven
 from replay.transform.schedule_format import Schedule, read_schedule
 
 READ_ROWS: Final = 128
@@ -42,9 +43,22 @@ COLUMNS: Final = (
 
 
 def prepared_windows(
-    trace: Trace, schedule: Schedule, share: np.ndarray, rewrite: Rewrite, target: Target | None = None
+    trace: Trace,
+    schedule: Schedule,
+    share: np.ndarray,
+    rewrite: Rewrite,
+    target: Target | None = None,
+    *,
+    keep_bodies: bool = False,
 ) -> Iterator[list[Prepared]]:
-    """The share's requests in due order, some `READ_ROWS` at a time; serialised for a given `target`."""
+    """The share's requests in due order, some `READ_ROWS` at a time; serialised for a given `target`.
+
+    With `keep_bodies`, headers and body stay beside the bytes.
+    """
+    if target is not None and keep_bodies:
+        for window in prepared_windows(trace, schedule, share, rewrite):
+            yield [serialised(request, target) for request in window]
+        return
     step = min(READ_ROWS, trace.rows_a_group)  # groups of large bodies are short
     for start in range(0, len(share), step):
         index = share[start : start + step]
@@ -96,7 +110,7 @@ def _feed(share: Share, windows: socket.socket) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionError):  # the worker has gone
         try:
             reader = _opened(share)
-            read = prepared_windows(*reader, share.rows(reader[1]), share.rewrite, share.serialise_for)
+            read = _prepared(share, reader, share.rows(reader[1]))
             for window in itertools.chain.from_iterable(map(by_size, read)):
                 windows.sendall(frame((WINDOW, window)))
             windows.sendall(frame((END, None)))
@@ -110,6 +124,10 @@ def _feed(share: Share, windows: socket.socket) -> None:
             windows.shutdown(socket.SHUT_WR)
 
 
+def _prepared(share: Share, reader: tuple[Trace, Schedule], rows: np.ndarray) -> Iterator[list[Prepared]]:
+    return prepared_windows(*reader, rows, share.rewrite, share.serialise_for, keep_bodies=share.weaving)
+
+
 def _opened(share: Share) -> tuple[Trace, Schedule]:
     trace = open_trace(share.trace)
     trace.arrival_ns  # noqa: B018 - read now what finding rows takes, not when the first is wanted
@@ -117,23 +135,34 @@ def _opened(share: Share) -> tuple[Trace, Schedule]:
 
 
 def _answer(share: Share, singles: socket.socket) -> None:
-    """Answer each index with its request, or why it can't be read, until the worker closes the channel."""
+    """Answer each index with its request, or why it can't be read, until the worker closes the channel.
+
+    A request and what was said before it are answered with the request that says so.
+    """
     splitter = FrameSplitter()
     reader = _opened(share) if share.first_turns_only else None
     while data := singles.recv(65536):
-        for index in splitter.feed(data):
-            singles.sendall(frame((index, _single(share, reader, index))))
+        for question in splitter.feed(data):
+            if isinstance(question, int):
+                singles.sendall(frame((question, _single(share, reader, question))))
+            else:
+                prepared, said = question
+                singles.sendall(frame((prepared.number, _woven(share, prepared, said))))
 
 
 def _single(share: Share, reader: tuple[Trace, Schedule] | None, index: int) -> Prepared | str:
     if reader is None:
         return "replay: only a partly-open replay asks for single requests"
     try:
-        rows = np.array([index], np.int64)
-        (requests,) = prepared_windows(*reader, rows, share.rewrite, share.serialise_for)
+        (requests,) = _prepared(share, reader, np.array([index], np.int64))
     except PeaktapeError as error:
         return str(error)
     return requests[0]
+
+
+def _woven(share: Share, prepared: Prepared, said: Said) -> Prepared:
+    request = woven(prepared, said)
+    return request if share.serialise_for is None else serialised(request, share.serialise_for)
 
 
 def main(windows_descriptor: int, singles_descriptor: int) -> None:

@@ -13,10 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from capture.semantics import answer_text
 from replay.engine.exchange import Exchange
 from replay.engine.requests import Prepared
-from replay.engine.weaving import Messages, messages_in, weave
+from replay.engine.weaving import Said
 from replay.transform.schedule_format import Schedule
 
 ENDS = (None, "aborted")
@@ -32,7 +31,10 @@ def followers(schedule: Schedule) -> npt.NDArray[np.int64]:
 
 
 class Turns:
-    """Stages sessions' later turns: `fetch` brings a prepared request, `stage` hands it to the sender."""
+    """Stages sessions' later turns: `fetch` brings a prepared request, `stage` hands it to the sender.
+
+    With `weave`, which puts into a request what was said before it, each turn passes through that.
+    """
 
     def __init__(
         self,
@@ -40,8 +42,7 @@ class Turns:
         lead_ns: int,
         fetch: Callable[[int], asyncio.Future[Prepared]],
         stage: Callable[[Prepared], None],
-        *,
-        weaving: bool,
+        weave: Callable[[Prepared, Said], asyncio.Future[Prepared]] | None = None,
     ) -> None:
         self._schedule = schedule
         self._following = followers(schedule)
@@ -49,7 +50,7 @@ class Turns:
         self._lead_ns = lead_ns
         self._fetch = fetch
         self._stage = stage
-        self._weaving = weaving
+        self._weave = weave
         self._fetched: dict[int, asyncio.Future[Prepared]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
@@ -75,9 +76,11 @@ class Turns:
         task.add_done_callback(self._done)
 
     async def _follow(self, exchange: Exchange, coming: asyncio.Future[Prepared], due_ns: int) -> None:
-        prepared = (await coming)._replace(due_ns=due_ns)
-        if self._weaving:
-            prepared = self._woven(prepared, exchange)
+        prepared = await coming
+        if self._weave is not None:
+            said = (exchange.body, exchange.content_type, exchange.content_encoding)
+            prepared = await self._weave(prepared, Said(exchange.prepared.body, *said))
+        prepared = prepared._replace(due_ns=due_ns)
         slack_ns = self.zero_monotonic_ns + due_ns - time.monotonic_ns() - self._lead_ns
         if slack_ns > 0:
             await asyncio.sleep(slack_ns / 1e9)
@@ -87,14 +90,6 @@ class Turns:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
-
-    @staticmethod
-    def _woven(prepared: Prepared, exchange: Exchange) -> Prepared:
-        before: Messages | None = messages_in(exchange.prepared.body)
-        answer = answer_text(exchange.body, exchange.content_type, exchange.content_encoding)
-        if before is not None and answer is not None and prepared.body is not None:
-            return prepared._replace(body=weave(prepared.body, before, answer))
-        return prepared
 
     @property
     def waiting(self) -> bool:

@@ -1,13 +1,36 @@
-"""Live answers in place of recorded ones: a later turn says back what the target really said. Pure."""
+"""Live answers in place of recorded ones: a later turn says back what the target really said. Pure.
+
+Runs in the feeder's process: parsing a long chat takes ms, in which nothing would be sent.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
+from capture.semantics import answer_text
 from capture.sse import parse_json
+from replay.engine.requests import Prepared
 
 Messages = list[dict[str, Any]]
+
+
+class Said(NamedTuple):
+    """What was sent in the turn before (the body), and what came back (the body, as received)."""
+
+    asked: bytes | None
+    answer: bytes
+    content_type: str
+    content_encoding: str
+
+
+def woven(prepared: Prepared, said: Said) -> Prepared:
+    """The request with what was said in its conversation; as it is where no conversation is found."""
+    before = messages_in(said.asked)
+    answer = answer_text(said.answer, said.content_type, said.content_encoding)
+    if before is None or answer is None or prepared.body is None:
+        return prepared
+    return prepared._replace(body=weave(prepared.body, before, answer), wire=None)
 
 
 def messages_in(body: bytes | None) -> Messages | None:

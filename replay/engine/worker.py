@@ -1,7 +1,7 @@
 """A worker process: fires its share of the schedule and reports every exchange to the parent.
 
-It paces and stamps; what responses say is parsed by the parent, except where live answers are woven into
-later turns. It ends with its parent, because the socket between them then closes.
+It paces and stamps; what responses say is parsed by the parent, and woven into later turns by the feeder. It
+ends with its parent, because the socket between them then closes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from replay.engine.feed import Feed, FeederGoneError, Share
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.pacer import Pacer
 from replay.engine.rehearsing import rehearsal
-from replay.engine.requests import Prepared, Rewrite, serialised
+from replay.engine.requests import Prepared, Rewrite
 from replay.engine.run_format import OPEN, PARTLY_OPEN
 from replay.engine.sender import WIRE, Sender
 from replay.engine.tuning import Collector, allow_many_files, go_first, reserve_descriptors
@@ -92,7 +92,8 @@ class Worker:
         self._sender = sender = _sender(job, pacer, self._note_sent, self._note_finished)
         if job.mode == PARTLY_OPEN:
             schedule, _ = read_schedule(Path(job.schedule))
-            self._turns = Turns(schedule, job.lead_ns, feed.fetch, self._stage, weaving=job.weaving)
+            weave = feed.weave if job.weaving else None
+            self._turns = Turns(schedule, job.lead_ns, feed.fetch, self._stage, weave)
         self._collector.take_over()
         self._tell("ready")  # whatever takes time is done: the start leaves little of it
         self._zero_ns = sender.zero_monotonic_ns = await self._inbox.next("start")
@@ -154,8 +155,6 @@ class Worker:
     def _stage(self, prepared: Prepared) -> None:
         if self._sender is None:
             return
-        if self._job.sender == WIRE and prepared.wire is None:
-            prepared = serialised(prepared, self._job.connecting.target)
         if self._turns is not None:
             self._turns.staged(prepared)
         self._sender.stage(prepared)
@@ -193,12 +192,11 @@ class Worker:
 
 
 def _share(job: Job) -> Share:
-    # Where answers are woven in, bodies change until the last moment: nothing is serialised ahead.
-    ahead = job.sender == WIRE and not job.weaving
     return Share(
         *(job.trace, job.schedule, job.worker, job.workers, job.rewrite),
-        serialise_for=job.connecting.target if ahead else None,
+        serialise_for=job.connecting.target if job.sender == WIRE else None,
         first_turns_only=job.mode == PARTLY_OPEN,
+        weaving=job.weaving,
     )
 
 

@@ -29,7 +29,7 @@ async def test_a_turn_that_can_t_be_read_is_told_although_nothing_waits_any_more
     schedule = base_schedule(np.array([0, 50]), np.array([10, 60]), np.array([1, 1]))
     coming: asyncio.Future[Prepared] = asyncio.get_running_loop().create_future()
     coming.set_exception(BadInput("row 1 is damaged"))
-    later = Turns(schedule, 0, lambda index: coming, lambda prepared: None, weaving=False)
+    later = Turns(schedule, 0, lambda index: coming, lambda prepared: None)
     first = Prepared(0, 0, "r0", 0, 1, 0, "GET /", None, False, "GET", "/", (), None)
     later.staged(first)
     exchange = Exchange(first, end_ns=10)
