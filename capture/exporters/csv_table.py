@@ -16,6 +16,14 @@ _WIDE: Final = (
     "response_body",
     "chunk_ns",
     "chunk_bytes",
+    "request_chunk_ns",
+    "request_chunk_bytes",
+    "request_trailers",
+    "response_trailers",
+    "message_ns",
+    "message_bytes",
+    "message_from_client",
+    "message_text",
 )
 COLUMNS: Final = tuple(name for name in TRACE_SCHEMA.names if name not in _WIDE)
 EPOCH: Final = "arrival_epoch_ns"

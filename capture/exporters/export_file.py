@@ -51,6 +51,15 @@ WORDS: Final = {
     "model": "models",
     "stream": "whether answers were streamed",
     "connection": "connections",
+    "request_bytes": "sizes of request bodies",
+    "request_chunk_ns": "instants of upload chunks",
+    "request_chunk_bytes": "sizes of upload chunks",
+    "request_trailers": "request trailers",
+    "response_trailers": "response trailers",
+    "message_ns": "instants of messages",
+    "message_bytes": "sizes of messages",
+    "message_from_client": "directions of messages",
+    "message_text": "kinds of messages",
 }
 """What a column is called when it is lost."""
 

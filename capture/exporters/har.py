@@ -23,7 +23,13 @@ from capture.trace_format import TRACE_SCHEMA, TraceMetadata
 
 _STATED: Final = (
     *("request_id", "session_id", "turn", "http_version", "outcome", "error", "status", "response_bytes"),
-    *("input_tokens", "output_tokens", "model", "stream", "connection"),
+    *("request_bytes", "input_tokens", "output_tokens", "model", "stream", "connection"),
+)
+_NOT_HELD: Final = frozenset(
+    (
+        *("request_chunk_ns", "request_chunk_bytes", "request_trailers", "response_trailers"),
+        *("message_ns", "message_bytes", "message_from_client", "message_text"),
+    )
 )
 _ADDRESS: Final = ("method", "scheme", "host", "path")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -48,7 +54,7 @@ def write_har(file: TextIO, rows: Iterator[Row], metadata: TraceMetadata, losses
     return written
 
 
-HAR: Final = ExportFormat("HAR", frozenset(TRACE_SCHEMA.names), write_har)
+HAR: Final = ExportFormat("HAR", frozenset(TRACE_SCHEMA.names) - _NOT_HELD, write_har)
 
 
 def entry_of(row: Row, wall_zero_ns: int, losses: Losses) -> dict[str, Any]:

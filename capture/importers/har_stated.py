@@ -46,6 +46,7 @@ COLUMNS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "turn": lambda value: _is_int(value, 0, _INT32),
     "http_version": _is_text,
     "request_body_ns": _or_null(_is_instant),
+    "request_bytes": _or_null(lambda value: _is_int(value, 0, 2**62)),
     "outcome": lambda value: value in OUTCOMES,
     "error": _or_null(_is_text),
     "status": _or_null(lambda value: _is_int(value, 0, _INT32)),

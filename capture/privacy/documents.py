@@ -87,7 +87,7 @@ class Judge:
     def _unreadable(self, text: str, part: Part, edits: list[Edit]) -> Leaf | None:
         """A part that is no JSON: plain text as it stands, or emptied where paths can't be followed in it."""
         raw = text[part.start : part.end]
-        if raw.strip() == "[DONE]":
+        if raw.strip() in ("[DONE]", _UNREADABLE):
             return None
         if raw.lstrip()[:1] in ("{", "[") and not self._rules.only_secrets:
             count(self._tally, "unreadable")

@@ -11,11 +11,12 @@ from replay.cli.import_run import (
     Limit,
     Output,
     Overwrite,
+    Policy,
     Redact,
     RefuseRounded,
     Seed,
     Unround,
-    policy_of,
+    redaction_of,
     rounded_as,
     run_import,
 )
@@ -28,6 +29,7 @@ def har(
     refuse_rounded: RefuseRounded = False,
     seed: Seed = 0,
     redact: Redact = None,
+    policy: Policy = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -42,9 +44,9 @@ def har(
     """
     from capture.importers.har import open_har
 
-    policy, rounded = policy_of(redact), rounded_as(unround, refuse_rounded)
+    hide, rounded = redaction_of(policy, redact), rounded_as(unround, refuse_rounded)
     run_import(
-        lambda watch: open_har(file, policy, rounded=rounded, seed=seed, folder=output.parent, watch=watch),
+        lambda watch: open_har(file, hide, rounded=rounded, seed=seed, folder=output.parent, watch=watch),
         file,
         output,
         limit,
@@ -59,6 +61,7 @@ def mitm(
         bool, typer.Option("--salvage", help="Keep the flows before a damaged one instead of refusing.")
     ] = False,
     redact: Redact = None,
+    policy: Policy = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -74,9 +77,9 @@ def mitm(
     """
     from capture.importers.mitm_flows import open_mitm
 
-    policy = policy_of(redact)
+    hide = redaction_of(policy, redact)
     run_import(
-        lambda watch: open_mitm(file, policy, salvage=salvage, folder=output.parent, watch=watch),
+        lambda watch: open_mitm(file, hide, salvage=salvage, folder=output.parent, watch=watch),
         file,
         output,
         limit,
@@ -88,6 +91,7 @@ def gor(
     file: File,
     output: Output,
     redact: Redact = None,
+    policy: Policy = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -104,7 +108,7 @@ def gor(
     from capture.importers.gor import open_gor
 
     run_import(
-        lambda watch: open_gor(file, policy_of(redact), folder=output.parent, watch=watch),
+        lambda watch: open_gor(file, redaction_of(policy, redact), folder=output.parent, watch=watch),
         file,
         output,
         limit,
@@ -134,6 +138,7 @@ def access_log(
     ] = False,
     seed: Seed = 0,
     redact: Redact = None,
+    policy: Policy = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -153,8 +158,9 @@ def access_log(
 
     rounded = rounded_as(unround, refuse_rounded)
     options = LogOptions(format, rounded, seed, sessions_by_client, skip_broken)
+    hide = redaction_of(policy, redact)
     run_import(
-        lambda watch: open_access_log(file, policy_of(redact), options, folder=output.parent, watch=watch),
+        lambda watch: open_access_log(file, hide, options, folder=output.parent, watch=watch),
         file,
         output,
         limit,
@@ -169,6 +175,7 @@ def vegeta(
         str, typer.Option("--rate", metavar="N", help="Requests a second: targets hold no instants.")
     ] = "50",
     redact: Redact = None,
+    policy: Policy = None,
     limit: Limit = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -184,7 +191,11 @@ def vegeta(
     from capture.importers.vegeta import open_vegeta
     from capture.quantities import parse_factor
 
-    per_second = parse_factor(rate, "--rate")
+    per_second, hide = parse_factor(rate, "--rate"), redaction_of(policy, redact)
     run_import(
-        lambda _: open_vegeta(file, policy_of(redact), rate=per_second), file, output, limit, overwrite
+        lambda _: open_vegeta(file, hide, rate=per_second),
+        file,
+        output,
+        limit,
+        overwrite,
     )

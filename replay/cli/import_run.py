@@ -50,6 +50,9 @@ Redact = Annotated[
     list[str] | None,
     typer.Option("--redact", metavar="NAME", help="A further header or parameter to redact; repeatable."),
 ]
+Policy = Annotated[
+    Path | None, typer.Option(help="A redaction policy file (YAML), as of `capture`: samples/redaction.yml.")
+]
 Unround = Annotated[
     bool,
     typer.Option(
@@ -69,13 +72,6 @@ def rounded_as(unround: bool, refuse: bool) -> Rounded:
     if unround and refuse:
         raise BadInput("--unround: found together with --refuse-rounded, one of the two wanted")
     return Rounded.SPREAD if unround else Rounded.REFUSE if refuse else Rounded.KEEP
-
-
-def policy_of(names: list[str] | None) -> RedactionPolicy:
-    """The redaction policy with the user's further names."""
-    from capture.redaction import RedactionPolicy
-
-    return RedactionPolicy(tuple(names or ()))
 
 
 def run_import(
@@ -117,3 +113,10 @@ def told(output: Path, written: WrittenTrace) -> str:
     size = readable_bytes(written.file_bytes)
     plural = "s" if written.rows != 1 else ""
     return f"{output}: {written.rows:,} row{plural} over {span_s:,.1f} s{rate}, {size}"
+
+
+def redaction_of(policy: Path | None, names: list[str] | None) -> RedactionPolicy:
+    """The policy of a file (or the default one) with the user's further names; raises `BadInput`."""
+    from capture.privacy.policy_file import policy_of
+
+    return policy_of(policy, names or ())

@@ -173,6 +173,13 @@ class Proxy:
         assert any(seen(line) for line in self.said), f"ended with {self.process.returncode}: {self.said}"
 
 
+def keeping(folder: Path, *headers: str) -> tuple[str, str]:
+    """Options of a capture that keeps the values of these headers too."""
+    policy = folder / "keep.yml"
+    policy.write_text(f"headers: {{keep: [{', '.join(headers)}]}}\n")
+    return "--policy", str(policy)
+
+
 @asynccontextmanager
 async def running_capture(
     output: Path, *options: str, command: list[str] | None = None, **process: Any

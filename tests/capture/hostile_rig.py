@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from capture_rig import keeping
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -167,7 +169,7 @@ def running_capture(output: Path, upstream: str) -> Iterator[Capture]:
         "XDG_CONFIG_HOME": str(output.parent / "config"),
     }
     process = subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0", "-o", str(output)],
+        [*command, "--listen", "127.0.0.1:0", "-o", str(output), *keeping(output.parent, "x-number")],
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from capture_rig import rows_of, running_capture
+from capture_rig import keeping, rows_of, running_capture
 from grpc_rig import GAP_S, SERVICE, Call, every_kind_of_call, running_grpc
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,8 @@ async def captured(folder: Path, *, client_tls: bool, server_tls: bool) -> tuple
     async with running_grpc(own if server_tls else None) as url:
         direct = await every_kind_of_call(url.partition("://")[2], authority)
         trust = ["--upstream-ca", str(authority)] if authority else []
-        async with running_capture(folder / "prod.parquet", "--upstream", url, *trust) as proxy:
+        kept = keeping(folder, "x-tokens")
+        async with running_capture(folder / "prod.parquet", "--upstream", url, *trust, *kept) as proxy:
             ours = folder / "config/peaktape/mitmproxy/mitmproxy-ca-cert.pem" if client_tls else None
             through = await every_kind_of_call(proxy.url[7:], ours)
             assert await proxy.stop() == 0

@@ -21,6 +21,7 @@ from capture_rig import (
     GAP_S,
     Upstream,
     eventually,
+    keeping,
     rows_of,
     running_capture,
     running_upstream,
@@ -54,9 +55,11 @@ async def test_http2_on_both_sides_with_trailers_on_both_messages(tmp_path: Path
         ([], b"", [(b"x-alone", b"2")]),
         *(([], os.urandom(20_000), []) for _ in range(20)),
     ]
+    names = ("x-sum", "x-note", "x-alone")
+    kept = keeping(tmp_path, *names, *(f"echoed-{name}" for name in names))
     async with (
         running_http2(certificate) as (url, received),
-        running_capture(tmp_path / "prod.parquet", "--upstream", url, *trust) as proxy,
+        running_capture(tmp_path / "prod.parquet", "--upstream", url, *trust, *kept) as proxy,
     ):
         answers = await asked(proxy.url[7:], requests, trusting(tmp_path) if tls else None)
         assert await proxy.stop() == 0
@@ -197,7 +200,8 @@ async def test_trailers_of_http1_pass_both_ways(tmp_path: Path) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     address = "http://{}:{}".format(*server.sockets[0].getsockname())
-    async with running_capture(tmp_path / "prod.parquet", "--upstream", address) as proxy:
+    kept = keeping(tmp_path, "x-sum", "x-note")
+    async with running_capture(tmp_path / "prod.parquet", "--upstream", address, *kept) as proxy:
         reader, writer = await asyncio.open_connection(*proxy.url[7:].split(":"))
         for _ in range(2):
             writer.write(request)

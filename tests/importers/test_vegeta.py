@@ -21,7 +21,7 @@ TARGET: dict[str, Any] = {
     "method": "POST",
     "url": "http://h:81/v1/chat/completions?a=b",
     "body": base64.b64encode(BODY).decode(),
-    "header": {"Content-Type": ["application/json"], "Authorization": ["Bearer hush"], "X": ["1", "2"]},
+    "header": {"Content-Type": ["application/json"], "Authorization": ["Bearer hush"], "Via": ["1", "2"]},
 }
 
 
@@ -46,8 +46,8 @@ def test_a_target_becomes_a_request(tmp_path: Path) -> None:
     assert pairs == [
         ("Content-Type", "application/json"),
         ("Authorization", REDACTED),
-        ("X", "1"),
-        ("X", "2"),
+        ("Via", "1"),
+        ("Via", "2"),
     ]
 
 
