@@ -56,7 +56,7 @@ class CapturedRows:
     def add(self, row: Row) -> None:
         """Take a row without what `semantics` fills in, unredacted, its instants in ns since the epoch."""
         row["telling"] = [
-            None if row[name] is None else [pair for pair in row[name] if pair[0].lower() in _TELLING]
+            None if row[name] is None else [self._told(*p) for p in row[name] if p[0].lower() in _TELLING]
             for name in ("request_headers", "response_headers")
         ]
         redact(row, self.policy)
@@ -66,6 +66,12 @@ class CapturedRows:
         bodies = len(row["request_body"] or b"") + len(row["response_body"] or b"")
         pairs = len(row["request_headers"]) + len(row["response_headers"] or ())
         self._spool.add(arrival_ns, row, 2000 + 200 * pairs + bodies)
+
+    def _told(self, name: str, value: str) -> tuple[str, str]:
+        """A telling header; one that names the session by what may not be kept names it by a hash."""
+        if name.lower() not in SESSION_HEADERS or self.policy.headers([(name, value)])[0][1] == value:
+            return name, value
+        return name, self.policy.session(value, kept=False)
 
     @property
     def count(self) -> int:

@@ -41,6 +41,7 @@ def _class_of(byte: int) -> int:
     return _LETTER if character.isalpha() or character in "_.+/=-" else _OTHER
 
 
+_DIGITS: Final = np.frombuffer(b"0123456789", np.uint8)
 _CLASSES: Final = bytes(map(_class_of, range(256)))
 _ESCAPE: Final = re.compile(rb"\\+u00([2-7][0-9A-Fa-f])")
 _VENDORS: Final = re.compile("|".join(VENDOR_PATTERNS.values()).encode())
@@ -128,8 +129,9 @@ def _card(raw: bytes, classes: npt.NDArray[np.uint8]) -> bool:
     sizes = ends - starts
     whole = starts[(sizes >= 13) & (sizes <= 19)]
     if len(whole):
-        before = np.frombuffer(b" " + raw, np.uint8)[whole]
-        if np.any(before != ord(".")):
+        padded = np.frombuffer(b"  " + raw, np.uint8)
+        point, digit = padded[whole + 1] == ord("."), np.isin(padded[whole], _DIGITS)
+        if not np.all(point & digit):
             return True
     four = starts[sizes == 4]
     return any(_CARD.match(raw, start) for start in four.tolist())
