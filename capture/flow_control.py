@@ -8,15 +8,13 @@ not read from while they can't. HTTP/2 connections are always read: their window
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from h2.config import H2Configuration
 from mitmproxy.connection import Client, Connection
 from mitmproxy.proxy import commands, context, events, layer
-from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._base import HttpConnection
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
@@ -133,15 +131,3 @@ class Http2Client(_Http2Connection, _http2.Http2Client):
 
     def _outer(self, stream_id: int) -> int:
         return self.their_stream_id.get(stream_id, 0)
-
-
-@contextlib.contextmanager
-def in_place() -> Iterator[None]:
-    """While this lasts, HTTP/2 connections are these."""
-    place: Any = http_layers  # which looks both up by these names
-    before = place.Http2Server, place.Http2Client
-    place.Http2Server, place.Http2Client = Http2Server, Http2Client
-    try:
-        yield
-    finally:
-        place.Http2Server, place.Http2Client = before

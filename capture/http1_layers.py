@@ -1,14 +1,12 @@
 """mitmproxy's HTTP/1 connections with what they lack: trailers, bounds on heads, and who hung up.
 
 As they are, trailers hang a request for good, a head without an end fills the memory, and so does whoever
-never ends it. `in_place` puts these classes where mitmproxy looks for its own; nothing else of it changes.
+never ends it. `proxy` puts these classes where mitmproxy looks for its own; nothing else of it changes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from collections.abc import Iterator
 from typing import Any, Final
 
 import h11
@@ -18,7 +16,6 @@ from mitmproxy import http
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _events, _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 
@@ -40,18 +37,6 @@ type Commands = layer.CommandGenerator[None]
 def hung_up(connection: Connection) -> bool:
     """Whether this end of an upgraded connection closed it, and not the proxy after the other had."""
     return connection in _hung_up
-
-
-@contextlib.contextmanager
-def in_place() -> Iterator[None]:
-    """While this lasts, HTTP/1 connections are these."""
-    place: Any = http_layers  # which looks both up by these names
-    before = place.Http1Server, place.Http1Client
-    place.Http1Server, place.Http1Client = Http1Server, Http1Client
-    try:
-        yield
-    finally:
-        place.Http1Server, place.Http1Client = before
 
 
 class _TrailerReader:

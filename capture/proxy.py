@@ -23,10 +23,12 @@ from urllib.parse import urlsplit
 from mitmproxy import options
 from mitmproxy.addons import core, proxyserver, tlsconfig
 from mitmproxy.master import Master
+from mitmproxy.proxy.layers import http as http_layers
 
 from capture import flow_control, http1_layers
 from capture.addon import CaptureAddon
 from capture.connections import Connections
+from capture.descriptors import allow_many_files
 from capture.failures import BadInput
 from capture.http_versions import HttpVersions, NextLayer
 from capture.log_limits import AlikeFilter
@@ -63,20 +65,28 @@ def run_proxy(chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str]
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_certificate_folder(chosen.certificates))
-        stack.enter_context(http1_layers.in_place())
-        stack.enter_context(flow_control.in_place())
-        allow_many_connections()
+        stack.enter_context(_own_layers())
+        allow_many_files()
         runner = stack.enter_context(asyncio.Runner(loop_factory=_new_loop))
         runner.run(_serve(chosen, recorder, on_ready, folder))
 
 
-def allow_many_connections() -> None:
-    """Let the process have as many descriptors as it may: each client takes two, also one that only waits."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+@contextlib.contextmanager
+def _own_layers() -> Iterator[None]:
+    """While this lasts, connections are ours, under the names by which mitmproxy looks its own up."""
+    place: Any = http_layers
+    ours = (
+        *(http1_layers.Http1Server, http1_layers.Http1Client),
+        *(flow_control.Http2Server, flow_control.Http2Client),
+    )
+    before = {layer.__name__: getattr(place, layer.__name__) for layer in ours}
+    for layer in ours:
+        setattr(place, layer.__name__, layer)
+    try:
+        yield
+    finally:
+        for name, layer in before.items():
+            setattr(place, name, layer)
 
 
 def parse_listen(text: str) -> tuple[str, int]:

@@ -127,6 +127,14 @@ class TraceMetadata:
         return metadata
 
 
+MESSAGES: Final = frozenset(
+    (
+        *("request_chunk_ns", "request_chunk_bytes", "request_trailers", "response_trailers"),
+        *("message_ns", "message_bytes", "message_from_client", "message_text"),
+    )
+)
+"""Columns of what HTTP carries beside heads and bodies: chunks of uploads, trailers, messages."""
+
 ADDED: Final = frozenset(TRACE_SCHEMA.names[TRACE_SCHEMA.names.index("connection") :])
 """Columns that came after traces had been written: where one is missing, it reads as null."""
 

@@ -7,24 +7,11 @@ from collections.abc import Iterator
 from typing import Final, TextIO
 
 from capture.exporters.export_file import ExportFormat, Losses, Row
-from capture.trace_format import TRACE_SCHEMA, TraceMetadata
+from capture.trace_format import MESSAGES, TRACE_SCHEMA, TraceMetadata
 
-_WIDE: Final = (
-    "request_headers",
-    "request_body",
-    "response_headers",
-    "response_body",
-    "chunk_ns",
-    "chunk_bytes",
-    "request_chunk_ns",
-    "request_chunk_bytes",
-    "request_trailers",
-    "response_trailers",
-    "message_ns",
-    "message_bytes",
-    "message_from_client",
-    "message_text",
-)
+_WIDE: Final = MESSAGES | {
+    *("request_headers", "request_body", "response_headers", "response_body", "chunk_ns", "chunk_bytes"),
+}
 COLUMNS: Final = tuple(name for name in TRACE_SCHEMA.names if name not in _WIDE)
 EPOCH: Final = "arrival_epoch_ns"
 """The one column that a trace hasn't: the arrival on the wall clock, ns since 1970."""

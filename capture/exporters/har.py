@@ -19,17 +19,11 @@ from capture.exporters.export_file import ExportFormat, Losses, Row
 from capture.importers.har_entry import Unusable, address_of, bytes_of
 from capture.importers.har_stated import INSTANTS, MEMBER
 from capture.semantics import header
-from capture.trace_format import TRACE_SCHEMA, TraceMetadata
+from capture.trace_format import MESSAGES, TRACE_SCHEMA, TraceMetadata
 
 _STATED: Final = (
     *("request_id", "session_id", "turn", "http_version", "outcome", "error", "status", "response_bytes"),
     *("request_bytes", "input_tokens", "output_tokens", "model", "stream", "connection"),
-)
-_NOT_HELD: Final = frozenset(
-    (
-        *("request_chunk_ns", "request_chunk_bytes", "request_trailers", "response_trailers"),
-        *("message_ns", "message_bytes", "message_from_client", "message_text"),
-    )
 )
 _ADDRESS: Final = ("method", "scheme", "host", "path")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
@@ -54,7 +48,7 @@ def write_har(file: TextIO, rows: Iterator[Row], metadata: TraceMetadata, losses
     return written
 
 
-HAR: Final = ExportFormat("HAR", frozenset(TRACE_SCHEMA.names) - _NOT_HELD, write_har)
+HAR: Final = ExportFormat("HAR", frozenset(TRACE_SCHEMA.names) - MESSAGES, write_har)
 
 
 def entry_of(row: Row, wall_zero_ns: int, losses: Losses) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, TextIO
 
+from capture.failures import BadInput
+
 _CHUNK: Final = 1 << 16
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder()
@@ -22,6 +24,17 @@ class NotJson(ValueError):  # noqa: N818 - says what was found
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
         self.line = line
+
+
+def object_in(text: str, place: str, hint: str) -> dict[str, Any]:
+    """The JSON object that is all of `text`; raises `BadInput` that names `place` and ends with `hint`."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadInput(f"{place}: {text[:40].strip()!r} found, a whole JSON object wanted; {hint}")
+    return found
 
 
 class JsonText:

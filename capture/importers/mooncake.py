@@ -9,7 +9,6 @@ requests on each tick; `unround` spreads them.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from typing import Any, Final
 from capture.failures import BadInput
 from capture.importers.captured_rows import Watch, unwatched
 from capture.importers.clock import Rounded, chance_of, clock_tick_ns, decided, unrounded
+from capture.importers.json_stream import object_in
 from capture.importers.pending_trace import PendingTrace
 from capture.importers.source_file import SourceFile, reading
 from capture.importers.synthetic_prompt import BLOCK_TOKENS, MOST_TOKENS, RULE, SyntheticPrompts, blocks_of
@@ -98,14 +98,7 @@ def read_lines(source: SourceFile, watch: Watch = unwatched) -> Iterator[Prefixe
 
 
 def _parsed(text: str, place: str) -> tuple[int, tuple[int, int, tuple[int, ...]]]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise BadInput(
-            f"{place}: {text[:40].strip()!r} found, a whole JSON object wanted; is the file cut off?"
-        )
+    found = object_in(text, place, "is the file cut off?")
     timestamp: Any = found.get("timestamp")
     if not _is_instant(timestamp):
         raise BadInput(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from capture.failures import BadInput
 from capture.importers.har_entry import Unusable, address_of, octets
+from capture.importers.json_stream import object_in
 from capture.importers.pending_trace import PendingTrace
 from capture.importers.source_file import SourceFile, reading
 from capture.redaction import RedactionPolicy, redact
@@ -66,15 +66,7 @@ def read_targets(source: SourceFile) -> Iterator[tuple[int, Target]]:
 
 
 def _target(text: str, place: str) -> Target:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise BadInput(
-            f"{place}: {text[:40].strip()!r} found, a whole JSON object wanted; "
-            "is this vegeta's JSON format (vegeta attack -format=json)?"
-        )
+    found = object_in(text, place, "is this vegeta's JSON format (vegeta attack -format=json)?")
     fields = {name.lower(): value for name, value in found.items()}
     asked = {"method": fields.get("method"), "url": fields.get("url")}
     try:

@@ -36,10 +36,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file i
 
 @app.command("har")
 def har(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
-    """Export to HAR, for browsers' tools and mitmproxy. `peaktape import har` gives the same rows again.
+    """Export to HAR, for browsers' tools and mitmproxy; `peaktape import har` makes the same rows of it.
 
-    Bodies are decoded, as in every HAR; all else that HAR has no place for
-    stands in a member of our own.
+    Bodies are decoded, as in every HAR; what else HAR has no place for stands in
+    a member of our own. Messages of gRPC and WebSocket and trailers are lost.
 
     \b
     Examples:

@@ -44,9 +44,11 @@ def har(
     """
     from capture.importers.har import open_har
 
-    hide, rounded = redaction_of(policy, redact), rounded_as(unround, refuse_rounded)
+    redaction, rounded = redaction_of(policy, redact), rounded_as(unround, refuse_rounded)
     run_import(
-        lambda watch: open_har(file, hide, rounded=rounded, seed=seed, folder=output.parent, watch=watch),
+        lambda watch: open_har(
+            file, redaction, rounded=rounded, seed=seed, folder=output.parent, watch=watch
+        ),
         file,
         output,
         limit,
@@ -77,9 +79,9 @@ def mitm(
     """
     from capture.importers.mitm_flows import open_mitm
 
-    hide = redaction_of(policy, redact)
+    redaction = redaction_of(policy, redact)
     run_import(
-        lambda watch: open_mitm(file, hide, salvage=salvage, folder=output.parent, watch=watch),
+        lambda watch: open_mitm(file, redaction, salvage=salvage, folder=output.parent, watch=watch),
         file,
         output,
         limit,
@@ -158,9 +160,9 @@ def access_log(
 
     rounded = rounded_as(unround, refuse_rounded)
     options = LogOptions(format, rounded, seed, sessions_by_client, skip_broken)
-    hide = redaction_of(policy, redact)
+    redaction = redaction_of(policy, redact)
     run_import(
-        lambda watch: open_access_log(file, hide, options, folder=output.parent, watch=watch),
+        lambda watch: open_access_log(file, redaction, options, folder=output.parent, watch=watch),
         file,
         output,
         limit,
@@ -191,9 +193,9 @@ def vegeta(
     from capture.importers.vegeta import open_vegeta
     from capture.quantities import parse_factor
 
-    per_second, hide = parse_factor(rate, "--rate"), redaction_of(policy, redact)
+    per_second, redaction = parse_factor(rate, "--rate"), redaction_of(policy, redact)
     run_import(
-        lambda _: open_vegeta(file, hide, rate=per_second),
+        lambda _: open_vegeta(file, redaction, rate=per_second),
         file,
         output,
         limit,

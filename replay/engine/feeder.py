@@ -55,10 +55,6 @@ def prepared_windows(
 
     With `keep_bodies`, headers and body stay beside the bytes.
     """
-    if target is not None and keep_bodies:
-        for window in prepared_windows(trace, schedule, share, rewrite):
-            yield [serialised(request, target) for request in window]
-        return
     step = min(READ_ROWS, trace.rows_a_group)  # groups of large bodies are short
     for start in range(0, len(share), step):
         index = share[start : start + step]
@@ -66,7 +62,7 @@ def prepared_windows(
         places["index"] = index.tolist()
         rows = rows_of(trace.take(schedule.row[index], COLUMNS))
         yield [
-            prepare(row, dict(zip(places, place, strict=True)), rewrite, target)
+            prepare(row, dict(zip(places, place, strict=True)), rewrite, target, keep_body=keep_bodies)
             for row, place in zip(rows, zip(*places.values(), strict=True), strict=True)
         ]
 

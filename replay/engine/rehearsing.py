@@ -22,7 +22,10 @@ class Rehearsal:
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self._near = socket.create_connection(listener.getsockname(), timeout=1.0)
-            self._far, _ = listener.accept()
+            self._far, caller = listener.accept()
+        if caller != self._near.getsockname():  # somebody else was quicker
+            self.close()
+            raise ConnectionError("a stranger called")
         self._near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for end in (self._near, self._far):
             end.setblocking(False)

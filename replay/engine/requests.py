@@ -90,15 +90,22 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    row: Mapping[str, Any], place: Mapping[str, int], rewrite: Rewrite, target: Target | None = None
+    row: Mapping[str, Any],
+    place: Mapping[str, int],
+    rewrite: Rewrite,
+    target: Target | None = None,
+    *,
+    keep_body: bool = False,
 ) -> Prepared:
     """A trace row (its columns as Python values) scheduled at `place` (a schedule row's values).
 
-    `request_headers` are (name, value) pairs in a tuple. Serialised where a `target` is given.
+    `request_headers` are (name, value) pairs in a tuple. Serialised where a `target` is given: headers and
+    body then stand in the bytes alone, unless they are to be kept.
     """
     path, method, body = row["path"], row["method"], row["request_body"] or None
     kept = kept_headers(row["request_headers"], rewrite)
     tag = f"{row['request_id']}/{place['copy']}" if rewrite.tag else None
+    parts = keep_body or target is None
     return Prepared(
         number=place["index"],
         due_ns=place["due_ns"],
@@ -111,8 +118,8 @@ def prepare(
         stream=row["stream"],
         method=method,
         path=path,
-        headers=() if target else tagged(kept, tag),
-        body=None if target else body,
+        headers=tagged(kept, tag) if parts else (),
+        body=body if parts else None,
         wire=serialise(target, method, path, kept, tag, body) if target else None,
         client=client_of(row, place["copy"]) if rewrite.connections == RECORDED else None,
         **(hang_up_of(row) if rewrite.aborts else {}),

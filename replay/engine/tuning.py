@@ -33,14 +33,6 @@ def go_first() -> str:
     return "normal"
 
 
-def allow_many_files() -> None:
-    """Raise the limit of descriptors as far as it goes: each connection takes one; often it is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def reserve_descriptors() -> None:
     """Have the kernel's table of descriptors as large as connections may need it, before anything is due.
 

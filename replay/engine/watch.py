@@ -89,14 +89,14 @@ class Watch:
         lag_ns = now_ns - expected_ns
         self.loop_lags += 1
         keep_worst(self.loop_lag_ns, lag_ns)
-        if lag_ns >= STALL_NS and now_ns > zero_ns:  # before it, nothing is due
+        if lag_ns < STALL_NS:
+            self._usual_cpu_ns += 0.1 * (account.cpu_ns - self._last.cpu_ns - self._usual_cpu_ns)
+        elif now_ns > zero_ns:  # before it, nothing is due
             self.stalled_ns += lag_ns
             cause = cause_of(lag_ns, self._last, account, round(self._usual_cpu_ns))
             self.stalls.append((began_ns - zero_ns, lag_ns, cause))
             if len(self.stalls) > MAX_STALLS:
                 self.stalls.remove(min(self.stalls, key=lambda stall: stall[1]))
-        else:
-            self._usual_cpu_ns += 0.1 * (account.cpu_ns - self._last.cpu_ns - self._usual_cpu_ns)
         self._last = account
         window_began_ns, at_began = self._window
         if now_ns - window_began_ns >= CPU_WINDOW_S * 1e9:

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from capture.descriptors import allow_many_files
 from capture.failures import PeaktapeError
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange, finished
@@ -27,7 +28,7 @@ from replay.engine.rehearsing import rehearsal
 from replay.engine.requests import Prepared, Rewrite
 from replay.engine.run_format import OPEN, PARTLY_OPEN
 from replay.engine.sender import WIRE, Sender
-from replay.engine.tuning import Collector, allow_many_files, go_first, reserve_descriptors
+from replay.engine.tuning import Collector, go_first, reserve_descriptors
 from replay.engine.turns import Turns
 from replay.engine.watch import Watch
 from replay.transform.schedule_format import read_schedule
