@@ -32,10 +32,10 @@ from capture.copied_body import CopyBudget
 from capture.exchange import Exchange, RequestHead
 from capture.failures import BadInput, where_it_failed
 from capture.framed_messages import is_framed
+from capture.handover import Handover
 from capture.privacy.policy_file import policy_of
 from capture.recorder import Recorder, RecorderOptions
 from capture.recording import Output, conclude
-from capture.sessions import SessionFinder
 from capture.upgraded_connections import UpgradedConnections
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 _SEEN = "peaktape.request_id"
 STREAM_FROM_BYTES = 1 << 20
 """Uploads longer than this, or of a length not told, are passed on as they come."""
+_ANNOUNCE_S = 0.05
 
 
 class ReadNumber:
@@ -81,11 +82,11 @@ class CaptureAddon:
 
     name = "peaktape"
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Handover) -> None:
         self._recorder = recorder
         self._zero_ns = recorder.zero_ns
         self._live: dict[str, Exchange] = {}
-        self._sessions = SessionFinder()
+        self._unannounced: set[str] = set()
         self._reads = ReadNumber()
         self._capture_id = secrets.token_hex(4)
         self._number = 0
@@ -142,19 +143,20 @@ class CaptureAddon:
         """Give up on one exchange, and only on its recording; no traceback, it could show what is secret."""
         logger.error("peaktape: a request is not recorded: failure in %s (%s)", place, where_it_failed(error))
         try:
-            if self._live.pop(flow_id, None) is not None or place == "_open":
-                self._recorder.lost("addon_error")
-        except Exception:
-            logger.exception("peaktape: the loss can't be counted")
+            exchange = self._live.pop(flow_id, None)
+            if exchange is not None or place == "_open":
+                self._recorder.lost("addon_error", exchange.request_id if exchange else "")
+        except Exception as failure:
+            logger.error("peaktape: the loss can't be counted (%s)", where_it_failed(failure))
 
     def _open(self, flow: http.HTTPFlow, now_ns: int) -> None:
         self._number += 1
         flow.metadata[_SEEN] = request_id = f"{self._capture_id}-{self._number:08d}"
         self._recorder.opened()
         head = head_of(flow.request)
-        session = self._sessions.by_header(head.headers)
-        exchange = Exchange(request_id, head, now_ns, session, flow.client_conn.id, self._copies)
+        exchange = Exchange(request_id, head, now_ns, None, flow.client_conn.id, self._copies)
         self._live[flow.id] = exchange
+        self._announce_later(flow.id)
         if is_upload(flow.request) or flow.request.stream:
             exchange.streamed = True
             keep = _Keeping(flow.id, exchange, exchange.ask)
@@ -163,7 +165,28 @@ class CaptureAddon:
     def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:
         exchange = self._live.get(flow.id)
         if exchange is not None:
-            exchange.whole(flow.request.raw_content, now_ns, trailers_of(flow.request))
+            body = flow.request.raw_content
+            exchange.whole(body, now_ns, trailers_of(flow.request))
+            self._unannounced.discard(flow.id)
+            if not body and exchange.streamed:
+                body = exchange.asked.body()
+            self._recorder.asked(exchange, {"request_body": body, "request_body_ns": now_ns})
+
+    def _announce_later(self, flow_id: str) -> None:
+        """A request whose body takes its time is handed over by its head: it is a row whatever happens."""
+        if not self._unannounced:
+            asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
+        self._unannounced.add(flow_id)
+
+    def _announce(self) -> None:
+        late, self._unannounced = self._unannounced, set()
+        for flow_id in late:
+            exchange = self._live.get(flow_id)
+            if exchange is not None and not self._ended:
+                try:
+                    self._recorder.asked(exchange, {})
+                except Exception as error:
+                    self._lose(flow_id, "_announce", error)
 
     def _answered(self, flow: http.HTTPFlow, now_ns: int) -> None:
         exchange = self._live.get(flow.id)
@@ -297,8 +320,8 @@ class StandaloneAddon:
         file = ctx.options.peaktape_policy
         try:
             redaction = policy_of(Path(file) if file else None, tuple(name for name in names if name))
-            output.prepare(overwrite=ctx.options.peaktape_overwrite)
-            output.clear()
+            if output.prepare(overwrite=ctx.options.peaktape_overwrite) is None:
+                output.clear()
         except (BadInput, OSError) as error:
             logger.error("peaktape: %s", str(error).replace("--overwrite", "--set peaktape_overwrite=true"))
             return

@@ -13,7 +13,12 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """The state of a capture at one moment; `dropped` by cause, `trouble` what is wrong right now."""
+    """The state of a capture at one moment; `dropped` by cause, `trouble` what is wrong right now.
+
+    `journaled` rows are safe on disk, `recorded` ones in a segment. `spool_bytes` wait in memory for the
+    recorder, `journal_bytes` on disk for a segment, the oldest of them for `journal_lag_s`. `restarts` is
+    how often the recorder's process died.
+    """
 
     seen: int = 0
     recorded: int = 0
@@ -21,6 +26,11 @@ class Counts:
     in_flight: int = 0
     segment: int = 0
     disk_bytes: int = 0
+    journaled: int = 0
+    spool_bytes: int = 0
+    journal_bytes: int = 0
+    journal_lag_s: float = 0.0
+    restarts: int = 0
     trouble: str = ""
 
     @property

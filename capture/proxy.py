@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,13 +30,15 @@ from capture import flow_control, http1_layers
 from capture.addon import CaptureAddon
 from capture.connections import Connections
 from capture.descriptors import allow_many_files
+from capture.direct_hooks import DirectAddons, direct_hooks
 from capture.failures import BadInput
+from capture.handover import Handover
 from capture.http_versions import HttpVersions, NextLayer
 from capture.log_limits import AlikeFilter
-from capture.recorder import Recorder
 
 IDLE_TIMEOUT_S: Final = 24 * 3600
 """mitmproxy closes silent connections after 10 minutes; a long generation may be silent for longer."""
+_COLLECT_S: Final = 5.0
 _PARENT_CHECK_S: Final = 0.25
 
 
@@ -45,7 +48,7 @@ class ProxyOptions:
 
     `upstream_ca` is a PEM file to trust for an https upstream besides nothing else; `certificates` is the
     folder of the proxy's own certificate authority. With `parent_pid` the proxy ends, as on SIGTERM, once
-    that process is its parent no more.
+    that process is its parent no more. With `shared_port` several proxies may listen on the same address.
     """
 
     listen_host: str
@@ -55,19 +58,26 @@ class ProxyOptions:
     upstream_ca: Path | None = None
     certificates: Path | None = None
     parent_pid: int | None = None
+    shared_port: bool = False
 
 
-def run_proxy(chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str], None]) -> None:
+def run_proxy(chosen: ProxyOptions, recorder: Handover | None, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `on_ready` gets the address that is listened on, "http://host:port".
 
-    Every request seen has been handed to `recorder` when this returns. Raises `BadInput` when the address
+    Every request seen has been handed to `recorder` when this returns; without one it is passed on and that
+    is all. Raises `BadInput` when the address
     can't be listened on.
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(_certificate_folder(chosen.certificates))
+        if chosen.shared_port:
+            _refuse_taken(chosen)
+        stack.enter_context(direct_hooks())
         stack.enter_context(_own_layers())
         allow_many_files()
-        runner = stack.enter_context(asyncio.Runner(loop_factory=_new_loop))
+        runner = stack.enter_context(
+            asyncio.Runner(loop_factory=_shared_loop if chosen.shared_port else _new_loop)
+        )
         runner.run(_serve(chosen, recorder, on_ready, folder))
 
 
@@ -115,40 +125,59 @@ def parse_upstream(text: str) -> tuple[str, str]:
     return f"{parts.scheme}://{authority}", authority
 
 
+def _refuse_taken(chosen: ProxyOptions) -> None:
+    """Raise `BadInput` when somebody listens there who isn't one of ours: the kernel would not say so."""
+    if chosen.parent_pid == os.getppid() or not chosen.listen_port:
+        return
+    family = socket.AF_INET6 if ":" in chosen.listen_host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((chosen.listen_host, chosen.listen_port))
+        except OSError as error:
+            raise _not_bound(chosen, error) from error
+
+
+def _not_bound(chosen: ProxyOptions, error: BaseException) -> BadInput:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number) if number else str(error).splitlines()[0]
+    place = f"{chosen.listen_host}:{chosen.listen_port}"
+    return BadInput(f"--listen {place}: {reason}; choose another port, or 0 for a free one")
+
+
 class _BindCheck:
     """Stands where mitmproxy looks for its `errorcheck`: a failed bind becomes one line and exit code 2."""
 
     name = "errorcheck"
 
-    def __init__(self, servers: proxyserver.Proxyserver, place: str) -> None:
+    def __init__(self, servers: proxyserver.Proxyserver, chosen: ProxyOptions) -> None:
         self._servers = servers
-        self._place = place
+        self._chosen = chosen
 
     async def shutdown_if_errored(self) -> None:
         for server in self._servers.servers:
             error = server.last_exception
             if error is not None:
-                number = error.errno if isinstance(error, OSError) else None
-                reason = os.strerror(number) if number else str(error).splitlines()[0]
-                raise BadInput(f"--listen {self._place}: {reason}; choose another port, or 0 for a free one")
+                raise _not_bound(self._chosen, error)
 
     def finish(self) -> None:
         """Nothing to undo."""
 
 
 async def _serve(
-    chosen: ProxyOptions, recorder: Recorder, on_ready: Callable[[str], None], folder: Path
+    chosen: ProxyOptions, recorder: Handover | None, on_ready: Callable[[str], None], folder: Path
 ) -> None:
     master = Master(options.Options())
+    master.addons = DirectAddons(master)
     servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
-    addon = CaptureAddon(recorder)
+    addons = [CaptureAddon(recorder)] if recorder is not None else []
     master.addons.add(  # type: ignore[no-untyped-call]
         core.Core(),
         servers,
         NextLayer(),
         tlsconfig.TlsConfig(),
-        _BindCheck(servers, f"{chosen.listen_host}:{chosen.listen_port}"),
-        addon,
+        _BindCheck(servers, chosen),
+        *addons,
         HttpVersions(),
         Connections(servers),
         _Ready(servers, on_ready),
@@ -156,11 +185,14 @@ async def _serve(
     try:
         master.options.update(**_mitmproxy_options(chosen, folder))  # type: ignore[no-untyped-call]
         with _signals_end(master), _quiet_until_ready():
-            watch = asyncio.create_task(_end_with_parent(master, chosen.parent_pid))
+            tasks = (_end_with_parent(master, chosen.parent_pid), _collect_often())
+            besides = [asyncio.create_task(task) for task in tasks]
             await master.run()
-            watch.cancel()
+            for beside in besides:
+                beside.cancel()
     finally:
-        addon.done()
+        for addon in addons:
+            addon.done()
 
 
 def _mitmproxy_options(chosen: ProxyOptions, folder: Path) -> dict[str, Any]:
@@ -187,7 +219,8 @@ class _Ready:
         self._on_ready = on_ready
 
     def running(self) -> None:
-        # Full collections are what stalls a proxy for tens of ms: leave start-up's objects out of them.
+        # Full collections are what stalls a proxy for tens of ms: leave start-up's objects out of them, and
+        # have them when there is little to look through (`_collect_often`).
         gc.collect()
         gc.freeze()
         gc.set_threshold(2000, 10, 1_000_000)
@@ -215,6 +248,13 @@ async def _end_with_parent(master: Master, parent_pid: int | None) -> None:
             master.shutdown()  # type: ignore[no-untyped-call]
             return
         await asyncio.sleep(_PARENT_CHECK_S)
+
+
+async def _collect_often() -> None:
+    """What few cycles each request leaves is collected before it is much: a pause of a ms, not of tens."""
+    while True:
+        await asyncio.sleep(_COLLECT_S)
+        gc.collect()
 
 
 @contextlib.contextmanager
@@ -252,10 +292,16 @@ def _certificate_folder(chosen: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _shared_loop() -> asyncio.AbstractEventLoop:
+    return _new_loop(shared_port=True)
+
+
+def _new_loop(*, shared_port: bool = False) -> asyncio.AbstractEventLoop:
     try:
         import uvloop
     except ImportError:
+        if shared_port:
+            raise BadInput("--processes: needs uvloop, which is not installed; leave it out") from None
         return asyncio.new_event_loop()
 
     class Loop(uvloop.Loop):
@@ -271,6 +317,9 @@ def _new_loop() -> asyncio.AbstractEventLoop:
                 return factory(loop, coro, **facts)
 
             super().set_task_factory(make)
+
+        async def create_server(self, *given: Any, **named: Any) -> Any:
+            return await super().create_server(*given, **{**named, "reuse_port": shared_port or None})
 
     loop: asyncio.AbstractEventLoop = Loop()
     return loop

@@ -1,239 +1,231 @@
-"""From closed exchanges to segments on disk: a bounded queue, and one writer thread off the event loop.
+"""One capture's recording as its proxy sees it: its facts, its recorder's process, and what is counted.
 
-The event loop only appends (`opened`, `closed`); it never waits. Semantics, redaction, Arrow and Parquet
-happen in the thread, in batches small enough not to hold the interpreter for long. What can't be kept is
-dropped and counted by cause; recording goes on as soon as it can. Files are in `segments`.
+Meaning, redaction, journal and segments are other processes' (`recorder_process`), which are started here
+and started again when they die. How requests get there is in `handover`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import json
 import logging
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
-from capture.__about__ import VERSION
+from capture.capture_facts import CaptureFacts, RecorderOptions
 from capture.counts import Counts
-from capture.exchange import Exchange
 from capture.failures import where_it_failed
-from capture.redaction import RedactionPolicy, redact
-from capture.segments import SegmentFolder, drop_cause
-from capture.semantics import fill_semantics
-from capture.sessions import SessionFinder
+from capture.frame_files import FolderLock
+from capture.handover import REPORT_S, Handover
+from capture.recorder_process import FACTS_NAME, LEAVE_A_TRACE
+from capture.segments import MARKER_NAME
 from capture.trace_format import TraceMetadata
-from capture.trace_writer import batch_of
 
-BATCH_ROWS: Final = 200
-BATCH_BYTES: Final = 2 << 20
-_POLL_S: Final = 0.1
-_RETRY_S: Final = 1.0
+__all__ = ["Recorder", "RecorderOptions"]
+
+FIRST_PROXY: Final = "proxy-0"
+SPOOL_VARIABLE: Final = "PEAKTAPE_SPOOL"
+"""Names the folder for what waits for the recorder: in memory, and never one that is backed up."""
+_CHECK_S: Final = 0.1
+_RESTART_S: Final = 0.5
+_IN_MEMORY: Final = ("/dev/shm", "/run/shm")  # noqa: S108 (that others can't read it is checked below)
 
 logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class RecorderOptions:
-    """How much is held, when a segment is closed, and what of a response is kept."""
+class Recorder(Handover):
+    """Records one capture into `folder`: the handover of its first proxy, and all that is common to several.
 
-    segment_bytes: int = 64 << 20
-    segment_s: float = 10.0
-    queue_rows: int = 50_000
-    queue_bytes: int = 256 << 20
-    response_bodies: bool = True
-    redaction: RedactionPolicy = dataclasses.field(default_factory=RedactionPolicy)
-
-
-class Recorder:
-    """Records closed exchanges into rolling segments under `folder`.
-
-    `opened`, `closed` and `drop` are called by the event loop; `counts` by anyone; `stop` once, at the end.
+    `counts` may be called by anyone; `stop` once, at the end.
     """
 
     def __init__(
         self, folder: Path, options: RecorderOptions, source: str, upstreams: tuple[str, ...] = ()
     ) -> None:
-        self.zero_ns = time.monotonic_ns()
-        self._wall_zero_ns = time.time_ns()
-        self._options = options
-        self._source = source
-        self._upstreams = set(upstreams)
-        self._segments = SegmentFolder(folder)
-        self._sessions = SessionFinder()
-        self._queue: deque[Exchange] = deque()
-        self._put_bytes = self._taken_bytes = 0  # each written by one thread alone
-        self._seen = self._closed = self._recorded = 0
-        self._dropped: Counter[str] = Counter()
-        self._left_out: Counter[str] = Counter()
-        self._drop_lock = threading.Lock()
-        self._trouble = ""
-        self._written_totals: dict[str, Any] | None = None
-        self._segment_began_s = self._retry_at_s = 0.0
-        self._empty_too = True
+        facts = CaptureFacts(
+            capture_id=secrets.token_hex(8),
+            folder=folder.absolute(),
+            spool=Path(tempfile.mkdtemp(prefix="peaktape-", dir=_memory_folder())),
+            zero_ns=time.monotonic_ns(),
+            wall_zero_ns=time.time_ns(),
+            source=source,
+            upstreams=upstreams,
+            options=options,
+        )
+        (facts.spool / FACTS_NAME).write_text(facts.to_json())
+        super().__init__(facts, FIRST_PROXY)
+        self._lock = FolderLock(facts.folder / MARKER_NAME)
+        self._status: dict[str, Any] = {}
+        self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="peaktape-recorder", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="peaktape-watch", daemon=True)
+        self._started = False
+        self.restarts = 0
 
     def start(self) -> None:
-        """Start the writer thread."""
+        """Start the recorder's process and the thread that looks after it.
+
+        What is handed over before waits. The folder must be prepared, and cleared of what shall not stay.
+        """
+        self._started = True
+        self._mark()
+        self._start_process()
         self._thread.start()
 
-    def opened(self) -> None:
-        """A request was seen."""
-        self._seen += 1
-
-    def closed(self, exchange: Exchange) -> None:
-        """Take a closed exchange, or drop it when the queue is full."""
-        self._closed += 1
-        if (
-            len(self._queue) >= self._options.queue_rows
-            or self._put_bytes - self._taken_bytes >= self._options.queue_bytes
-        ):
-            self._drop("queue_full", 1)
-            return
-        self._put_bytes += exchange.held_bytes
-        self._queue.append(exchange)
-
-    def lost(self, cause: str) -> None:
-        """A request that was seen can't be recorded."""
-        self._closed += 1
-        self._drop(cause, 1)
+    def _mark(self) -> None:
+        """Leave the capture's facts in its folder, locked, for whoever finds it without us."""
+        marker = self.facts.folder / MARKER_NAME
+        try:
+            if not self._lock.take():
+                logger.error("peaktape: another capture writes into %s as well", self.facts.folder)
+            marker.write_text(self.facts.to_json())
+        except OSError as error:
+            logger.warning("peaktape: %s can't be written: %s", marker, error.strerror)
 
     def counts(self) -> Counts:
         """What has been counted up to now."""
+        status = self._status
+        others = [told for name, told in status.get("proxies", {}).items() if name != FIRST_PROXY]
+        seen, closed = self._seen, self._closed
+        dropped = self._dropped + Counter(status.get("dropped", {}))
+        for told in others:
+            seen, closed = seen + told["seen"], closed + told["closed"]
+            dropped.update(told["dropped"])
         return Counts(
-            seen=self._seen,
-            recorded=self._recorded,
-            dropped=dict(self._dropped),
-            in_flight=self._seen - self._closed,
-            segment=self._segments.number,
-            disk_bytes=self._segments.disk_bytes,
-            trouble=self._trouble,
+            seen=seen,
+            recorded=status.get("recorded", 0),
+            dropped=dict(dropped),
+            in_flight=seen - closed,
+            segment=status.get("segment", 0),
+            disk_bytes=status.get("disk_bytes", 0),
+            journaled=status.get("journaled", 0),
+            spool_bytes=self._spool.waiting_bytes,
+            journal_bytes=status.get("journal_bytes", 0),
+            journal_lag_s=status.get("journal_lag_s", 0.0),
+            restarts=self.restarts,
+            trouble=self.trouble,
         )
 
-    def metadata(self, about_to_be_recorded: int = 0) -> TraceMetadata:
-        """The trace's metadata as it stands now, or once that many more rows are on disk."""
-        counts = self.counts()
-        counts = dataclasses.replace(counts, recorded=counts.recorded + about_to_be_recorded)
-        return TraceMetadata(
-            wall_zero_ns=self._wall_zero_ns,
-            source=self._source,
-            upstreams=tuple(sorted(self._upstreams)),
-            redaction={**self._options.redaction.describe(), "left_out": dict(self._left_out)},
-            counts=counts.totals(),
-            tool_version=VERSION,
-        )
+    def metadata(self) -> TraceMetadata:
+        """The trace's metadata as it stands now."""
+        return self.facts.metadata(self.counts().totals(), (), self._status.get("left_out"))
 
     def stop(self, *, empty_too: bool = True) -> None:
-        """Write everything that was taken, and end the thread.
+        """Have everything that was taken written, and end the process.
 
         A capture that saw nothing leaves one segment without rows, unless `empty_too` is false.
         """
-        self._empty_too = empty_too
+        if not self._started:
+            if not self._seen and not empty_too:
+                self.forget()
+                return
+            self.start()
         self._stopping.set()
         self._thread.join()
+        self.close()
+        for _ in range(3):  # killed while it finishes, it is started again and goes on
+            process = self._process
+            if process is None or process.poll() is not None:
+                self._start_process()
+                process = self._process
+            ended = process is not None and self._end(process, empty_too=empty_too) == 0
+            self._read_status()
+            if ended:
+                break
 
-    def _drop(self, cause: str, rows: int) -> None:
-        with self._drop_lock:
-            self._dropped[cause] += rows
+    def _end(self, process: subprocess.Popen[bytes], *, empty_too: bool) -> int:
+        with contextlib.suppress(OSError):
+            if empty_too and process.stdin:
+                process.stdin.write(LEAVE_A_TRACE)
+            if process.stdin:
+                process.stdin.close()
+        while process.poll() is None:
+            self._read_status()
+            time.sleep(0.005)
+        return process.returncode
 
-    def _run(self) -> None:
-        while not self._stopping.wait(_POLL_S):
-            self._guarded(self._drain)
-            self._guarded(self._roll)
-        self._guarded(self._drain)
-        self._guarded(self._close_last)
+    def let_go(self) -> None:
+        """Leave everything as it is to a recovery."""
+        self._lock.release()
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """The thread outlives whatever goes wrong in one step; the loss shows in the counts."""
+    def forget(self) -> None:
+        """Remove the spool and the marker: the capture has ended in order and nothing is left in them."""
+        shutil.rmtree(self.facts.spool, ignore_errors=True)
+        self.let_go()
+        with contextlib.suppress(OSError):
+            (self.facts.folder / MARKER_NAME).unlink(missing_ok=True)
+
+    def _watch(self) -> None:
+        """Read what the recorder counts, tell it what is counted here, start it again when it is dead."""
+        report_at_s = restart_at_s = 0.0
+        while not self._stopping.wait(_CHECK_S):
+            try:
+                now_s = time.monotonic()
+                self._read_status()
+                if now_s >= report_at_s:
+                    self.report()
+                    report_at_s = now_s + REPORT_S
+                if now_s >= restart_at_s and (self._process is None or self._process.poll() is not None):
+                    logger.warning("peaktape: the recorder's process died; it is started again")
+                    self.restarts += 1
+                    restart_at_s = now_s + _RESTART_S
+                    self._start_process()
+            except Exception as error:
+                said = "peaktape: looking after the recorder failed; it goes on (%s)"
+                logger.error(said, where_it_failed(error))
+
+    def _start_process(self) -> None:
         try:
-            step()
-        except Exception as error:
-            said = "peaktape: the recorder failed in %s and goes on (%s)"
-            logger.error(said, step.__name__, where_it_failed(error))
-
-    def _drain(self) -> None:
-        while self._queue:
-            rows: list[dict[str, Any]] = []
-            size_bytes = 0
-            while self._queue and len(rows) < BATCH_ROWS and size_bytes < BATCH_BYTES:
-                exchange = self._queue.popleft()
-                self._taken_bytes += exchange.held_bytes
-                size_bytes += exchange.held_bytes
-                row = self._row_of(exchange)
-                if row is not None:
-                    rows.append(row)
-            self._add(rows)
-            self._roll()
-
-    def _row_of(self, exchange: Exchange) -> dict[str, Any] | None:
-        """The row as it may be written, or None when its credentials could not be taken out."""
-        row = exchange.row()
-        try:
-            fill_semantics(row, self._sessions)
-        except Exception as error:  # what a request means is worth less than the request
-            said = "peaktape: %s is recorded without its meaning (%s)"
-            logger.warning(said, exchange.request_id, where_it_failed(error))
-        try:
-            redact(row, self._options.redaction, self._left_out)
-        except Exception as error:  # a traceback could show what must not be shown
-            said = "peaktape: %s can't be redacted and is dropped (%s)"
-            logger.warning(said, exchange.request_id, where_it_failed(error))
-            self._drop("not_redacted", 1)
-            return None
-        if not self._options.response_bodies:
-            row["response_body"] = None
-        self._upstreams.add(row["host"])
-        return row
-
-    def _add(self, rows: list[dict[str, Any]]) -> None:
-        if not rows:
-            return
-        if self._segments.held_bytes >= 4 * self._options.segment_bytes:
-            self._drop(self._trouble.split(":")[0] or "disk_error", len(rows))
-            return
-        if not self._segments.rows:
-            self._segment_began_s = time.monotonic()
-        try:
-            self._segments.add(batch_of(rows))
-        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            if len(rows) == 1:
-                logger.warning("peaktape: %s is dropped: %s", rows[0]["request_id"], error)
-                self._drop("unwritable", 1)
-                return
-            for row in rows:
-                self._add([row])
-
-    def _roll(self) -> None:
-        """Close the segment when it is large or old enough, not more often than the disk can be retried."""
-        now_s = time.monotonic()
-        due = (
-            self._segments.held_bytes >= self._options.segment_bytes
-            or now_s - self._segment_began_s >= self._options.segment_s
-        )
-        if self._segments.rows and due and now_s >= self._retry_at_s:
-            self._close_segment()
-
-    def _close_segment(self) -> bool:
-        metadata = self.metadata(self._segments.rows)
-        try:
-            rows = self._segments.close_segment(metadata)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "capture.recorder_process", str(self.facts.spool)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=() if self._lock.descriptor is None else (self._lock.descriptor,),
+                env=child_environment(),
+            )
+            if self._process.stdin:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.write(self.facts.options.redaction.key.hex().encode() + b"\n")
+            if self._process.stdout:
+                os.set_blocking(self._process.stdout.fileno(), False)
         except OSError as error:
-            self._retry_at_s = time.monotonic() + _RETRY_S
-            self._trouble = f"{drop_cause(error)}: {error.strerror or error}"
-            return False
-        self._trouble = ""
-        self._recorded += rows
-        self._written_totals = dict(metadata.counts)
-        return True
+            self._process = None
+            logger.warning("peaktape: the recorder's process can't be started: %s", error)
 
-    def _close_last(self) -> None:
-        """The last segment; one without rows when counts changed since the one before, or there is none."""
-        stale = self.counts().totals() != self._written_totals and (self._seen > 0 or self._empty_too)
-        if (self._segments.rows or stale) and not self._close_segment():
-            self._drop(self._trouble.split(":")[0], self._segments.discard())
-            self._close_segment()  # a segment without rows may still fit, and says what was lost
+    def _read_status(self) -> None:
+        """Take the last of the lines that the recorder's process has said."""
+        if self._process is not None and self._process.stdout:
+            with contextlib.suppress(OSError, ValueError):
+                lines = (self._process.stdout.read() or b"").splitlines()
+                self._status = json.loads(lines[-1]) if lines else self._status
+                self.trouble = self._status.get("trouble", "")
+
+
+def child_environment() -> dict[str, str]:
+    """Our environment for a child that imports this package, installed or not."""
+    paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _memory_folder() -> str | None:
+    """A folder in memory, where requests may lie as they came; None for the usual temporary one."""
+    chosen = os.environ.get(SPOOL_VARIABLE)
+    for folder in filter(None, (chosen, *_IN_MEMORY, os.environ.get("XDG_RUNTIME_DIR"))):
+        if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    logger.warning(
+        "peaktape: no folder in memory is known here, requests pass through %s as they come; name one in %s",
+        tempfile.gettempdir(),
+        SPOOL_VARIABLE,
+    )
+    return None

@@ -14,8 +14,11 @@ from typing import Final
 
 from capture.counts import Counts
 from capture.failures import BadInput
+from capture.frame_files import FolderLock
+from capture.journal_folder import journals_in
 from capture.recorder import Recorder, RecorderOptions
-from capture.segments import clear_folder, prepare_folder, remove_folder
+from capture.recovery import Recovered, recover_folder
+from capture.segments import MARKER_NAME, clear_folder, prepare_folder, remove_folder, was_cut_off
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import refuse_existing, write_trace
 
@@ -36,11 +39,19 @@ class Output:
             return cls(name.with_name(name.name + SEGMENTS_SUFFIX), name)
         return cls(name, None)
 
-    def prepare(self, *, overwrite: bool) -> None:
-        """Raises `BadInput` when the output exists and may not be replaced, or can't be written."""
+    def prepare(self, *, overwrite: bool) -> Recovered | None:
+        """Make sure that a capture can go there; what it recovered of one that was cut off, None without.
+
+        Such a capture's rows become segments first, and the new one goes on beside them, unless it may
+        overwrite. Raises `BadInput` when the output exists and may not be replaced, or can't be written.
+        """
         if self.file is not None:
             refuse_existing(self.file, overwrite=overwrite)
-        prepare_folder(self.folder, overwrite=overwrite)
+        left = was_cut_off(self.folder) and not overwrite
+        if FolderLock(self.folder / MARKER_NAME).is_taken() and overwrite:
+            raise BadInput(f"{self.folder}: another capture writes here; choose another name")
+        prepare_folder(self.folder, overwrite=overwrite, go_on=left)
+        return recover_folder(self.folder) if left else None
 
     def clear(self) -> None:
         """Remove what an earlier capture left in the folder; to be called once the new one can begin."""
@@ -68,16 +79,20 @@ def record(
 ) -> Recorded:
     """Record while `serve` serves, then leave the trace at `output`, which has been prepared.
 
+    `serve` starts the recorder once the output is clear; what is handed over before that waits.
     `show` gets the counts every `show_every_s` from a thread of its own: a terminal that doesn't take the
     line delays nobody. Whatever `serve` raises is raised once everything that was seen is on disk.
     """
     recorder = Recorder(output.folder, options, source, upstreams)
-    recorder.start()
     try:
         with _shown(recorder, show, show_every_s):
             serve(recorder)
     except BaseException:
         recorder.stop(empty_too=False)
+        if journals_in(output.folder):
+            recorder.let_go()
+        else:
+            recorder.forget()
         with contextlib.suppress(OSError):  # a folder that holds something stays
             output.folder.rmdir()
         raise
@@ -88,19 +103,66 @@ def conclude(recorder: Recorder, output: Output) -> Recorded:
     """Stop `recorder` and leave its trace at `output`: the folder of segments, or the file made of it."""
     recorder.stop()
     counts = recorder.counts()
+    place = output.file or output.folder
+    if journals_in(output.folder):
+        waits = f"{counts.waiting:,} requests are in the journal still ({counts.trouble or 'no segment'})"
+        way_out = f"free space, then `peaktape recover {output.folder}`"
+        if counts.recorded or counts.waiting:
+            recorder.let_go()
+            return Recorded(counts, output.folder, f"{place}: {waits}; {way_out}")
     if not counts.segment:
+        recorder.forget()
         lost = f"nothing could be written ({counts.trouble or 'no segment'})"
-        return Recorded(counts, output.folder, f"{output.file or output.folder}: {lost}; free space")
+        return Recorded(counts, output.folder, f"{place}: {lost}; free space")
     if output.file is None:
+        recorder.forget()
         return Recorded(counts, output.folder)
     try:
         merge_segments(output.folder, output.file, recorder.metadata())
     except (BadInput, KeyboardInterrupt) as error:
         reason = str(error) or f"{output.file}: interrupted"
+        recorder.let_go()
         found = f"the segments could not be made one file; {output.folder} is a trace as it is"
         return Recorded(counts, output.folder, f"{reason}; {found}")
+    recorder.forget()
     remove_folder(output.folder)
     return Recorded(counts, output.file)
+
+
+def recover(name: Path) -> tuple[Recovered, Path]:
+    """Make a trace of what a capture that was cut off left; what came of it, and where the trace is.
+
+    `name` is what the capture was told (NAME.parquet or a folder), or the folder of the segments. Raises
+    `BadInput` when nothing is left there, or when it can't be recovered; it is there still then.
+    """
+    output = Output.named(name)
+    if name.name.endswith(f".parquet{SEGMENTS_SUFFIX}"):
+        output = Output(name, name.with_name(name.name.removesuffix(SEGMENTS_SUFFIX)))
+    if not output.folder.is_dir():
+        raise BadInput(f"{output.folder}: no such folder; name what `peaktape capture -o` was given")
+    if output.file is None and not was_cut_off(output.folder):
+        raise BadInput(f"{output.folder}: nothing to recover, its capture came to its end")
+    if output.file is not None:
+        refuse_existing(output.file, overwrite=False)
+    recovered = recover_folder(output.folder)
+    if output.file is None:
+        return recovered, output.folder
+    if not any(output.folder.glob("segment-*.parquet")):
+        if not recovered.damaged:
+            remove_folder(output.folder)
+        raise BadInput(f"{output.folder}: no request had reached the recorder; there is no trace to make")
+    merge_folder(output.folder, output.file)
+    if not recovered.damaged:
+        remove_folder(output.folder)
+    return recovered, output.file
+
+
+def merge_folder(folder: Path, file: Path) -> int:
+    """Make one trace file of all segments in `folder`, of whichever captures; the number of rows."""
+    from capture.trace_reader import open_trace
+
+    trace = open_trace(folder)
+    return write_trace(file, trace.iter_batches(), trace.metadata)
 
 
 def merge_segments(folder: Path, file: Path, metadata: TraceMetadata) -> int:
@@ -112,7 +174,8 @@ def merge_segments(folder: Path, file: Path, metadata: TraceMetadata) -> int:
 
     if not metadata.counts.get("recorded"):
         return write_trace(file, (), metadata, overwrite=True)
-    return write_trace(file, open_trace(folder).iter_batches(), metadata, overwrite=True)
+    trace = open_trace(folder)  # whose metadata tells of all its captures, and of the hosts that were seen
+    return write_trace(file, trace.iter_batches(), trace.metadata, overwrite=True)
 
 
 @contextlib.contextmanager

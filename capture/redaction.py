@@ -232,16 +232,20 @@ def redact(row: dict[str, Any], policy: RedactionPolicy, tally: Tally | None = N
 def redact_request(row: dict[str, Any], policy: RedactionPolicy, tally: Tally | None = None) -> bytes | None:
     """As `redact` for the request's columns alone; gives what `redact_answer` wants as `after_prompt`."""
     counted: Tally = Counter() if tally is None else tally
-    headers = row["request_headers"]
-    if row.get("session_id"):
-        kept = _session_is_kept(row["session_id"], headers, policy)
-        row["session_id"] = policy.session(row["session_id"], kept=kept)
+    redact_session(row, policy)
     after_prompt = _redact_body(row, "request", policy, counted, None)
     for column in ("request_headers", "request_trailers"):
         if row.get(column) is not None:
             row[column] = policy.headers(row[column])
     row["path"] = policy.path(row["path"])
     return after_prompt
+
+
+def redact_session(row: dict[str, Any], policy: RedactionPolicy) -> None:
+    """As `redact` for the session's id alone; its request's headers must be there as they came."""
+    if row.get("session_id"):
+        kept = _session_is_kept(row["session_id"], row["request_headers"], policy)
+        row["session_id"] = policy.session(row["session_id"], kept=kept)
 
 
 def redact_answer(

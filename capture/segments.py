@@ -1,97 +1,79 @@
-"""Rolling segments: Parquet files of one folder, each whole or absent, rows in arrival order within each.
+"""Segments: Parquet files of one folder, each whole or absent, rows in arrival order within each.
 
-A segment's rows wait in memory (as Arrow) until it is closed by size or age; then it is written under a
-temporary name, synced and renamed. When the disk refuses, the rows stay and closing can be tried again. The
-format is in `trace_format`; deciding what is recorded in `recorder`.
+A segment is written under a temporary name, synced and renamed. What else may lie in the folder while a
+capture runs, or after one that was cut off, is told here too. The format is in `trace_format`; what becomes
+a segment, and when, in `compaction`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from capture.failures import BadInput
 from capture.trace_format import TRACE_SCHEMA, TraceMetadata
 from capture.trace_writer import ROW_GROUP_ROWS, TraceFile
 
 SEGMENT_NAME: Final = "segment-{number:06d}.parquet"
-_OURS: Final = re.compile(r"\.?segment-\d{6,}\.parquet(?:\.tmp)?")
+MARKER_NAME: Final = ".capture.json"
+"""Lies in the folder from the start of a capture to its orderly end; locked while its processes live."""
+_OURS: Final = re.compile(
+    r"\.?segment-\d{6,}\.parquet(?:\.tmp|\.damaged)?|\.?journal-\d{6,}\.frames(?:\.tmp|\.damaged)?"
+    rf"|{re.escape(MARKER_NAME)}"
+)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class SegmentFolder:
-    """The segments of one capture. Not thread-safe: one writer owns it.
+def write_segment(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata) -> int:
+    """Write rows as one segment, sorted by arrival; the file's size in bytes.
 
-    `rows` and `held_bytes` are what waits in memory, `disk_bytes` and `number` what was written.
+    It appears by rename once it is safe on disk. Raises OSError when the disk refuses: nothing is left then.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.number = 0
-        self.disk_bytes = 0
-        self.rows = 0
-        self.held_bytes = 0
-        self._batches: list[pa.RecordBatch] = []
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Let the rows of `batch` wait for the segment's end."""
-        self._batches.append(batch)
-        self.rows += batch.num_rows
-        self.held_bytes += batch.get_total_buffer_size()
-
-    def close_segment(self, metadata: TraceMetadata) -> int:
-        """Write what waits as one segment; the number of rows that are now safe on disk.
-
-        Raises OSError when the disk refuses: nothing of the segment is left there, and all rows still wait.
-        """
-        final = self.folder / SEGMENT_NAME.format(number=self.number + 1)
-        temporary = final.with_name(f".{final.name}.tmp")
-        try:
-            self._write(temporary, metadata)
-            temporary.replace(final)
-            _sync(self.folder)
-        except (OSError, pa.ArrowException) as error:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        _write(temporary, batches, metadata)
+        temporary.replace(path)
+        sync_path(path.parent)
+        return path.stat().st_size
+    except (OSError, pa.ArrowException) as error:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-            raise error if isinstance(error, OSError) else OSError(str(error)) from error
-        self.number += 1
-        self.disk_bytes += final.stat().st_size
-        return self.discard()
-
-    def discard(self) -> int:
-        """Forget what waits; the number of rows forgotten."""
-        rows, self.rows, self.held_bytes, self._batches = self.rows, 0, 0, []
-        return rows
-
-    def _write(self, path: Path, metadata: TraceMetadata) -> None:
-        table = pa.Table.from_batches(self._batches, TRACE_SCHEMA).combine_chunks()
-        order = pc.sort_indices(table["arrival_ns"])
-        with TraceFile(path) as file:
-            for start in range(0, table.num_rows, ROW_GROUP_ROWS):
-                for batch in table.take(order.slice(start, ROW_GROUP_ROWS)).to_batches():
-                    file.write(batch)
-            file.close(metadata)
-        _sync(path)
+        raise error if isinstance(error, OSError) else OSError(str(error)) from error
 
 
-def prepare_folder(folder: Path, *, overwrite: bool) -> None:
+def _write(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata) -> None:
+    table = pa.Table.from_batches(batches, TRACE_SCHEMA).combine_chunks()
+    order = pc.sort_indices(table["arrival_ns"])
+    with TraceFile(path) as file:
+        for start in range(0, table.num_rows, ROW_GROUP_ROWS):
+            for batch in table.take(order.slice(start, ROW_GROUP_ROWS)).to_batches():
+                file.write(batch)
+        file.close(metadata)
+    sync_path(path)
+
+
+def prepare_folder(folder: Path, *, overwrite: bool, go_on: bool = False) -> None:
     """Make `folder` and check that segments can be written to it; what is in it stays, see `clear_folder`.
 
-    Raises `BadInput` when it holds files that are not segments, or segments that may not be replaced, or
-    can't be made or written.
+    Raises `BadInput` when it holds files that are not segments, or segments that may neither be replaced nor
+    gone on from, or can't be made or written.
     """
     try:
         found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         strange = [name for name in found if not _OURS.fullmatch(name)]
         if strange:
             raise BadInput(f"{folder}: holds {strange[0]}, no segment of a capture; choose another folder")
-        if found and not overwrite:
+        if found and not overwrite and not go_on:
             raise BadInput(
                 f"{folder}: holds segments of an earlier capture; read them as a trace "
                 "(`peaktape inspect FOLDER`), choose another name, or add --overwrite"
@@ -104,11 +86,37 @@ def prepare_folder(folder: Path, *, overwrite: bool) -> None:
         raise BadInput(f"{folder}: can't be written ({error.strerror}); choose another place") from error
 
 
+def was_cut_off(folder: Path) -> bool:
+    """Whether a capture into `folder` has not come to its end: it was killed, or runs still."""
+    try:
+        return any(path.name == MARKER_NAME or path.suffix == ".frames" for path in folder.iterdir())
+    except OSError:
+        return False
+
+
 def clear_folder(folder: Path) -> None:
-    """Remove an earlier capture's segments from `folder`, and nothing else."""
+    """Remove an earlier capture's segments and journals from `folder`, and nothing else."""
     for path in folder.iterdir():
-        if _OURS.fullmatch(path.name):
+        if _OURS.fullmatch(path.name) and path.name != MARKER_NAME:
             path.unlink()
+
+
+def set_damaged_aside(folder: Path) -> Iterator[Path]:
+    """Rename segments that can't be read to NAME.damaged; their new names."""
+    for path in sorted(folder.glob("segment-*.parquet")):
+        try:
+            with pq.ParquetFile(path):
+                continue
+        except (OSError, pa.ArrowException):
+            yield path.rename(path.with_name(f"{path.name}.damaged"))
+
+
+def remove_halves(folder: Path) -> None:
+    """Remove what a killed writer had not finished: files under their temporary names, as far as can be."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _OURS.fullmatch(path.name) and path.suffix == ".tmp":
+                path.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:
@@ -121,7 +129,8 @@ def drop_cause(error: OSError) -> str:
     return "disk_full" if error.errno in _FULL else "disk_error"
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Bring a file or a folder's entries to the disk; raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

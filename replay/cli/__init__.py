@@ -21,6 +21,7 @@ from replay.cli.exporting import app as exporting
 from replay.cli.importing import app as importing
 from replay.cli.inspecting import inspect
 from replay.cli.judging import diff, report
+from replay.cli.recovering import recover
 from replay.cli.replaying import replay
 from replay.cli.selftest import selftest
 from replay.cli.serve import serve_demo
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(capture)
+app.command()(recover)
 app.add_typer(importing, name="import")
 app.add_typer(exporting, name="export")
 app.command()(inspect)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from capture.counts import Counts
     from capture.proxy import ProxyOptions
-    from capture.recorder import RecorderOptions
+    from capture.recorder import Recorder, RecorderOptions
 
 
 OutputName = Annotated[
@@ -47,6 +47,9 @@ RewriteHost = Annotated[
 UpstreamCa = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file to trust for an https upstream.")
 ]
+Processes = Annotated[
+    int, typer.Option(min=1, max=64, help="Proxies on the same address, one process each, into one trace.")
+]
 ParentPid = Annotated[
     int | None, typer.Option(hidden=True, help="End as on SIGTERM when this process is the parent no more.")
 ]
@@ -67,6 +70,7 @@ def capture(
     rewrite_host: RewriteHost = False,
     upstream_ca: UpstreamCa = None,
     certificates: Certificates = None,
+    processes: Processes = 1,
     parent_pid: ParentPid = None,
 ) -> None:
     """Record inference traffic through a proxy, byte for byte, into a trace.
@@ -85,6 +89,7 @@ def capture(
       peaktape capture --upstream https://api.example.com --rewrite-host -o prod.parquet
       peaktape capture --upstream http://127.0.0.1:8000 -o segments/ --segment-s 60
       peaktape capture --upstream http://127.0.0.1:8000 -o prod.parquet --policy samples/redaction.yml
+      peaktape capture --upstream http://127.0.0.1:8000 -o prod.parquet --processes 4
       peaktape capture --mode regular --listen 127.0.0.1:8080 -o prod.parquet
     """
     from capture.privacy.policy_file import policy_of
@@ -102,6 +107,7 @@ def capture(
         upstream_ca=upstream_ca,
         certificates=certificates,
         parent_pid=parent_pid,
+        shared_port=processes > 1,
     )
     options = RecorderOptions(
         segment_bytes=segment_mb << 20,
@@ -109,7 +115,8 @@ def capture(
         response_bodies=response_bodies == "keep",
         redaction=policy_of(policy, redact or ()),
     )
-    _run(chosen, options, output, (authority,) if authority else (), overwrite=overwrite)
+    upstreams = (authority,) if authority else ()
+    _run(chosen, options, output, upstreams, overwrite=overwrite, processes=processes)
 
 
 def _check_mode(mode: str | None, upstream: str | None) -> None:
@@ -122,26 +129,50 @@ def _check_mode(mode: str | None, upstream: str | None) -> None:
 
 
 def _run(
-    chosen: ProxyOptions, options: RecorderOptions, name: Path, upstreams: tuple[str, ...], *, overwrite: bool
+    chosen: ProxyOptions,
+    options: RecorderOptions,
+    name: Path,
+    upstreams: tuple[str, ...],
+    *,
+    overwrite: bool,
+    processes: int,
 ) -> None:
     from rich.console import Console
 
     from capture.failures import BadInput
     from capture.proxy import run_proxy
     from capture.recording import Output, record
+    from capture.shards import Shards
 
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     output = Output.named(name)
-    output.prepare(overwrite=overwrite)
+    recovered = output.prepare(overwrite=overwrite)
+    if recovered is not None:
+        notes.print(f"recovered {recovered.rows:,} rows of a capture that was cut off", markup=False)
     goes_to = f"→ {chosen.upstream}" if chosen.upstream else "as a regular proxy"
 
-    def ready(address: str) -> None:
-        output.clear()
+    def serve(recorder: Recorder) -> None:
+        shards = Shards(processes - 1, recorder.facts, chosen)
+
+        def ready(address: str) -> None:
+            if recovered is None:
+                output.clear()
+            recorder.start()
+            if processes > 1:
+                shards.start(int(address.rpartition(":")[2]))
+            tell(address)
+
+        try:
+            run_proxy(chosen, recorder, ready)
+        finally:
+            shards.stop()
+
+    def tell(address: str) -> None:
         notes.print(f"capturing {goes_to} into {name}; Ctrl-C ends", markup=False)
         notes.print(f"listening on {address}", markup=False)
 
     recorded = record(
-        lambda recorder: run_proxy(chosen, recorder, ready),
+        serve,
         output,
         options,
         source=f"capture {chosen.upstream or 'regular proxy'}",

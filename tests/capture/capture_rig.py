@@ -210,6 +210,20 @@ async def running_capture(
         await proxy.stop()  # also one that has ended: its pipe is read to the end, and closed with it
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that process `pid` started and that still are there."""
+    told = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(child) for line in told for child in line.split()]
+
+
+def processes_of(proxy: Proxy) -> list[int]:
+    """The proxy, its recorder, and the recorder's compactor once there is one."""
+    found = [proxy.process.pid]
+    for pid in found:
+        found += children_of(pid)
+    return found
+
+
 async def eventually(condition: Callable[[], object], timeout_s: float = 30) -> None:
     """Wait until `condition` holds; AssertionError when it never does."""
     for _ in range(int(timeout_s / 0.02)):

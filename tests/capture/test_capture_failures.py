@@ -19,9 +19,11 @@ import websockets
 from capture_rig import (
     CHECKOUT,
     PEAKTAPE,
+    Proxy,
     Upstream,
     eventually,
     metadata_of,
+    processes_of,
     rows_of,
     running_capture,
     running_upstream,
@@ -107,6 +109,12 @@ async def test_an_existing_output_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "folder" / "notes.txt").read_text() == "precious"
 
 
+def limit_files(proxy: Proxy, limits: tuple[int, int]) -> None:
+    """Let the recorder and its children write no file beyond the limit: as if the disk were full."""
+    for pid in processes_of(proxy)[1:]:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+
+
 async def test_clients_are_served_while_the_disk_is_full_and_the_loss_is_counted_and_shown(
     upstream: Upstream, tmp_path: Path
 ) -> None:
@@ -118,12 +126,12 @@ async def test_clients_are_served_while_the_disk_is_full_and_the_loss_is_counted
         httpx.AsyncClient(base_url=proxy.url) as client,
     ):
         limits = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, (1, limits[1]))
+        limit_files(proxy, (1, limits[1]))
         for _ in range(12):
             assert (await client.post("/echo", content=body)).content == body
             await asyncio.sleep(0.15)
         assert not segments_in(folder)
-        resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, limits)
+        limit_files(proxy, limits)
         await eventually(lambda: segments_in(folder))
         await client.post("/echo", content=b"after")
         assert await proxy.stop() == 0
@@ -175,7 +183,7 @@ async def test_a_disk_that_takes_nothing_fails_the_capture_and_no_client(
         httpx.AsyncClient(base_url=proxy.url) as client,
     ):
         hard = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE)[1]
-        resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, (1, hard))
+        limit_files(proxy, (1, hard))
         assert (await client.post("/echo", content=b"served")).content == b"served"
         assert await proxy.stop() == 2
     assert "dropped 1 (disk_full 1)" in proxy.said[-2]

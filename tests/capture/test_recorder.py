@@ -1,208 +1,166 @@
-"""The recorder in this process: bounds, segments, what a full disk costs, what is never written."""
+"""The recorder with its processes: what is on disk after it, what a full spool costs, what a death costs."""
 
 from __future__ import annotations
 
-import errno
-import time
-from collections.abc import Callable
+import itertools
+import os
+import signal
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from capture_rig import metadata_of, rows_of
+from capture_rig import children_of, metadata_of, rows_of
+from recording_rig import Desk, ask, eventually, exchange, give
 
-from capture import recorder as recorder_module
 from capture.counts import Counts, readable_bytes
-from capture.exchange import Exchange, RequestHead
 from capture.failures import BadInput
+from capture.frame_files import FolderLock
 from capture.recorder import Recorder, RecorderOptions
-from capture.recording import Output, merge_segments, record
-from capture.segments import SegmentFolder, clear_folder, drop_cause, prepare_folder
+from capture.recording import Output, conclude, merge_segments, record, recover
+from capture.segments import clear_folder, drop_cause, prepare_folder, was_cut_off, write_segment
 from capture.trace_format import TraceMetadata
 from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of
 
 
-def exchange(number: int, *, body: bytes = b"q", arrival_ns: int | None = None) -> Exchange:
-    head = RequestHead("POST", "http", "h:1", "/x?key=secret", "HTTP/1.1", [("authorization", "secret")])
-    made = Exchange(f"r{number}", head, number if arrival_ns is None else arrival_ns)
-    made.whole(body, made.arrival_ns + 1)
-    made.answered(200, [("set-cookie", "secret")], made.arrival_ns + 2)
-    made.finish(made.arrival_ns + 3)
-    return made
+def ids(folder: Path) -> list[str]:
+    return [row["request_id"] for row in rows_of(folder)]
 
 
-def give(recorder: Recorder, *exchanges: Exchange) -> None:
-    for made in exchanges:
-        recorder.opened()
-        recorder.closed(made)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("what was waited for did not happen")
-
-
-def test_everything_given_is_on_disk_after_stop_in_arrival_order(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RecorderOptions(), "test", ("h:1",))
+@pytest.mark.slow
+def test_everything_given_is_in_segments_after_stop_in_arrival_order(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, RecorderOptions(segment_bytes=1 << 20), "test", ("h:1",))
     recorder.start()
     arrivals = [(number * 7919) % 1000 for number in range(1000)]
-    give(recorder, *(exchange(n, arrival_ns=arrival) for n, arrival in enumerate(arrivals)))
-    recorder.stop()
-    (segment,) = tmp_path.glob("*.parquet")
-    found = pq.read_table(segment, columns=["arrival_ns"])["arrival_ns"].to_pylist()
-    assert found == sorted(arrivals)
-    metadata = metadata_of(tmp_path)
-    assert metadata["counts"] == {"seen": 1000, "recorded": 1000, "dropped": {}}
-    assert metadata["upstreams"] == ["h:1"]
-
-
-def test_segments_are_closed_by_size_and_carry_running_totals(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RecorderOptions(segment_bytes=1 << 20), "test")
-    recorder.start()
-    give(recorder, *(exchange(n, body=bytes(300_000)) for n in range(12)))
+    for number, arrival in enumerate(arrivals):
+        give(recorder, exchange(number, arrival_ns=arrival, body=bytes(3000)))
     recorder.stop()
     segments = sorted(tmp_path.glob("*.parquet"))
     assert len(segments) > 1
+    found = [pq.read_table(path, columns=["arrival_ns"])["arrival_ns"].to_pylist() for path in segments]
+    assert all(part == sorted(part) for part in found)
+    assert sorted(itertools.chain.from_iterable(found)) == sorted(arrivals)
     totals = [metadata_of(segment)["counts"]["recorded"] for segment in segments]
     assert totals == sorted(totals)
-    assert totals[-1] == 12 == len(rows_of(tmp_path))
+    assert metadata_of(segments[-1])["counts"] == {"seen": 1000, "recorded": 1000, "dropped": {}}
+    assert metadata_of(segments[-1])["upstreams"] == ["h:1"]
+    assert recorder.counts().totals() == {"seen": 1000, "recorded": 1000, "dropped": {}}
+    recorder.forget()
+    assert not recorder.facts.spool.exists()
 
 
-@pytest.mark.parametrize("options", [{"queue_rows": 5}, {"queue_bytes": 3000}])
-def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path: Path, options: dict[str, Any]) -> None:
-    recorder = Recorder(tmp_path, RecorderOptions(**options), "test")
+@pytest.mark.slow
+def test_a_full_spool_drops_and_counts_and_never_waits(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, RecorderOptions(spool_bytes=3000), "test")
     give(recorder, *(exchange(n) for n in range(20)))
-    recorder.start()
+    assert recorder.counts().dropped["queue_full"] > 0
     recorder.stop()
     counts = recorder.counts()
     assert counts.seen == 20
     assert counts.dropped["queue_full"] == 20 - counts.recorded > 0
     assert metadata_of(tmp_path)["counts"] == counts.totals()
+    recorder.forget()
 
 
-def test_a_disk_that_refuses_for_a_while_costs_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "not there yet"
-    recorder = Recorder(folder, RecorderOptions(segment_s=0.05), "test")
+@pytest.mark.slow
+def test_a_recorder_that_is_killed_is_started_again_and_goes_on(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, RecorderOptions(segment_s=0.2), "test")
+    recorder.start()
+    long = exchange(0)
+    ask(recorder, long)
+    for round_ in range(1, 4):
+        give(recorder, *(exchange(10 * round_ + n) for n in range(5)))
+        (child,) = children_of(os.getpid())
+        os.kill(child, signal.SIGKILL)
+        give(recorder, *(exchange(10 * round_ + 5 + n) for n in range(5)))
+        eventually(lambda wanted=round_: recorder.counts().restarts == wanted)
+    eventually(lambda: recorder.counts().recorded >= 30)
+    recorder.closed(long)
+    recorder.stop()
+    assert sorted(ids(tmp_path)) == sorted(f"r{n}" for n in (0, *range(10, 40)))
+    assert recorder.counts().totals() == {"seen": 31, "recorded": 31, "dropped": {}}
+    recorder.forget()
+
+
+@pytest.mark.slow
+def test_a_compactor_that_is_killed_is_started_again_and_its_journal_stays(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, RecorderOptions(segment_s=0.1), "test")
     recorder.start()
     give(recorder, exchange(1))
-    eventually(lambda: "disk_error" in recorder.counts().trouble)
-    assert recorder.counts().waiting == 1
-    folder.mkdir()
     eventually(lambda: recorder.counts().recorded == 1)
-    assert recorder.counts().trouble == ""
+    (child,) = children_of(os.getpid())
+    (compactor,) = children_of(child)
+    os.kill(compactor, signal.SIGKILL)
+    give(recorder, exchange(2))
+    eventually(lambda: recorder.counts().recorded == 2)
     recorder.stop()
-    assert [row["request_id"] for row in rows_of(folder)] == ["r1"]
+    assert sorted(ids(tmp_path)) == ["r1", "r2"]
+    recorder.forget()
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses_to_the_end_is_counted_and_does_not_hang(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "gone", RecorderOptions(), "test")
-    recorder.start()
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    recorder = Recorder(folder, RecorderOptions(), "test")
     give(recorder, *(exchange(n) for n in range(3)))
+    recorder.start()
+    recorder._process.kill()  # type: ignore[union-attr]
+    recorder._process.wait()  # type: ignore[union-attr]
+    (folder / ".journal-000001.frames.tmp").mkdir()  # in the way of any journal
     recorder.stop()
     assert recorder.counts().totals() == {"seen": 3, "recorded": 0, "dropped": {"disk_error": 3}}
+    recorder.forget()
 
 
-def test_rows_that_do_not_fit_at_the_end_are_told_by_a_segment_without_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = SegmentFolder._write
-
-    def no_space(self: SegmentFolder, path: Path, metadata: TraceMetadata) -> None:
-        if self.rows > 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, path, metadata)
-
-    monkeypatch.setattr(SegmentFolder, "_write", no_space)
-    recorder = Recorder(tmp_path, RecorderOptions(segment_s=0.05), "test")
+@pytest.mark.slow
+def test_something_in_the_way_of_a_segment_is_set_aside(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, RecorderOptions(segment_s=0.1), "test")
+    (tmp_path / "segment-000001.parquet").write_bytes(b"PAR1 rubbish")
     recorder.start()
     give(recorder, exchange(1))
     eventually(lambda: recorder.counts().recorded == 1)
-    give(recorder, *(exchange(n) for n in range(2, 5)))
+    (tmp_path / "segment-000003.parquet").write_bytes(b"rubbish")
+    give(recorder, exchange(2))
+    eventually(lambda: recorder.counts().recorded == 2)
     recorder.stop()
-    counts = {"seen": 4, "recorded": 1, "dropped": {"disk_full": 3}}
-    assert recorder.counts().totals() == counts == metadata_of(tmp_path)["counts"]
-    assert open_trace(tmp_path).metadata.counts == counts
-    assert [row["request_id"] for row in rows_of(tmp_path)] == ["r1"]
+    (tmp_path / "segment-000001.parquet").unlink()  # was there before, is nobody's number, and was left alone
+    assert sorted(ids(tmp_path)) == ["r1", "r2"]
+    assert (tmp_path / "segment-000003.parquet.damaged").read_bytes() == b"rubbish"
+    recorder.forget()
 
 
 @pytest.mark.parametrize(
     ("number", "cause"),
-    [
-        (errno.ENOSPC, "disk_full"),
-        (errno.EDQUOT, "disk_full"),
-        (errno.EIO, "disk_error"),
-        (None, "disk_error"),
-    ],
+    [(28, "disk_full"), (122, "disk_full"), (27, "disk_full"), (5, "disk_error"), (None, "disk_error")],
 )
 def test_the_cause_of_a_loss_is_the_kernels(number: int | None, cause: str) -> None:
     assert drop_cause(OSError(number, "refused") if number else OSError("refused")) == cause
 
 
-def test_a_row_that_cannot_be_redacted_is_never_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(row: dict[str, Any], policy: object, tally: object) -> None:
-        if row["request_id"] == "r1":
-            raise RuntimeError("no")
-
-    monkeypatch.setattr(recorder_module, "redact", fail)
-    recorder = Recorder(tmp_path, RecorderOptions(), "test")
-    recorder.start()
-    give(recorder, exchange(1), exchange(2))
-    recorder.stop()
-    assert [row["request_id"] for row in rows_of(tmp_path)] == ["r2"]
-    assert recorder.counts().dropped == {"not_redacted": 1}
-
-
-def test_a_row_whose_meaning_cannot_be_read_is_recorded_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(row: dict[str, Any], sessions: object) -> None:
-        raise RuntimeError("no")
-
-    monkeypatch.setattr(recorder_module, "fill_semantics", fail)
-    recorder = Recorder(tmp_path, RecorderOptions(), "test")
-    recorder.start()
-    give(recorder, exchange(1))
-    recorder.stop()
-    (row,) = rows_of(tmp_path)
-    assert row["request_body"] == b"q"
-    assert "secret" not in repr(row)
-
-
-def test_one_row_that_arrow_refuses_does_not_take_the_others_along(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, RecorderOptions(), "test")
-    bad = Exchange("bad", RequestHead("GET", "http", "h", "/\ud800", "HTTP/1.1", []), 5)
-    bad.cut_off()
-    give(recorder, exchange(1), bad, exchange(2))
-    recorder.start()
-    recorder.stop()
-    assert [row["request_id"] for row in rows_of(tmp_path)] == ["r1", "r2"]
-    assert recorder.counts().totals() == {"seen": 3, "recorded": 2, "dropped": {"unwritable": 1}}
+def segment(folder: Path, number: int, arrivals: list[int], metadata: TraceMetadata) -> None:
+    rows = [exchange(arrival).row() for arrival in arrivals]
+    write_segment(folder / f"segment-{number:06d}.parquet", [batch_of(rows)], metadata)
 
 
 def test_overlapping_segments_become_one_sorted_file(tmp_path: Path) -> None:
-    folder = SegmentFolder(tmp_path / "segments")
-    prepare_folder(folder.folder, overwrite=False)
+    folder = tmp_path / "segments"
+    prepare_folder(folder, overwrite=False)
     metadata = TraceMetadata(wall_zero_ns=1, source="test", counts={"recorded": 6})
-    for numbers in ([5, 1, 3], [4, 0, 2]):
-        folder.add(batch_of([exchange(number).row() for number in numbers]))
-        assert folder.close_segment(metadata) == 3
+    segment(folder, 1, [5, 1, 3], metadata)
+    segment(folder, 2, [4, 0, 2], metadata)
     file = tmp_path / "one.parquet"
-    assert merge_segments(folder.folder, file, metadata) == 6
+    assert merge_segments(folder, file, metadata) == 6
     assert pq.read_table(file)["request_id"].to_pylist() == [f"r{number}" for number in range(6)]
 
 
+@pytest.mark.slow
 def test_a_failing_merge_leaves_the_segments(tmp_path: Path) -> None:
     output = Output.named(tmp_path / "t.parquet")
     output.prepare(overwrite=False)
 
     def serve(recorder: Recorder) -> None:
+        recorder.start()
         give(recorder, exchange(1))
         (output.folder / "segment-999999.parquet").write_bytes(b"no parquet")
 
@@ -212,9 +170,13 @@ def test_a_failing_merge_leaves_the_segments(tmp_path: Path) -> None:
     assert "segment-999999" in ended.trouble
     assert ended.trace == output.folder
     assert not (tmp_path / "t.parquet").exists()
-    assert (output.folder / "segment-000001.parquet").exists()
+    recovered, trace = recover(tmp_path / "t.parquet")
+    assert [path.name for path in recovered.damaged] == ["segment-999999.parquet.damaged"]
+    assert trace == tmp_path / "t.parquet"
+    assert ids(trace) == ["r1"]
 
 
+@pytest.mark.slow
 def test_a_serve_that_raises_still_leaves_what_was_seen(tmp_path: Path) -> None:
     output = Output.named(tmp_path / "folder")
     output.prepare(overwrite=False)
@@ -233,12 +195,85 @@ def test_a_serve_that_raises_still_leaves_what_was_seen(tmp_path: Path) -> None:
             show=lambda counts: None,
             show_every_s=9,
         )
-    assert len(rows_of(output.folder)) == 1
+    assert ids(output.folder) == ["r1"]
+
+
+def test_a_serve_that_raises_before_anything_was_seen_leaves_nothing(tmp_path: Path) -> None:
+    output = Output.named(tmp_path / "folder")
+    output.prepare(overwrite=False)
+
+    def serve(recorder: Recorder) -> None:
+        raise BadInput("no port")
+
+    with pytest.raises(BadInput, match="no port"):
+        record(serve, output, RecorderOptions(), source="t", upstreams=(), show=print, show_every_s=9)
+    assert not output.folder.exists()
+
+
+@pytest.mark.slow
+def test_what_a_capture_left_is_recovered_once_and_the_next_one_goes_on_beside_it(tmp_path: Path) -> None:
+    output = Output.named(tmp_path / "t.parquet")
+    output.prepare(overwrite=False)
+    desk = Desk(output.folder)
+    desk.recorder._mark()
+    give(desk.recorder, exchange(1))
+    desk.taken()
+    ask(desk.recorder, exchange(2, end=False))  # in the spool alone
+    desk.recorder._spool.close()
+    desk.recorder._lock.release()
+    with pytest.raises(BadInput, match="earlier capture"):
+        prepare_folder(output.folder, overwrite=False)
+    recovered = output.prepare(overwrite=False)
+    assert recovered is not None
+    assert (recovered.rows, recovered.in_flight) == (2, 1)
+    assert not was_cut_off(output.folder)
+    assert not desk.facts.spool.exists()
+    recorder = Recorder(output.folder, RecorderOptions(), "test")
+    recorder.start()
+    give(recorder, exchange(3))
+    ended = conclude(recorder, output)
+    assert (ended.trouble, ended.trace) == ("", tmp_path / "t.parquet")
+    trace = open_trace(ended.trace)
+    assert sorted(trace.column("request_id").to_pylist()) == ["r1", "r2", "r3"]
+    assert trace.metadata.counts == {"seen": 3, "recorded": 3, "dropped": {}}
+    assert trace.metadata.wall_zero_ns == desk.facts.wall_zero_ns
+    assert not output.folder.exists()
+
+
+@pytest.mark.slow
+def test_a_machine_that_went_down_leaves_its_journal_and_no_spool(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "folder")
+    desk.recorder._mark()
+    give(desk.recorder, exchange(1))
+    ask(desk.recorder, exchange(2, end=False))
+    desk.taken()
+    desk.recorder._lock.release()
+    desk.recorder._spool.close()
+    desk.recorder.forget()
+    (tmp_path / "folder" / ".capture.json").write_text("{half")
+    recovered, trace = recover(tmp_path / "folder")
+    assert (recovered.rows, recovered.in_flight) == (2, 1)
+    assert [row["outcome"] for row in rows_of(trace)] == ["complete", "in_flight"]
+    with pytest.raises(BadInput, match="nothing to recover"):
+        recover(tmp_path / "folder")
+
+
+def test_a_capture_that_runs_is_not_recovered_or_overwritten(tmp_path: Path) -> None:
+    output = Output.named(tmp_path / "folder")
+    output.prepare(overwrite=False)
+    lock = FolderLock(output.folder / ".capture.json")
+    assert lock.take()
+    with pytest.raises(BadInput, match="another capture writes here"):
+        output.prepare(overwrite=True)
+    from capture.recovery import recover_folder
+
+    with pytest.raises(BadInput, match="writes here still"):
+        recover_folder(output.folder, patience_s=0)
 
 
 def test_overwrite_removes_segments_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "segment-000001.parquet").touch()
-    (tmp_path / ".segment-000002.parquet.tmp").touch()
+    for name in ("segment-000001.parquet", ".segment-000002.parquet.tmp", "journal-000003.frames"):
+        (tmp_path / name).touch()
     with pytest.raises(BadInput, match="earlier capture"):
         prepare_folder(tmp_path, overwrite=False)
     prepare_folder(tmp_path, overwrite=True)

@@ -20,6 +20,7 @@ ROOMS = {
         *(
             "capture.http1_layers",
             "capture.connections",
+            "capture.direct_hooks",
             "capture.flow_control",
             "capture.importers.mitm_flows",
         ),

@@ -107,6 +107,7 @@ def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> No
         "demo",
         "capture",
         "audit",
+        "recover",
         "inspect",
         "transform",
         "replay",

@@ -1,0 +1,97 @@
+"""What is settled when a capture begins, and that its processes and a later recovery all have to know.
+
+Values that go through JSON and back; the files they lie in are the callers'.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from capture.__about__ import VERSION
+from capture.failures import BadInput
+from capture.redaction import RedactionPolicy
+from capture.trace_format import TraceMetadata
+
+
+@dataclasses.dataclass(frozen=True)
+class RecorderOptions:
+    """How much is held, when a segment is closed, and what of a response is kept.
+
+    `spool_bytes` may wait in memory for the recorder, `journal_bytes` on disk for the compactor; what comes
+    beyond is dropped and counted.
+    """
+
+    segment_bytes: int = 64 << 20
+    segment_s: float = 10.0
+    spool_bytes: int = 256 << 20
+    journal_bytes: int = 4 << 30
+    response_bodies: bool = True
+    redaction: RedactionPolicy = dataclasses.field(default_factory=RedactionPolicy)
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptureFacts:
+    """One capture: its name, where its segments and its spool lie, its zero on both clocks, its options."""
+
+    capture_id: str
+    folder: Path
+    spool: Path
+    zero_ns: int
+    wall_zero_ns: int
+    source: str
+    upstreams: tuple[str, ...] = ()
+    options: RecorderOptions = dataclasses.field(default_factory=RecorderOptions)
+
+    def metadata(
+        self,
+        counts: Mapping[str, Any],
+        upstreams: Iterable[str] = (),
+        left_out: Mapping[str, int] | None = None,
+    ) -> TraceMetadata:
+        """The metadata of a trace of this capture.
+
+        `upstreams` are the hosts that were seen besides, `left_out` counts what redaction took out, by kind.
+        """
+        return TraceMetadata(
+            wall_zero_ns=self.wall_zero_ns,
+            source=self.source,
+            upstreams=tuple(sorted({*self.upstreams, *upstreams})),
+            redaction={**self.options.redaction.describe(), "left_out": dict(left_out or {})},
+            counts=counts,
+            tool_version=VERSION,
+        )
+
+    def to_json(self) -> str:
+        """All of it but the policy's key, for `from_json`."""
+        options = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)}
+        options["redaction"] = self.options.redaction.to_values()
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.dumps({**own, "options": options}, default=str)
+
+    @classmethod
+    def from_json(cls, raw: str | bytes, place: str, key: bytes | None = None) -> CaptureFacts:
+        """What `to_json` wrote, with the policy's `key` or a new one.
+
+        Raises `BadInput` naming `place` when it is not that.
+        """
+        try:
+            found = json.loads(raw)
+            options = found["options"]
+            redaction = RedactionPolicy.from_values(options["redaction"], key)
+            return cls(
+                **{
+                    **found,
+                    "folder": Path(found["folder"]),
+                    "spool": Path(found["spool"]),
+                    "upstreams": tuple(found["upstreams"]),
+                    "options": RecorderOptions(**{**options, "redaction": redaction}),
+                }
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{place}: does not tell of a capture ({error}); remove it to go on without what it was for"
+            ) from error

@@ -1,0 +1,134 @@
+"""What a proxy hands over to the recorder: each exchange goes into the spool by one system call, no more.
+
+The event loop never waits, and nothing is held here: what was handed over is the kernel's, and survives us.
+What can't be handed over is dropped and counted by cause. Who takes it is in `recorder_process`, who looks
+after that process in `recorder`.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from capture.capture_facts import CaptureFacts
+from capture.exchange import Exchange
+from capture.frame_files import SpoolWriter
+from capture.journal import Kind
+from capture.row_frames import row_frame
+from capture.segments import drop_cause
+
+REPORT_S: Final = 1.0
+
+
+class Handover:
+    """One proxy's end of recording the capture that `facts` tells of; `name` is its spool's.
+
+    `opened`, `asked`, `closed` and `lost` are called by the event loop, `report` by a thread. `trouble` is
+    what the recorder says is wrong, "cause: words", or nothing.
+    """
+
+    def __init__(self, facts: CaptureFacts, name: str) -> None:
+        self.facts = facts
+        self.zero_ns = facts.zero_ns
+        self.trouble = ""
+        self._spool = SpoolWriter(facts.spool / name)
+        self._limit_bytes = min(facts.options.spool_bytes, 4 * facts.options.segment_bytes)
+        self._sending = threading.Lock()
+        self._asked: dict[str, Mapping[str, Any]] = {}
+        self._seen = self._closed = 0
+        self._dropped: Counter[str] = Counter()
+        self._told: dict[str, Any] = {}
+        self._refusal = ""
+
+    def opened(self) -> None:
+        """A request was seen."""
+        self._seen += 1
+
+    def asked(self, exchange: Exchange, columns: Mapping[str, Any]) -> None:
+        """A request came in, whole or its head alone; `columns` is what is known besides its head."""
+        head = exchange.head
+        known = {
+            "request_id": exchange.request_id,
+            "arrival_ns": exchange.arrival_ns,
+            "method": head.method,
+            "scheme": head.scheme,
+            "host": head.host,
+            "path": head.path,
+            "http_version": head.http_version,
+            "request_headers": head.headers,
+            "connection": exchange.connection,
+            **columns,
+        }
+        if self._hand_over(Kind.REQUEST, known):
+            self._asked[exchange.request_id] = known
+
+    def closed(self, exchange: Exchange) -> None:
+        """An exchange is over: what the recorder doesn't know yet is handed over, or it is lost."""
+        self._closed += 1
+        row = exchange.row()
+        known = self._asked.pop(exchange.request_id, None)
+        if known is None:
+            self.asked(exchange, {})
+            known = self._asked.pop(exchange.request_id, None)
+        if known is None:
+            self._dropped[self._cause()] += 1
+            return
+        news = {
+            name: value for name, value in row.items() if value is not None and known.get(name) is not value
+        }
+        news["request_id"] = exchange.request_id
+        if not self._hand_over(Kind.END, news):
+            self._lose(exchange.request_id, self._cause())
+
+    def lost(self, cause: str, request_id: str = "") -> None:
+        """A request that was seen can't be recorded."""
+        self._closed += 1
+        if self._asked.pop(request_id, None) is not None:
+            self._lose(request_id, cause)
+        else:
+            self._dropped[cause] += 1
+
+    def _lose(self, request_id: str, cause: str) -> None:
+        self._dropped[cause] += 1
+        self._hand_over(Kind.LOST, {"request_id": request_id, "cause": cause}, however_full=True)
+
+    def _hand_over(self, kind: Kind, columns: Mapping[str, Any], *, however_full: bool = False) -> bool:
+        """Whether the frame is in the spool; it is not when the spool is full."""
+        if self._spool.waiting_bytes >= self._limit_bytes and not however_full:
+            return False
+        frame = row_frame(kind, columns)
+        try:
+            with self._sending:
+                self._spool.append(frame)
+        except OSError as error:
+            self._refusal = (
+                "" if error.errno == errno.ENOSPC else drop_cause(error)
+            )  # the memory's, not a disk's
+            return False
+        except ValueError:
+            self._refusal = "too_large"
+            return False
+        self._refusal = ""
+        return True
+
+    def _cause(self) -> str:
+        return self.trouble.split(":")[0] or self._refusal or "queue_full"
+
+    def report(self) -> None:
+        """Tell the recorder what was counted here, if that has changed."""
+        report = {
+            "spool": self._spool.folder.name,
+            "seen": self._seen,
+            "closed": self._closed,
+            "dropped": dict(self._dropped),
+        }
+        if report != self._told and self._hand_over(Kind.COUNTS, report, however_full=True):
+            self._told = report
+
+    def close(self) -> None:
+        """Nothing more is handed over."""
+        self.report()
+        self._spool.close()

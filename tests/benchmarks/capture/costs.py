@@ -1,0 +1,281 @@
+"""What a capture costs, beside mitmdump, the same proxy without a recorder, and no proxy at all, in one run.
+
+    python tests/benchmarks/capture/costs.py [--only throughput,streams,stamps,memory,size,shards] [--write]
+
+Ways are alive side by side and take turns, so that what else the machine does meets all alike; medians of the
+turns are shown. Client and server are bare asyncio protocols on another core than the proxy. `--write` puts
+the tables into RESULTS.md beside this file. Not a test: nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[2])]
+
+import load  # noqa: E402
+import ways  # noqa: E402
+from chats import chat_requests  # noqa: E402
+
+
+@dataclasses.dataclass
+class Table:
+    """A titled table, cells as text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def markdown(self) -> str:
+        lines = [f"## {self.title}", "", f"| {' | '.join(self.columns)} |", "|---" * len(self.columns) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in self.rows]
+        return "\n".join([*lines, "", *(note + "\n" for note in self.notes)])
+
+
+@contextlib.contextmanager
+def all_ways(folder: Path) -> Iterator[dict[str, ways.Way]]:
+    """Everything that is compared, alive, each proxy on the proxies' core; we are on the other one."""
+    with ways.server() as up, contextlib.ExitStack() as stack:
+        found = {"no proxy": ways.Way("no proxy", up, None)}
+        makers: dict[str, Callable[[], contextlib.AbstractContextManager[ways.Way]]] = {
+            "mitmdump": lambda: ways.mitmdump(up, folder),
+            "mitmdump -w": lambda: ways.mitmdump(up, folder, "-w", str(folder / "flows.mitm")),
+            "slim, not recording": lambda: ways.slim(up, folder),
+            "peaktape capture": lambda: ways.capture(up, folder / "one.parquet"),
+            "capture, all on one core": lambda: ways.capture(up, folder / "other.parquet"),
+        }
+        with ways.on_core(ways.PROXY_CORE):
+            found |= {name: stack.enter_context(make()) for name, make in makers.items()}
+        found["peaktape capture"].free_children()
+        with ways.on_core(ways.OTHER_CORE):
+            yield found
+
+
+def throughput(folder: Path, turns: int) -> Table:
+    """Requests a second of 16 clients that ask at once again, and CPU time for each."""
+    table = Table(
+        "Requests a second, 5 KB posts, 16 connections",
+        (
+            "way",
+            "requests/s",
+            "of mitmdump's",
+            "CPU µs/request, proxy",
+            "of slim's",
+            "CPU µs/request, its children",
+        ),
+    )
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    with all_ways(folder) as all_:
+        for way in all_.values():
+            load.closed_loop(way.port, 0.5)
+        for _ in range(turns):
+            for name, way in all_.items():
+                before, began = way.cpu_s(), time.perf_counter()
+                rate = load.closed_loop(way.port, 2)
+                requests = rate * 2
+                time.sleep(max(0.0, 3.0 - (time.perf_counter() - began)))  # what waits is the same turn's
+                own, others = (after - b for after, b in zip(way.cpu_s(), before, strict=True))
+                found.setdefault(name, []).append((rate, 1e6 * own / requests, 1e6 * others / requests))
+    middle = {name: [median(column) for column in zip(*turn, strict=True)] for name, turn in found.items()}
+    for name, (rate, own, others) in middle.items():
+        bare = name == "no proxy"
+        table.rows.append(
+            (
+                name,
+                f"{rate:,.0f}",
+                f"{rate / middle['mitmdump'][0]:.2f}x",
+                "–" if bare else f"{own:,.0f}",
+                "–" if bare else f"{own / middle['slim, not recording'][1]:.2f}x",
+                "–" if bare else f"{others:,.0f}",
+            )
+        )
+    table.notes.append(
+        "Every proxy has the same one core. The children are the recorder's process (meaning, redaction, "
+        "journal) and the compactor's (Parquet): they may run on any core, but for the last line."
+    )
+    return table
+
+
+def streams(folder: Path, turns: int) -> Table:
+    """From the server's writing of a chunk to its arrival at the client."""
+    table = Table(
+        "Delay of a stream's chunks, 20 streams at once, a chunk each 50 ms",
+        ("way", "p50 ms", "p99 ms", "max ms", "p50 − direct's"),
+    )
+    found: dict[str, list[load.Int64]] = {}
+    with all_ways(folder) as all_:
+        for _ in range(turns):
+            for name, way in all_.items():
+                found.setdefault(name, []).append(load.stream_delays(way.port, 20, 60, 50))
+    direct = 0.0
+    for name, parts in found.items():
+        p50, p99 = np.quantile(np.concatenate(parts), [0.5, 0.99]) / 1e6
+        direct = p50 if name == "no proxy" else direct
+        most = np.concatenate(parts).max() / 1e6
+        table.rows.append((name, f"{p50:.2f}", f"{p99:.2f}", f"{most:.1f}", f"{p50 - direct:+.2f}"))
+    table.notes.append("mitmdump buffers streams: its chunks arrive with the last.")
+    return table
+
+
+def stamps(folder: Path, turns: int) -> Table:
+    """How far a recorded arrival lies from the sending, at 200 requests a second."""
+    table = Table(
+        "Arrival stamps at 200 requests/s: recorded arrival − sent",
+        ("requests", "p50 ms", "p99 ms", "max ms"),
+    )
+    output = folder / "stamps.parquet"
+    with ways.server() as up, ways.capture(up, output) as way:
+        marker = Path(f"{output}.segments/.capture.json")
+        zero_ns = json.loads(marker.read_text())["zero_ns"]
+        with ways.on_core(ways.OTHER_CORE):
+            load.constant_rate(way.port, 200, 1)
+            sent = load.constant_rate(way.port, 200, 10.0 * turns)
+    rows = pq.read_table(output, columns=["arrival_ns", "request_headers"]).slice(200).to_pylist()
+    errors = []
+    for row in rows:
+        number = int(next(h["value"] for h in row["request_headers"] if h["name"] == "X-Request-Id"))
+        errors.append(row["arrival_ns"] + zero_ns - int(sent[number]))
+    p50, p99 = np.quantile(errors, [0.5, 0.99]) / 1e6
+    table.rows.append((f"{len(errors):,}", f"{p50:.2f}", f"{p99:.2f}", f"{max(errors) / 1e6:.2f}"))
+    return table
+
+
+def memory(folder: Path, turns: int) -> Table:
+    """Resident memory of the proxy and its children as requests go by."""
+    table = Table("Memory (resident), MB", ("after", "proxy", "recorder", "compactor"))
+
+    def note(after: str, way: ways.Way) -> None:
+        found = [f"{mb:.0f}" for mb in way.rss_mb()]
+        table.rows.append((after, *found, *["–"] * (3 - len(found))))
+
+    with ways.server() as up, ways.capture(up, folder / "memory.parquet") as way:
+        note("start", way)
+        for thousands in (10, 20, 40, 60, 80, 100)[: 2 * turns]:
+            step = 20 if thousands > 20 else 10
+            load.closed_loop(way.port, 170, count=step * 1000)
+            note(f"{thousands},000 requests", way)
+        load.stream_delays(way.port, 200, 100, 100)
+        note("200 streams at once, of 100 chunks", way)
+    return table
+
+
+def size(folder: Path, turns: int) -> Table:
+    """What a trace of chats takes on disk."""
+    table = Table("Size of a trace of multi-turn chats", ("of", "bytes", "in the trace", "ratio"))
+    count = 1000 * turns
+    output = folder / "size.parquet"
+    bodies = list(chat_requests(count))
+    with ways.server() as up, ways.capture(up, output) as way:
+        load.posts(way.port, bodies)
+        load.stream_delays(way.port, 100, 200, 20, kind="chat")
+    file = pq.ParquetFile(output)
+    stored: dict[str, int] = {}
+    for group in range(file.num_row_groups):
+        for at in range(file.metadata.num_columns):
+            column = file.metadata.row_group(group).column(at)
+            name = column.path_in_schema.split(".")[0]
+            stored[name] = stored.get(name, 0) + column.total_compressed_size
+    rows = file.read(columns=["request_body", "response_body", "chunk_ns"]).to_pylist()
+    asked = sum(len(row["request_body"] or b"") for row in rows)
+    answered = sum(len(row["response_body"] or b"") for row in rows)
+    chunks = sum(len(row["chunk_ns"]) for row in rows)
+    for name, raw, column in (
+        ("request bodies", asked, "request_body"),
+        ("response bodies", answered, "response_body"),
+    ):
+        table.rows.append((name, f"{raw:,}", f"{stored[column]:,}", f"{stored[column] / raw:.4f}x"))
+    whole = output.stat().st_size
+    table.rows.append(
+        (
+            "the file, of all bodies",
+            f"{asked + answered:,}",
+            f"{whole:,}",
+            f"{whole / (asked + answered):.4f}x",
+        )
+    )
+    per_stamp = stored["chunk_ns"] / chunks
+    table.rows.append((f"{chunks:,} chunk stamps", "–", f"{stored['chunk_ns']:,}", f"{per_stamp:.2f} B each"))
+    return table
+
+
+def shards(folder: Path, turns: int) -> Table:
+    """One proxy against two, with nothing pinned: client and server take their share of the same cores."""
+    table = Table("`--processes`, 64 connections", ("processes", "requests/s", "CPU µs/request, all proxies"))
+    found: dict[int, list[tuple[float, float]]] = {}
+    with ways.server() as up, contextlib.ExitStack() as stack:
+        alive = {
+            number: stack.enter_context(
+                ways.capture(up, folder / f"shards{number}.parquet", "--processes", str(number))
+            )
+            for number in (1, 2)
+        }
+        for _ in range(turns):
+            for number, way in alive.items():
+                load.closed_loop(way.port, 0.5, connections=64)
+                before = way.cpu_s()
+                rate = load.closed_loop(way.port, 3, connections=64)
+                used = sum(way.cpu_s()) - sum(before)
+                found.setdefault(number, []).append((rate, 1e6 * used / (3 * rate)))
+    for number, parts in found.items():
+        rate, used = (median(column) for column in zip(*parts, strict=True))
+        table.rows.append((str(number), f"{rate:,.0f}", f"{used:,.0f}"))
+    table.notes.append(f"On {len(ways.CORES)} cores, which client and server and the recorder need as well.")
+    return table
+
+
+SECTIONS: dict[str, Callable[[Path, int], Table]] = {
+    made.__name__: made for made in (throughput, streams, stamps, memory, size, shards)
+}
+
+
+def main() -> None:
+    """Measure what was asked for; print the tables and, if asked to, put them into RESULTS.md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(SECTIONS))
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--write", action="store_true")
+    chosen = parser.parse_args()
+    for name in chosen.only.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            table = SECTIONS[name](Path(folder), chosen.turns)
+        print(table.markdown(), flush=True)
+        if chosen.write:
+            write(name, table, f"python tests/benchmarks/capture/costs.py {' '.join(sys.argv[1:])}")
+
+
+def write(name: str, table: Table, command: str) -> None:
+    """Replace the section `name` of RESULTS.md, which holds the others as they are."""
+    path = HERE / "RESULTS.md"
+    text = path.read_text() if path.exists() else "# What a capture costs\n\nMade by `costs.py`, see there.\n"
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    where = f"{len(ways.CORES)} cores, Python {platform.python_version()}, {platform.machine()}"
+    made = f"`{command}` · {datetime.now(UTC):%Y-%m-%d} · {where}"
+    section = f"{begin}{table.markdown()}\n{made}\n{end}"
+    if begin in text:
+        before, _, rest = text.partition(begin)
+        text = before + section + rest.partition(end)[2]
+    else:
+        text += "\n" + section
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The ways between client and server that are compared, each as processes that can be looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+CORES = sorted(os.sched_getaffinity(0))
+PROXY_CORE, OTHER_CORE = CORES[0], CORES[-1]
+
+
+@dataclasses.dataclass
+class Way:
+    """A way to the server: the port to ask, and the processes it is made of, the one that proxies first."""
+
+    name: str
+    port: int
+    pid: int | None
+
+    def processes(self) -> list[int]:
+        """The proxy and all its descendants."""
+        found = [self.pid] if self.pid is not None else []
+        for pid in found:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    found += [int(child) for child in (task / "children").read_text().split()]
+        return found
+
+    def free_children(self) -> None:
+        """Let all but the proxy run on any core; what they start later too."""
+        for pid in self.processes()[1:]:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), CORES)
+
+    def cpu_s(self) -> tuple[float, float]:
+        """CPU time up to now: of the process that proxies, and of all the others."""
+        each = [_cpu_s(pid) for pid in self.processes()]
+        return (each[0], sum(each[1:])) if each else (0.0, 0.0)
+
+    def rss_mb(self) -> list[float]:
+        """Resident memory of each process in MB."""
+        found = []
+        for pid in self.processes():
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            found.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        return found
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """This process, and the children it starts meanwhile, run on that core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+@contextlib.contextmanager
+def server() -> Iterator[int]:
+    """The bare server on a core of its own; its port."""
+    child = subprocess.Popen([sys.executable, HERE / "answer_server.py"], stdout=subprocess.PIPE, text=True)
+    os.sched_setaffinity(child.pid, {OTHER_CORE})
+    assert child.stdout is not None
+    try:
+        yield int(child.stdout.readline())
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextlib.contextmanager
+def mitmdump(upstream: int, folder: Path, *options: str, name: str = "mitmdump") -> Iterator[Way]:
+    """mitmdump as it comes, quiet, as a reverse proxy."""
+    port = _free_port()
+    program = str(Path(sys.executable).with_name("mitmdump"))
+    command = [program, "-q", "--mode", f"reverse:http://127.0.0.1:{upstream}", "-p", str(port)]
+    command += ["--listen-host", "127.0.0.1", "--set", f"confdir={folder / 'ca'}", *options]
+    with _running(name, command, port) as way:
+        yield way
+
+
+@contextlib.contextmanager
+def slim(upstream: int, folder: Path) -> Iterator[Way]:
+    """peaktape's own proxy without a recorder."""
+    port = _free_port()
+    code = (
+        "import sys; from pathlib import Path; from capture.proxy import ProxyOptions, run_proxy\n"
+        f"run_proxy(ProxyOptions('127.0.0.1', {port}, 'http://127.0.0.1:{upstream}',"
+        f" certificates=Path({str(folder / 'ca')!r})), None, print)"
+    )
+    with _running("slim", [sys.executable, "-c", code], port) as way:
+        yield way
+
+
+@contextlib.contextmanager
+def capture(upstream: int, output: Path, *options: str, name: str = "capture") -> Iterator[Way]:
+    """`peaktape capture` as a user runs it."""
+    port = _free_port()
+    command = [sys.executable, "-m", "replay.cli", "capture", "--upstream", f"http://127.0.0.1:{upstream}"]
+    command += ["--listen", f"127.0.0.1:{port}", "-o", str(output), *options]
+    command += ["--certificates", str(output.parent / "ca")]
+    with _running(name, command, port) as way:
+        yield way
+
+
+@contextlib.contextmanager
+def _running(name: str, command: list[str], port: int) -> Iterator[Way]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Path(os.devnull).open("w") as nowhere:
+        child = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment, cwd=ROOT)
+    try:
+        for _ in range(400):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        else:
+            raise RuntimeError(f"{name} did not start")
+        time.sleep(0.5)
+        yield Way(name, port, child.pid)
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
