@@ -228,8 +228,11 @@ def test_a_slow_disk_for_results_is_named_and_harmless(
 ) -> None:
     write = RunWriter._write
 
+    slow_writes = iter(range(4))
+
     def slowly(writer: RunWriter, batch: pa.RecordBatch) -> None:
-        time.sleep(1.5)
+        if next(slow_writes, None) is not None:
+            time.sleep(1.5)
         write(writer, batch)
 
     monkeypatch.setattr(RunWriter, "_write", slowly)
@@ -243,14 +246,14 @@ def test_a_slow_disk_for_results_is_named_and_harmless(
 
 
 STALL_NS = 2_000 * MS
-GAP_NS = 10 * MS
+GAP_NS = 5 * MS
 
 
 def test_a_server_that_stalls_gives_the_latencies_that_arithmetic_predicts(tmp_path: Path) -> None:
-    """100 requests a second for 20 s; from the 500th on the server is silent for 2 s.
+    """200 requests a second for 10 s; from the 500th on the server is silent for 2 s.
 
-    Whoever is due t after the stall began waits 2 s − t: of 2,000 requests 200 wait, evenly from 0 to 2 s,
-    so 1 % wait more than 1.8 s. A closed loop would have sent one request meanwhile, and seen nothing.
+    Whoever is due t after the stall began waits 2 s − t: of 2,000 requests 400 wait, evenly from 0 to 2 s,
+    so 1 % wait more than 1.9 s. A closed loop would have sent one request meanwhile, and seen nothing.
     """
     stalled_until: list[float] = []
     lock = threading.Lock()
@@ -271,7 +274,7 @@ def test_a_server_that_stalls_gives_the_latencies_that_arithmetic_predicts(tmp_p
     waits_ns = np.maximum(0, STALL_NS - GAP_NS * np.arange(1500))
     predicted_ns = float(harrell_davis(np.concatenate([np.zeros(500), waits_ns]).astype(float), [0.99])[0])
     found_ns = float(harrell_davis(latency_ns, [0.99])[0])
-    assert predicted_ns == pytest.approx(1_800 * MS, rel=0.01)
+    assert predicted_ns == pytest.approx(1_900 * MS, rel=0.01)
     assert found_ns == pytest.approx(predicted_ns, rel=0.02)
     service_ns = np.array([row["end_ns"] - row["sent_ns"] for row in done.rows.values()], float)
     assert abs(float(np.median(service_ns - latency_ns))) < 10 * MS

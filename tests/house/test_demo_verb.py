@@ -32,6 +32,8 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         cwd=ROOT,
         env=os.environ | {"NO_COLOR": "1", "COLUMNS": "100"},
         start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
