@@ -21,17 +21,19 @@ from typing import Any, NamedTuple
 
 from mitmproxy import ctx, http, tls
 from mitmproxy.addonmanager import Loader
-from mitmproxy.connection import ConnectionState
 
 try:
     import capture  # noqa: F401
 except ImportError:  # `mitmdump -s` of a checkout that is not installed
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from capture.body_condition import Condition
+from capture.choice import BY_FILTER
 from capture.copied_body import CopyBudget
-from capture.exchange import Exchange, RequestHead
+from capture.exchange import Exchange
 from capture.failures import BadInput, where_it_failed
-from capture.framed_messages import is_framed
+from capture.flow_choice import UNDECIDED, FlowChoice
+from capture.flow_parts import client_left, head_of, is_upload, pairs_of, trailers_of
 from capture.handover import Handover
 from capture.privacy.policy_file import policy_of
 from capture.recorder import Recorder, RecorderOptions
@@ -41,8 +43,6 @@ from capture.upgraded_connections import UpgradedConnections
 logger = logging.getLogger(__name__)
 
 _SEEN = "peaktape.request_id"
-STREAM_FROM_BYTES = 1 << 20
-"""Uploads longer than this, or of a length not told, are passed on as they come."""
 _ANNOUNCE_S = 0.05
 
 
@@ -78,7 +78,11 @@ class _Keeping(NamedTuple):
 
 
 class CaptureAddon:
-    """Opens an exchange for each request and hands it to `recorder` once, when it is over."""
+    """Opens an exchange for each request and hands it to `recorder` once, when it is over.
+
+    A request that is not chosen passes as it would without us, and nothing of it is copied from then on.
+    While the choice is not made, nothing is handed over.
+    """
 
     name = "peaktape"
 
@@ -92,7 +96,11 @@ class CaptureAddon:
         self._number = 0
         self._ended = False
         self._untrusting: set[str] = set()
-        self._copies = CopyBudget()
+        choice = recorder.facts.options.choice
+        self._choice = FlowChoice(choice)
+        self._takes_all = self._choice.takes_all
+        self._undecided: dict[str, http.HTTPFlow] = {}
+        self._copies = CopyBudget(body_limit_bytes=choice.max_body_bytes)
         self._upgraded = UpgradedConnections(self._zero_ns, self._reads.now, self._over)
         self.addons = [self._upgraded]
 
@@ -126,10 +134,9 @@ class CaptureAddon:
     def done(self) -> None:
         """The proxy shuts down: what is under way becomes rows; errors that follow are its own doing."""
         self._ended = True
-        for exchange in self._live.values():
+        for flow_id, exchange in list(self._live.items()):
             exchange.cut_off()
-            self._recorder.closed(exchange)
-        self._live.clear()
+            self._over(flow_id)
 
     def _guarded(self, flow: http.HTTPFlow, step: Callable[[http.HTTPFlow, int], None]) -> None:
         if self._ended:
@@ -144,6 +151,7 @@ class CaptureAddon:
         logger.error("peaktape: a request is not recorded: failure in %s (%s)", place, where_it_failed(error))
         try:
             exchange = self._live.pop(flow_id, None)
+            self._undecided.pop(flow_id, None)
             if exchange is not None or place == "_open":
                 self._recorder.lost("addon_error", exchange.request_id if exchange else "")
         except Exception as failure:
@@ -153,10 +161,20 @@ class CaptureAddon:
         self._number += 1
         flow.metadata[_SEEN] = request_id = f"{self._capture_id}-{self._number:08d}"
         self._recorder.opened()
+        refusal = self._recorder.switch.why_not(now_ns)
+        if not refusal and not self._takes_all:
+            refusal = self._choice.asked(flow)
+        if refusal and refusal != UNDECIDED:
+            self._recorder.not_chosen(refusal)
+            flow.request.stream = flow.request.stream or is_upload(flow.request)
+            return
         head = head_of(flow.request)
         exchange = Exchange(request_id, head, now_ns, None, flow.client_conn.id, self._copies)
         self._live[flow.id] = exchange
-        self._announce_later(flow.id)
+        if refusal:
+            self._undecided[flow.id] = flow
+        else:
+            self._announce_later(flow.id)
         if is_upload(flow.request) or flow.request.stream:
             exchange.streamed = True
             keep = _Keeping(flow.id, exchange, exchange.ask)
@@ -165,12 +183,14 @@ class CaptureAddon:
     def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:
         exchange = self._live.get(flow.id)
         if exchange is not None:
-            body = flow.request.raw_content
-            exchange.whole(body, now_ns, trailers_of(flow.request))
+            exchange.whole(flow.request.raw_content, now_ns, trailers_of(flow.request))
             self._unannounced.discard(flow.id)
-            if not body and exchange.streamed:
-                body = exchange.asked.body()
-            self._recorder.asked(exchange, {"request_body": body, "request_body_ns": now_ns})
+            if flow.id not in self._undecided:
+                self._ask(exchange)
+
+    def _ask(self, exchange: Exchange) -> None:
+        whole = {"request_body": exchange.request_body, "request_body_ns": exchange.request_body_ns}
+        self._recorder.asked(exchange, whole if exchange.request_is_whole else {})
 
     def _announce_later(self, flow_id: str) -> None:
         """A request whose body takes its time is handed over by its head: it is a row whatever happens."""
@@ -190,11 +210,30 @@ class CaptureAddon:
 
     def _answered(self, flow: http.HTTPFlow, now_ns: int) -> None:
         exchange = self._live.get(flow.id)
+        if flow.response is not None and (exchange is None or not self._still_chosen(flow, exchange)):
+            flow.response.stream = flow.response.stream or True
+            return
         if exchange is None or flow.response is None:
             return
         exchange.answered(flow.response.status_code, pairs_of(flow.response.headers), now_ns)
         keep = _Keeping(flow.id, exchange, exchange.take)
         flow.response.stream = self._passing_on(keep, flow.response.stream)
+
+    def _still_chosen(self, flow: http.HTTPFlow, exchange: Exchange) -> bool:
+        """Whether an exchange is recorded, or may be, now that its answer's head is known."""
+        if flow.id not in self._undecided:
+            return True
+        refusal = self._choice.answered(flow)
+        if refusal == UNDECIDED:
+            return True
+        del self._undecided[flow.id]
+        if refusal:
+            exchange.cut_off()
+            del self._live[flow.id]
+            self._recorder.not_chosen(refusal)
+            return False
+        self._ask(exchange)
+        return True
 
     def _passing_on(self, keep: _Keeping, other: Any) -> Callable[[bytes], Iterable[bytes]]:
         """The stream of a body: each piece goes on its way first, and then a copy is kept.
@@ -233,8 +272,14 @@ class CaptureAddon:
     def _over(self, flow_id: str) -> None:
         """An exchange is closed: it is the recorder's now."""
         exchange = self._live.pop(flow_id, None)
-        if exchange is not None:
-            self._recorder.closed(exchange)
+        undecided = self._undecided.pop(flow_id, None)
+        if exchange is None:
+            return
+        condition: Condition = True if undecided is None else self._choice.over(undecided)
+        if condition is False:
+            self._recorder.not_chosen(BY_FILTER)
+        else:
+            self._recorder.closed(exchange, condition)
 
     def _fail(self, flow: http.HTTPFlow, now_ns: int) -> None:
         if flow.id not in self._live and _SEEN not in flow.metadata:
@@ -244,50 +289,6 @@ class CaptureAddon:
             message = flow.error.msg if flow.error else "unknown error"
             exchange.fail(message, now_ns, client_left=client_left(flow, message))
             self._over(flow.id)
-
-
-def head_of(request: http.Request) -> RequestHead:
-    """A request's head as values; bytes are ISO 8859-1."""
-    host = request.data.host
-    return RequestHead(
-        method=request.data.method.decode("latin-1"),
-        scheme=request.data.scheme.decode("latin-1"),
-        host=f"[{host}]:{request.data.port}" if ":" in host else f"{host}:{request.data.port}",
-        path=request.data.path.decode("latin-1"),
-        http_version=request.data.http_version.decode("latin-1"),
-        headers=pairs_of(request.headers),
-    )
-
-
-def is_upload(request: http.Request) -> bool:
-    """Whether a request's body is passed on as it comes: calls of gRPC, large ones, ones of unknown length.
-
-    A short body of a stated length is sent on in one piece, once it is whole.
-    """
-    length = request.headers.get("content-length")
-    if length is not None and length.isdecimal():
-        return int(length) > STREAM_FROM_BYTES or is_framed(pairs_of(request.headers))
-    return request.is_http2 or "transfer-encoding" in request.headers
-
-
-def trailers_of(message: http.Message) -> list[tuple[str, str]] | None:
-    """The trailer fields of a message, None when it has none."""
-    return None if message.trailers is None else pairs_of(message.trailers)
-
-
-def pairs_of(headers: http.Headers) -> list[tuple[str, str]]:
-    """Header fields as (name, value) pairs in their order, bytes as ISO 8859-1."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.fields]
-
-
-def client_left(flow: http.HTTPFlow, message: str) -> bool:
-    """Whether the client's side is what broke: its socket is closed, or it reset its HTTP/2 stream.
-
-    mitmproxy says "reset by client" of servers too; a server's is one where the client doesn't speak HTTP/2.
-    """
-    if "reset by client" in message:
-        return flow.request.is_http2
-    return not flow.client_conn.state & ConnectionState.CAN_READ
 
 
 class StandaloneAddon:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from capture.__about__ import VERSION
+from capture.choice import Choice
 from capture.failures import BadInput
 from capture.redaction import RedactionPolicy
 from capture.trace_format import TraceMetadata
@@ -19,7 +20,7 @@ from capture.trace_format import TraceMetadata
 
 @dataclasses.dataclass(frozen=True)
 class RecorderOptions:
-    """How much is held, when a segment is closed, and what of a response is kept.
+    """How much is held, when a segment is closed, what is recorded at all, and what of it is kept.
 
     `spool_bytes` may wait in memory for the recorder, `journal_bytes` on disk for the compactor; what comes
     beyond is dropped and counted.
@@ -31,6 +32,7 @@ class RecorderOptions:
     journal_bytes: int = 4 << 30
     response_bodies: bool = True
     redaction: RedactionPolicy = dataclasses.field(default_factory=RedactionPolicy)
+    choice: Choice = dataclasses.field(default_factory=Choice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +53,12 @@ class CaptureFacts:
         counts: Mapping[str, Any],
         upstreams: Iterable[str] = (),
         left_out: Mapping[str, int] | None = None,
+        recorded_ns: Iterable[Sequence[int | None]] = (),
     ) -> TraceMetadata:
         """The metadata of a trace of this capture.
 
-        `upstreams` are the hosts that were seen besides, `left_out` counts what redaction took out, by kind.
+        `upstreams` are the hosts that were seen besides, `left_out` counts what redaction took out, by kind,
+        `recorded_ns` are the spans in which recording was on.
         """
         return TraceMetadata(
             wall_zero_ns=self.wall_zero_ns,
@@ -62,6 +66,9 @@ class CaptureFacts:
             upstreams=tuple(sorted({*self.upstreams, *upstreams})),
             redaction={**self.options.redaction.describe(), "left_out": dict(left_out or {})},
             counts=counts,
+            sampling=self.options.choice.sampling,
+            choice=self.options.choice.described(),
+            recorded_ns=tuple((int(start or 0), end) for start, end in recorded_ns),
             tool_version=VERSION,
         )
 
@@ -69,6 +76,7 @@ class CaptureFacts:
         """All of it but the policy's key, for `from_json`."""
         options = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)}
         options["redaction"] = self.options.redaction.to_values()
+        options["choice"] = dataclasses.asdict(self.options.choice)
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return json.dumps({**own, "options": options}, default=str)
 
@@ -82,13 +90,14 @@ class CaptureFacts:
             found = json.loads(raw)
             options = found["options"]
             redaction = RedactionPolicy.from_values(options["redaction"], key)
+            choice = Choice(**options.get("choice", {}))
             return cls(
                 **{
                     **found,
                     "folder": Path(found["folder"]),
                     "spool": Path(found["spool"]),
                     "upstreams": tuple(found["upstreams"]),
-                    "options": RecorderOptions(**{**options, "redaction": redaction}),
+                    "options": RecorderOptions(**{**options, "redaction": redaction, "choice": choice}),
                 }
             )
         except (ValueError, KeyError, TypeError) as error:

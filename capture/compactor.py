@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -103,11 +104,14 @@ def main() -> None:
     """Work until stdin ends."""
     from capture.compaction import compact
     from capture.segments import drop_cause
+    from capture.structured_log import stderr_handler
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # the capture ends us, in order
+    # The capture ends us, in order, and it alone is switched on and off.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # beyond the recorder's, of which we are a child
         os.nice(4)
+    logging.basicConfig(handlers=[stderr_handler()], level=logging.WARNING)
     for line in sys.stdin.buffer:
         job = json.loads(line)
         metadata = TraceMetadata.from_json(job["metadata"].encode(), "compactor")

@@ -16,10 +16,13 @@ STAMPS_LIMIT: Final = 1 << 20
 
 
 class CopyBudget:
-    """What the copies of all exchanges under way hold together, in bytes."""
+    """What the copies of all exchanges under way hold together, in bytes, and how long each may be."""
 
-    def __init__(self, limit_bytes: int = COPIES_LIMIT_BYTES) -> None:
+    def __init__(
+        self, limit_bytes: int = COPIES_LIMIT_BYTES, body_limit_bytes: int = BODY_COPY_LIMIT_BYTES
+    ) -> None:
         self.limit_bytes = limit_bytes
+        self.body_limit_bytes = body_limit_bytes
         self.held_bytes = 0
 
     def take(self, size_bytes: int) -> bool:
@@ -42,6 +45,7 @@ class CopiedBody:
 
     __slots__ = (
         "_budget",
+        "_limit_bytes",
         "_pieces",
         "_read",
         "chunk_bytes",
@@ -58,6 +62,7 @@ class CopiedBody:
         self.chunk_ns: list[int] = []
         self.chunk_bytes: list[int] = []
         self._budget = budget
+        self._limit_bytes = BODY_COPY_LIMIT_BYTES if budget is None else budget.body_limit_bytes
         self._pieces: list[bytes] | None = []
         self._read: int | None = None
 
@@ -86,12 +91,16 @@ class CopiedBody:
         """Add to the copy, unless a bound was or is met: then nothing of it is left."""
         if self._pieces is None:
             return
-        fits = self.held_bytes + len(piece) <= BODY_COPY_LIMIT_BYTES
+        fits = self.may_be(self.held_bytes + len(piece))
         if not fits or (self._budget is not None and not self._budget.take(len(piece))):
             self.drop()
             return
         self._pieces.append(piece)
         self.held_bytes += len(piece)
+
+    def may_be(self, size_bytes: int) -> bool:
+        """Whether a copy so long is kept."""
+        return size_bytes <= self._limit_bytes
 
     def drop(self) -> None:
         """Keep no copy, of what passed and of what will."""

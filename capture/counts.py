@@ -1,7 +1,8 @@
 """What a capture counts, and the line that shows it.
 
-Every request seen ends as recorded or as dropped with a cause; until then it is in flight or waiting for
-its segment: seen = recorded + dropped + in flight + waiting. Nothing here prints or touches a disk.
+Every request seen ends as recorded, as dropped with a cause, or as not chosen with a reason; until then it is
+in flight or waiting for its segment: seen = recorded + dropped + not chosen + in flight + waiting. Nothing
+here prints or touches a disk.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """The state of a capture at one moment; `dropped` by cause, `trouble` what is wrong right now.
+    """The state of a capture at one moment; `dropped` by cause, `not_chosen` by reason, which is no loss,
+    `paused` whether recording is off, `trouble` what is wrong right now.
 
     `journaled` rows are safe on disk, `recorded` ones in a segment. `spool_bytes` wait in memory for the
     recorder, `journal_bytes` on disk for a segment, the oldest of them for `journal_lag_s`. `restarts` is
-    how often the recorder's process died.
+    how often the recorder's process died, `silent_s` for how long it has said nothing.
     """
 
     seen: int = 0
     recorded: int = 0
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    not_chosen: Mapping[str, int] = dataclasses.field(default_factory=dict)
     in_flight: int = 0
     segment: int = 0
     disk_bytes: int = 0
@@ -31,31 +34,47 @@ class Counts:
     journal_bytes: int = 0
     journal_lag_s: float = 0.0
     restarts: int = 0
+    paused: bool = False
+    silent_s: float = 0.0
     trouble: str = ""
 
     @property
     def waiting(self) -> int:
         """Requests that are over and not yet safe on disk."""
-        return max(0, self.seen - self.recorded - sum(self.dropped.values()) - self.in_flight)
+        settled = self.recorded + sum(self.dropped.values()) + sum(self.not_chosen.values())
+        return max(0, self.seen - settled - self.in_flight)
 
     def totals(self) -> dict[str, Any]:
         """The counts as they stand in a trace's metadata."""
-        return {"seen": self.seen, "recorded": self.recorded, "dropped": dict(self.dropped)}
+        return totals(self.seen, self.recorded, self.dropped, self.not_chosen)
 
     def line(self) -> str:
         """One line for a person."""
-        lost = sum(self.dropped.values())
-        causes = ", ".join(f"{cause} {count:,}" for cause, count in sorted(self.dropped.items()))
         parts = [
+            *(["paused"] if self.paused else []),
             f"seen {self.seen:,}",
             f"recorded {self.recorded:,}",
-            f"dropped {lost:,}" + (f" ({causes})" if causes else ""),
+            *([f"not chosen {_by_cause(self.not_chosen)}"] if self.not_chosen else []),
+            f"dropped {_by_cause(self.dropped)}",
             *([f"waiting {self.waiting:,}"] if self.waiting else []),
             f"in flight {self.in_flight:,}",
             f"segment {self.segment}",
             f"disk {readable_bytes(self.disk_bytes)}",
         ]
         return " · ".join(parts) + (f" · {self.trouble}" if self.trouble else "")
+
+
+def totals(
+    seen: int, recorded: int, dropped: Mapping[str, int], not_chosen: Mapping[str, int]
+) -> dict[str, Any]:
+    """The counts of a trace's metadata; of requests not chosen only where there are such."""
+    counts: dict[str, Any] = {"seen": seen, "recorded": recorded, "dropped": dict(dropped)}
+    return {**counts, "not_chosen": dict(not_chosen)} if any(not_chosen.values()) else counts
+
+
+def _by_cause(counts: Mapping[str, int]) -> str:
+    causes = ", ".join(f"{cause} {count:,}" for cause, count in sorted(counts.items()))
+    return f"{sum(counts.values()):,}" + (f" ({causes})" if causes else "")
 
 
 def readable_bytes(count: float) -> str:

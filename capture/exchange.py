@@ -108,6 +108,16 @@ class Exchange:
         return self._body_ns is not None
 
     @property
+    def request_body_ns(self) -> int | None:
+        """When the request's last byte came in."""
+        return self._body_ns
+
+    @property
+    def request_body(self) -> bytes | None:
+        """The request's body as far as a row would have it now: as sent, None where it is not kept."""
+        return self._bodies()[0]
+
+    @property
     def response_bytes(self) -> int:
         """Bytes of the response's body up to now."""
         return self.answer.size_bytes
@@ -130,7 +140,8 @@ class Exchange:
         """The request's last byte came in; `body` is as sent (None when it was streamed: see `ask`)."""
         if self.closed:
             return
-        self._body, self._body_ns, self._trailers[True] = body, at_ns, trailers
+        kept = body if body is None or self.asked.may_be(len(body)) else None
+        self._body, self._body_ns, self._trailers[True] = kept, at_ns, trailers
         if body and not self.asked.size_bytes:
             self.asked.count(len(body))
             self._find_messages(body, at_ns, from_client=True)

@@ -13,21 +13,24 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+from capture.body_condition import CHOSEN_IF, Condition
 from capture.capture_facts import CaptureFacts
 from capture.exchange import Exchange
 from capture.frame_files import SpoolWriter
 from capture.journal import Kind
+from capture.recording_switch import RecordingSwitch
 from capture.row_frames import row_frame
 from capture.segments import drop_cause
 
 REPORT_S: Final = 1.0
+SWITCH_NAME: Final = "switch"
 
 
 class Handover:
     """One proxy's end of recording the capture that `facts` tells of; `name` is its spool's.
 
-    `opened`, `asked`, `closed` and `lost` are called by the event loop, `report` by a thread. `trouble` is
-    what the recorder says is wrong, "cause: words", or nothing.
+    `opened`, `asked`, `closed`, `not_chosen` and `lost` are called by the event loop, `report` by a thread.
+    `trouble` is what the recorder says is wrong, "cause: words", or nothing.
     """
 
     def __init__(self, facts: CaptureFacts, name: str) -> None:
@@ -40,6 +43,8 @@ class Handover:
         self._asked: dict[str, Mapping[str, Any]] = {}
         self._seen = self._closed = 0
         self._dropped: Counter[str] = Counter()
+        self._not_chosen: Counter[str] = Counter()
+        self.switch = RecordingSwitch(facts.spool / SWITCH_NAME)
         self._told: dict[str, Any] = {}
         self._refusal = ""
 
@@ -65,8 +70,16 @@ class Handover:
         if self._hand_over(Kind.REQUEST, known):
             self._asked[exchange.request_id] = known
 
-    def closed(self, exchange: Exchange) -> None:
-        """An exchange is over: what the recorder doesn't know yet is handed over, or it is lost."""
+    def not_chosen(self, reason: str) -> None:
+        """A request that was seen is not to be recorded; nothing of it was handed over."""
+        self._closed += 1
+        self._not_chosen[reason] += 1
+
+    def closed(self, exchange: Exchange, condition: Condition = True) -> None:
+        """An exchange is over: what the recorder doesn't know yet is handed over, or it is lost.
+
+        It is recorded if its bodies meet `condition`, which is the recorder's to find out.
+        """
         self._closed += 1
         row = exchange.row()
         known = self._asked.pop(exchange.request_id, None)
@@ -80,6 +93,8 @@ class Handover:
             name: value for name, value in row.items() if value is not None and known.get(name) is not value
         }
         news["request_id"] = exchange.request_id
+        if condition is not True:
+            news[CHOSEN_IF] = condition
         if not self._hand_over(Kind.END, news):
             self._lose(exchange.request_id, self._cause())
 
@@ -124,9 +139,15 @@ class Handover:
             "seen": self._seen,
             "closed": self._closed,
             "dropped": dict(self._dropped),
+            "not_chosen": dict(self._not_chosen),
+            **self._besides(),
         }
         if report != self._told and self._hand_over(Kind.COUNTS, report, however_full=True):
             self._told = report
+
+    def _besides(self) -> dict[str, Any]:
+        """What else the recorder is told with the counts."""
+        return {}
 
     def close(self) -> None:
         """Nothing more is handed over."""

@@ -15,11 +15,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
+from capture.body_condition import CHOSEN_IF
 from capture.capture_facts import CaptureFacts
 from capture.failures import where_it_failed
 from capture.frame_files import SpoolReader
 from capture.journal import Buffer, Frame, Kind
 from capture.journal_folder import JournalFolder, LeftBehind
+from capture.row_choice import RowChoice
 from capture.row_frames import columns_of, readable_columns, row_frame
 from capture.row_policy import KeptRequest, request_as_kept, row_as_kept
 from capture.segments import drop_cause
@@ -45,6 +47,9 @@ NOT_ANSWERED: Final[dict[str, Any]] = {
 }
 """The answer's columns of a request that was cut off before there was one."""
 
+_REFUSED: Final = "refused"
+"""In the journal in a request's place: the sample doesn't have it, its end is to be passed over."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -55,12 +60,14 @@ class _Live:
     came: dict[str, Any]
     kept: KeptRequest | None
     session: tuple[str, int] | None
+    drawn: bool = True  # whether the sample has been asked, and has it
 
 
 class Intake:
-    """Takes what the proxies of one capture handed over. `seen`, `rows` and `dropped` are running totals.
+    """Takes what the proxies of one capture handed over.
 
-    `rows` counts what is in the journal or a segment; `trouble` says what the journal's disk refuses, or "".
+    `seen`, `rows`, `dropped` and `not_chosen` are running totals; `rows` counts what is in the journal or a
+    segment. `trouble` says what the journal's disk refuses, or "".
     """
 
     def __init__(self, facts: CaptureFacts, journal: JournalFolder, left: LeftBehind | None = None) -> None:
@@ -75,6 +82,7 @@ class Intake:
         self._pending_rows = 0
         self._began = False
         self.opened = self.rows = 0
+        self._choice = RowChoice(facts.options.choice)
         self.own_dropped: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.upstreams: set[str] = set()
@@ -86,6 +94,7 @@ class Intake:
         state = left.state
         self.opened, self.rows = state.get("opened", 0), state.get("rows", 0) + left.rows_since
         self.own_dropped = Counter(state.get("own_dropped", {}))
+        self._choice.not_chosen.update(state.get("own_not_chosen", {}))
         self.left_out = Counter(state.get("left_out", {}))
         self.reported = dict(state.get("reported", {}))
         self.upstreams = set(state.get("upstreams", ()))
@@ -93,22 +102,45 @@ class Intake:
             if (self._facts.spool / name).is_dir():  # else it was in memory, and the machine went down
                 self._spools[name] = SpoolReader(self._facts.spool / name, position)
         for request_id, columns in left.requests.items():
+            if _REFUSED in columns:
+                self._choice.refuse(request_id)
+                continue
             session_id = columns.get("session_id")
             session = None if session_id is None else (session_id, columns.get("turn", 0))
-            self._live[request_id] = _Live(columns, KeptRequest(columns, None, Counter()), session)
+            drawn = columns.get("request_body_ns") is not None
+            self._live[request_id] = _Live(columns, KeptRequest(columns, None, Counter()), session, drawn)
 
     @property
     def seen(self) -> int:
         """Requests seen, as the proxies say or as have come in."""
-        return max(self.opened, sum(int(counts.get("seen", 0)) for counts in self.reported.values()))
+        told = sum(int(counts.get("seen", 0)) for counts in self.reported.values())
+        return max(told, self.opened + self._reported("not_chosen").total())
 
     @property
     def dropped(self) -> Counter[str]:
         """Requests lost by cause, in the proxies and here."""
-        total = Counter(self.own_dropped)
+        return self._reported("dropped") + self.own_dropped
+
+    @property
+    def not_chosen(self) -> Counter[str]:
+        """Requests that are not to be recorded by reason, in the proxies and here."""
+        return self._reported("not_chosen") + self._choice.not_chosen
+
+    @property
+    def own_not_chosen(self) -> Counter[str]:
+        """Those that were found out here."""
+        return self._choice.not_chosen
+
+    def _reported(self, name: str) -> Counter[str]:
+        total: Counter[str] = Counter()
         for counts in self.reported.values():
-            total.update(counts.get("dropped", {}))
+            total.update(counts.get(name, {}))
         return total
+
+    @property
+    def recorded_ns(self) -> list[list[int | None]]:
+        """When recording was on, as the first proxy says."""
+        return next((told["recorded_ns"] for told in self.reported.values() if "recorded_ns" in told), [])
 
     @property
     def positions(self) -> dict[str, int]:
@@ -136,6 +168,8 @@ class Intake:
         for live in self._live.values():
             if live.kept is not None:
                 first += row_frame(Kind.REQUEST, live.kept.columns)
+        for request_id in self._choice.refused:
+            first += row_frame(Kind.REQUEST, {"request_id": request_id, _REFUSED: True})
         try:
             self._journal.begin([*first, *self._state(facts=self._facts.to_json())])
         except OSError as error:
@@ -175,9 +209,9 @@ class Intake:
         """Make rows of what is in flight, nobody being left to end it; whether they are written."""
         while self.turn():
             continue
-        if self.trouble or not self._live:
+        if self.trouble or not (self._live or self._choice.refused):
             return not self.trouble
-        for request_id in list(self._live):
+        for request_id in [*self._live, *self._choice.refused]:
             self._pending += self._end({"request_id": request_id, **NOT_ANSWERED})
         self._pending += self._state()
         return self._write()
@@ -193,7 +227,9 @@ class Intake:
                         self.reported[columns["spool"]] = columns
         self.rows -= self._pending_rows
         self._pending, self._pending_rows = [], 0
-        self.own_dropped[cause] += max(0, self.seen - self.rows - self.dropped.total())
+        self._choice.give_up()
+        settled = self.rows + self.dropped.total() + self.not_chosen.total()
+        self.own_dropped[cause] += max(0, self.seen - settled)
         self._live.clear()
 
     def remove_spools(self) -> None:
@@ -216,6 +252,7 @@ class Intake:
                 return self._end(columns)
             if frame.kind == Kind.LOST:
                 self._live.pop(columns["request_id"], None)
+                self._choice.forget(columns["request_id"])
                 return row_frame(Kind.LOST, columns)
             if frame.kind == Kind.COUNTS:
                 self.reported[columns["spool"]] = columns
@@ -237,24 +274,38 @@ class Intake:
             "session_id": session[0] if session else None,
             "turn": session[1] if session else 0,
         }
+        drawn = True if known and known.drawn else self._choice.takes(came)
+        if drawn is False:
+            self._live.pop(columns["request_id"], None)
+            self._choice.refuse(columns["request_id"])
+            return row_frame(Kind.REQUEST, {"request_id": columns["request_id"], _REFUSED: True})
         kept = None
         try:
             kept = request_as_kept(came, self._options)
         except Exception as error:  # a traceback could show what must not be shown
             said = "peaktape: %s can't be redacted and is dropped (%s)"
             logger.warning(said, columns["request_id"], where_it_failed(error))
-        self._live[columns["request_id"]] = _Live(came, kept, session)
+        self._live[columns["request_id"]] = _Live(came, kept, session, bool(drawn))
         self.upstreams.add(columns["host"])
         return row_frame(Kind.REQUEST, kept.columns) if kept is not None else ()
 
     def _end(self, columns: dict[str, Any]) -> Iterable[Buffer]:
         request_id = columns["request_id"]
+        condition = columns.pop(CHOSEN_IF, True)
         live = self._live.pop(request_id, None)
+        undrawn = live.came if live is not None and not live.drawn else None  # never came whole
+        if undrawn is not None and not self._choice.takes({**undrawn, **columns}, at_end=True):
+            self._choice.refuse(request_id)
+        self._choice.over(request_id, columns)
+        if self._choice.is_refused(request_id):
+            return row_frame(Kind.LOST, {"request_id": request_id, "cause": "not_chosen"})
         if live is None:
             self.own_dropped["request_lost"] += 1
             return ()
         row = {**NOT_ANSWERED, **live.came, **columns}
         row["session_id"], row["turn"] = live.session or (None, 0)
+        if not self._choice.meets(row, condition):
+            return row_frame(Kind.LOST, {"request_id": request_id, "cause": "not_chosen"})
         try:
             fill_semantics(row, self._sessions)
         except Exception as error:  # what a request means is worth less than the request
@@ -289,6 +340,7 @@ class Intake:
                 "opened": self.opened,
                 "rows": self.rows,
                 "own_dropped": dict(self.own_dropped),
+                "own_not_chosen": dict(self.own_not_chosen),
                 "left_out": dict(self.left_out),
                 "reported": self.reported,
                 "upstreams": sorted(self.upstreams),

@@ -35,6 +35,7 @@ from capture.failures import BadInput
 from capture.handover import Handover
 from capture.http_versions import HttpVersions, NextLayer
 from capture.log_limits import AlikeFilter
+from capture.structured_log import stderr_handler
 
 IDLE_TIMEOUT_S: Final = 24 * 3600
 """mitmproxy closes silent connections after 10 minutes; a long generation may be silent for longer."""
@@ -99,12 +100,12 @@ def _own_layers() -> Iterator[None]:
             setattr(place, name, layer)
 
 
-def parse_listen(text: str) -> tuple[str, int]:
+def parse_listen(text: str, place: str = "--listen") -> tuple[str, int]:
     """(host, port) of "host:port", ":port" or "port"; raises `BadInput`. Port 0 means any free one."""
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
     if not port.isdecimal() or int(port) > 65535:
-        raise BadInput(f"--listen {text}: HOST:PORT wanted, for example 127.0.0.1:8080")
+        raise BadInput(f"{place} {text}: HOST:PORT wanted, for example 127.0.0.1:8080")
     return host or "127.0.0.1", int(port)
 
 
@@ -261,8 +262,7 @@ async def _collect_often() -> None:
 def _quiet_until_ready() -> Iterator[None]:
     """mitmproxy's warnings go to stderr in one line each; a failed bind is told by `_BindCheck` alone."""
     root = logging.getLogger()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler = stderr_handler()
     handler.setLevel(logging.WARNING)
     handler.addFilter(lambda record: "failed to listen" not in record.getMessage())
     handler.addFilter(AlikeFilter())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -63,6 +64,9 @@ class Recorder(Handover):
         )
         (facts.spool / FACTS_NAME).write_text(facts.to_json())
         super().__init__(facts, FIRST_PROXY)
+        self.switch.limit(0)
+        if not options.choice.paused:
+            self.switch.turn_on(0)
         self._lock = FolderLock(facts.folder / MARKER_NAME)
         self._status: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,6 +74,7 @@ class Recorder(Handover):
         self._thread = threading.Thread(target=self._watch, name="peaktape-watch", daemon=True)
         self._started = False
         self.restarts = 0
+        self._told_at_s = math.inf
 
     def start(self) -> None:
         """Start the recorder's process and the thread that looks after it.
@@ -77,6 +82,7 @@ class Recorder(Handover):
         What is handed over before waits. The folder must be prepared, and cleared of what shall not stay.
         """
         self._started = True
+        self._told_at_s = time.monotonic()
         self._mark()
         self._start_process()
         self._thread.start()
@@ -97,27 +103,36 @@ class Recorder(Handover):
         others = [told for name, told in status.get("proxies", {}).items() if name != FIRST_PROXY]
         seen, closed = self._seen, self._closed
         dropped = self._dropped + Counter(status.get("dropped", {}))
+        not_chosen = self._not_chosen + Counter(status.get("not_chosen", {}))
         for told in others:
             seen, closed = seen + told["seen"], closed + told["closed"]
             dropped.update(told["dropped"])
+            not_chosen.update(told["not_chosen"])
         return Counts(
             seen=seen,
             recorded=status.get("recorded", 0),
             dropped=dict(dropped),
+            not_chosen=dict(not_chosen),
             in_flight=seen - closed,
             segment=status.get("segment", 0),
             disk_bytes=status.get("disk_bytes", 0),
             journaled=status.get("journaled", 0),
-            spool_bytes=self._spool.waiting_bytes,
+            spool_bytes=max(self._spool.waiting_bytes, status.get("spool_bytes", 0) if others else 0),
             journal_bytes=status.get("journal_bytes", 0),
             journal_lag_s=status.get("journal_lag_s", 0.0),
             restarts=self.restarts,
+            paused=bool(self.switch.why_not(time.monotonic_ns() - self.zero_ns)),
+            silent_s=max(0.0, time.monotonic() - self._told_at_s),
             trouble=self.trouble,
         )
 
     def metadata(self) -> TraceMetadata:
         """The trace's metadata as it stands now."""
-        return self.facts.metadata(self.counts().totals(), (), self._status.get("left_out"))
+        left_out, spans = self._status.get("left_out"), self.switch.recorded()
+        return self.facts.metadata(self.counts().totals(), (), left_out, spans)
+
+    def _besides(self) -> dict[str, Any]:
+        return {"recorded_ns": self.switch.recorded()}
 
     def stop(self, *, empty_too: bool = True) -> None:
         """Have everything that was taken written, and end the process.
@@ -131,6 +146,7 @@ class Recorder(Handover):
             self.start()
         self._stopping.set()
         self._thread.join()
+        self.switch.turn_off(time.monotonic_ns() - self.zero_ns)
         self.close()
         for _ in range(3):  # killed while it finishes, it is started again and goes on
             process = self._process
@@ -167,10 +183,16 @@ class Recorder(Handover):
     def _watch(self) -> None:
         """Read what the recorder counts, tell it what is counted here, start it again when it is dead."""
         report_at_s = restart_at_s = 0.0
+        was_on = self.switch.is_on
         while not self._stopping.wait(_CHECK_S):
             try:
                 now_s = time.monotonic()
                 self._read_status()
+                if self.switch.is_on != was_on:
+                    was_on, report_at_s = self.switch.is_on, 0.0
+                    logger.warning(
+                        "peaktape: recording is %s", "on" if was_on else "paused; SIGUSR1 resumes it"
+                    )
                 if now_s >= report_at_s:
                     self.report()
                     report_at_s = now_s + REPORT_S
@@ -207,6 +229,7 @@ class Recorder(Handover):
         if self._process is not None and self._process.stdout:
             with contextlib.suppress(OSError, ValueError):
                 lines = (self._process.stdout.read() or b"").splitlines()
+                self._told_at_s = time.monotonic() if lines else self._told_at_s
                 self._status = json.loads(lines[-1]) if lines else self._status
                 self.trouble = self._status.get("trouble", "")
 

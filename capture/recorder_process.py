@@ -23,9 +23,11 @@ from typing import Any, Final
 
 from capture.capture_facts import CaptureFacts
 from capture.compactor import CompactorProcess
+from capture.counts import totals
 from capture.intake import Intake
 from capture.journal_folder import JournalFolder, LeftBehind, ended_in, journals_in, left_behind
 from capture.segments import remove_halves
+from capture.structured_log import stderr_handler
 from capture.trace_format import TraceMetadata
 
 FACTS_NAME: Final = "capture.json"
@@ -147,11 +149,12 @@ class RecorderProcess:
                 self._retry_at_s = now_s + _RETRY_S
 
     def _metadata(self) -> TraceMetadata:
-        return self._facts.metadata(self._totals(), self._intake.upstreams, self._intake.left_out)
+        intake = self._intake
+        return self._facts.metadata(self._totals(), intake.upstreams, intake.left_out, intake.recorded_ns)
 
     def _totals(self) -> dict[str, Any]:
         intake = self._intake
-        return {"seen": intake.seen, "recorded": intake.rows, "dropped": dict(intake.dropped)}
+        return totals(intake.seen, intake.rows, intake.dropped, intake.not_chosen)
 
     def _compact(self) -> None:
         """Give the compactor its next job and take its answers; a job that failed is tried again."""
@@ -228,7 +231,9 @@ class RecorderProcess:
             "journaled": self._intake.rows,
             "recorded": self.recorded,
             "dropped": dict(self._intake.own_dropped),
+            "not_chosen": dict(self._intake.own_not_chosen),
             "left_out": dict(self._intake.left_out),
+            "spool_bytes": self._intake.unread_bytes,
             "proxies": self._intake.reported,
             "segment": self._segment,
             "disk_bytes": self._segment_bytes,
@@ -276,10 +281,11 @@ def step_back(steps: int) -> None:
 def main() -> None:
     """Record what comes through the spool named by the only argument."""
     spool = Path(sys.argv[1])
-    for number in (signal.SIGINT, signal.SIGTERM):  # the proxy's end is ours, and it comes in order
+    # The proxy's end is ours, and it comes in order; the switch (SIGUSR1, SIGUSR2) is the proxy's alone.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     step_back(5)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(handlers=[stderr_handler()], level=logging.WARNING)
     key = bytes.fromhex(_line_of(sys.stdin.fileno()))
     facts = CaptureFacts.from_json((spool / FACTS_NAME).read_bytes(), str(spool / FACTS_NAME), key)
     os.set_blocking(sys.stdout.fileno(), False)

@@ -41,7 +41,7 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
     response_headers: Headers = row["response_headers"] or ()
     kind = (header(response_headers, "content-type") or "").lower()
     if row.get("message_ns") is None:
-        request = _json_body(row["request_body"], request_headers)
+        request = json_body(row["request_body"], request_headers)
         reading = _read_answer(row["response_body"], response_headers, kind)
     else:  # messages of gRPC or WebSocket: no JSON of HTTP
         request, reading = None, _Reading()
@@ -110,6 +110,11 @@ def answer_text(body: bytes, content_type: str, encoding: str) -> str | None:
     return "".join(reading.texts) if reading.texts else None
 
 
+def answer_id(body: bytes | None, headers: Headers) -> str | None:
+    """The id that an answer gives itself, None without one."""
+    return _read_answer(body, headers, (header(headers, "content-type") or "").lower()).answer_id
+
+
 def _read_answer(body: bytes | None, headers: Headers, kind: str) -> _Reading:
     reading = _Reading()
     if not body:
@@ -166,7 +171,8 @@ def _strings(content: Any) -> Iterator[str]:
                 yield part["text"]
 
 
-def _json_body(body: bytes | None, headers: Headers) -> Any:
+def json_body(body: bytes | None, headers: Headers) -> Any:
+    """A body's JSON object with its coding taken off, None where it is none."""
     if not body:
         return None
     decoded = decode_content(body, header(headers, "content-encoding"))

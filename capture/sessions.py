@@ -39,6 +39,8 @@ SESSION_HEADERS: Final = (
 BODY_SESSION_FIELDS: Final = ("session_id", "conversation_id", "conversation")
 USER_IDLE_NS: Final = 30 * 60 * 1_000_000_000
 _ASSISTANT_ROLES: Final = frozenset({"assistant", "model"})
+_USER_ROLES: Final = ("user", None)
+"""Gemini's contents may leave the role out."""
 _THINKING: Final = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _LARGEST_TURN: Final = 2**31 - 1
 
@@ -57,7 +59,7 @@ class Talk:
     end_ns: int | None
 
 
-class _Recent[K, V]:
+class Recent[K, V]:
     """A dictionary that forgets what was not used for longest once it holds `limit` entries."""
 
     def __init__(self, limit: int) -> None:
@@ -65,18 +67,21 @@ class _Recent[K, V]:
         self._entries: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K) -> V | None:
+        """The value of `key`, which counts as used, or None."""
         found = self._entries.get(key)
         if found is not None:
             self._entries.move_to_end(key)
         return found
 
     def put(self, key: K, value: V) -> None:
+        """Set the value of `key`."""
         self._entries[key] = value
         self._entries.move_to_end(key)
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)
 
     def forget(self, key: K) -> None:
+        """Have no value for `key`."""
         self._entries.pop(key, None)
 
     def __len__(self) -> int:
@@ -91,11 +96,11 @@ class SessionFinder:
     """
 
     def __init__(self, limit: int = 50_000) -> None:
-        self._turns: _Recent[str, int] = _Recent(limit)
-        self._answered: _Recent[bytes, tuple[str, ...]] = _Recent(limit)
-        self._unanswered: _Recent[bytes, tuple[str, ...]] = _Recent(limit)
-        self._responses: _Recent[str, str] = _Recent(limit)
-        self._users: _Recent[str, tuple[str, int]] = _Recent(limit)
+        self._turns: Recent[str, int] = Recent(limit)
+        self._answered: Recent[bytes, tuple[str, ...]] = Recent(limit)
+        self._unanswered: Recent[bytes, tuple[str, ...]] = Recent(limit)
+        self._responses: Recent[str, str] = Recent(limit)
+        self._users: Recent[str, tuple[str, int]] = Recent(limit)
 
     def by_header(self, headers: Iterable[tuple[str, str]]) -> tuple[str, int] | None:
         """Session and turn by a session header alone, or None; counts the turn."""
@@ -105,7 +110,7 @@ class SessionFinder:
     def find(self, talk: Talk) -> tuple[str | None, int]:
         """(session_id or None, turn) of a request whose answer is over; remembers it for later ones."""
         request = talk.request if isinstance(talk.request, dict) else {}
-        named = session_in_headers(talk.headers) or _session_in_body(request)
+        named = session_in_headers(talk.headers) or session_in_body(request)
         messages = messages_of(request)
         if named is None and messages is None and not isinstance(request.get("prompt"), str):
             return None, 0
@@ -174,12 +179,25 @@ def messages_of(request: dict[str, Any]) -> list[Any] | None:
     return None
 
 
+def first_prompt(request: dict[str, Any]) -> bytes | None:
+    """The digest of the messages up to and with the first that is a user's, or None where there is none.
+
+    The same in every turn of a conversation that grows.
+    """
+    messages = messages_of(request) or ()
+    for message, digest in zip(messages, _chain(messages), strict=True):
+        if message.get("role") in _USER_ROLES:
+            return digest
+    return None
+
+
 def spoken(text: str) -> str:
     """An assistant's text as clients send it back: without thinking blocks and outer white space."""
     return _THINKING.sub("", text).strip()
 
 
-def _session_in_body(request: dict[str, Any]) -> str | None:
+def session_in_body(request: dict[str, Any]) -> str | None:
+    """The session that a request's body names, or None."""
     for field in BODY_SESSION_FIELDS:
         found = request.get(field)
         if isinstance(found, dict):
@@ -231,13 +249,13 @@ def _text_of(message: dict[str, Any]) -> str:
     return "".join(texts)
 
 
-def _offer(table: _Recent[bytes, tuple[str, ...]], key: bytes, session: str) -> None:
+def _offer(table: Recent[bytes, tuple[str, ...]], key: bytes, session: str) -> None:
     waiting = table.get(key) or ()
     if session not in waiting:
         table.put(key, (*waiting[-7:], session))
 
 
-def _claim(table: _Recent[bytes, tuple[str, ...]], key: bytes) -> str | None:
+def _claim(table: Recent[bytes, tuple[str, ...]], key: bytes) -> str | None:
     """The session that waited longest at this point; the last one stays, so that a chat can branch."""
     waiting = table.get(key)
     if not waiting:

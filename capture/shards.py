@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -107,6 +108,8 @@ def _reporting(handover: Handover) -> Iterator[None]:
 
 def main() -> None:
     """Serve as one of several proxies until SIGTERM, or until the first one is gone."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # the first proxy's, which turns the switch for all
+        signal.signal(number, signal.SIG_IGN)
     spool, told = Path(sys.argv[1]), json.loads(sys.argv[2])
     facts = CaptureFacts.from_json((spool / FACTS_NAME).read_bytes(), str(spool / FACTS_NAME))
     handover = Handover(facts, told["name"])

@@ -85,7 +85,12 @@ its own."""
 
 @dataclasses.dataclass(frozen=True)
 class TraceMetadata:
-    """What a trace file says of itself. `counts` holds requests seen, recorded, and dropped by cause.
+    """What a trace file says of itself. `counts` holds requests seen, recorded, dropped by cause, and, where
+    there are such, not chosen by reason.
+
+    `sampling` is "all", or which share of what; `choice` says by what the rows were chosen (filter, sample,
+    sample_seed, max_body_bytes), each only where it was used. `recorded_ns` are the spans, from the zero, in
+    which arrivals were recorded: a gap between them is no quiet. An end of None was not known yet.
 
     `clock_tick_ns` is the step in which arrivals were stamped (3 s in some public traces), `notes` what a
     reader must know about the rows, such as that their prompts are synthetic.
@@ -95,6 +100,8 @@ class TraceMetadata:
     source: str
     upstreams: tuple[str, ...] = ()
     sampling: str = "all"
+    choice: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    recorded_ns: tuple[tuple[int, int | None], ...] = ()
     redaction: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     counts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tool_version: str = ""
@@ -115,6 +122,7 @@ class TraceMetadata:
             fields = {f.name: found[f.name] for f in dataclasses.fields(cls) if f.name in found}
             for name in ("upstreams", "notes"):
                 fields[name] = tuple(fields.get(name, ()))
+            fields["recorded_ns"] = tuple((start, end) for start, end in fields.get("recorded_ns", ()))
             metadata = cls(**fields)
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(

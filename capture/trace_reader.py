@@ -11,8 +11,8 @@ import functools
 import glob
 import hashlib
 import os
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -333,8 +333,29 @@ def _merged(segments: Sequence[Segment]) -> TraceMetadata:
         "recorded": sum(int(segment.file.metadata.num_rows) for segment in segments),
         "dropped": dropped,
     }
+    not_chosen: Counter[str] = Counter()
+    for metadata in captures.values():
+        not_chosen.update(metadata.counts.get("not_chosen", {}))
+    if not_chosen:
+        counts["not_chosen"] = dict(not_chosen)
     upstreams = tuple(sorted({host for segment in segments for host in segment.metadata.upstreams}))
-    return dataclasses.replace(first, counts=counts, upstreams=upstreams)
+    return dataclasses.replace(
+        first,
+        counts=counts,
+        upstreams=upstreams,
+        sampling="; ".join(sorted({metadata.sampling for metadata in captures.values()})),
+        recorded_ns=_recorded(captures.values(), first.wall_zero_ns),
+    )
+
+
+def _recorded(captures: Iterable[TraceMetadata], zero_ns: int) -> tuple[tuple[int, int | None], ...]:
+    """When each of the captures recorded, from the common zero."""
+    spans = []
+    for metadata in captures:
+        shift_ns = metadata.wall_zero_ns - zero_ns
+        for start, end in metadata.recorded_ns:
+            spans.append((start + shift_ns, None if end is None else end + shift_ns))
+    return tuple(sorted(spans, key=lambda span: span[0]))
 
 
 def _first_line(error: BaseException) -> str:

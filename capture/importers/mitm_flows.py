@@ -144,7 +144,7 @@ def _reason(error: Exception) -> str:
 
 def row_of(flow: HTTPFlow, request_id: str, *, zero_ns: int) -> dict[str, Any]:
     """The flow as a trace row without what `semantics` fills in, unredacted; instants from `zero_ns`."""
-    from capture.addon import head_of
+    from capture.flow_parts import head_of
 
     request, response = flow.request, flow.response
     outcome, error, own_status = _outcome(flow)
@@ -178,7 +178,7 @@ def row_of(flow: HTTPFlow, request_id: str, *, zero_ns: int) -> dict[str, Any]:
 
 def _answer(response: Response, zero_ns: int, *, ended: bool) -> dict[str, Any]:
     """The columns that the answer fills; its end only where it `ended` as it should."""
-    from capture.addon import pairs_of
+    from capture.flow_parts import pairs_of
 
     headers = pairs_of(response.headers)
     columns = {

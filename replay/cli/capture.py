@@ -2,76 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from capture.failures import BadInput, PeaktapeError
+from replay.cli import capture_flags as flags
+from replay.cli.capture_notes import JsonNotes, Notes, TextNotes, log_as_json
 
-    from capture.counts import Counts
+if TYPE_CHECKING:
+    from capture.metrics_server import MetricsServer
     from capture.proxy import ProxyOptions
     from capture.recorder import Recorder, RecorderOptions
-
-
-OutputName = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="NAME.parquet for one file, any other name for a segment folder."),
-]
-Upstream = Annotated[
-    str | None, typer.Option(help="The server behind the proxy, for example http://127.0.0.1:8000.")
-]
-Listen = Annotated[str, typer.Option(help="Where clients connect; port 0 takes a free one.")]
-Mode = Annotated[
-    Literal["reverse", "regular"] | None,
-    typer.Option(help="reverse (default with --upstream), or regular for clients that set a proxy."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-ResponseBodies = Annotated[
-    Literal["keep", "drop"], typer.Option(help="Whether response bodies stand in the trace.")
-]
-Redact = Annotated[
-    list[str] | None,
-    typer.Option(help="A further header or query parameter that is never written; may be repeated."),
-]
-Policy = Annotated[
-    Path | None,
-    typer.Option(help="What else is left out, as a YAML file; samples/redaction.yml shows what it can say."),
-]
-SegmentMb = Annotated[int, typer.Option(min=1, max=1024, help="Close a segment at this size in memory.")]
-SegmentS = Annotated[float, typer.Option(min=0.1, help="Close a segment at this age in seconds.")]
-RewriteHost = Annotated[
-    bool, typer.Option("--rewrite-host", help="Send the upstream's name as Host, not the client's.")
-]
-UpstreamCa = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file to trust for an https upstream.")
-]
-Processes = Annotated[
-    int, typer.Option(min=1, max=64, help="Proxies on the same address, one process each, into one trace.")
-]
-ParentPid = Annotated[
-    int | None, typer.Option(hidden=True, help="End as on SIGTERM when this process is the parent no more.")
-]
-Certificates = Annotated[Path | None, typer.Option(help="Folder of the proxy's own certificate authority.")]
+    from capture.time_window import TimeWindow
 
 
 def capture(
-    output: OutputName,
-    upstream: Upstream = None,
-    listen: Listen = "127.0.0.1:8080",
-    mode: Mode = None,
-    overwrite: Overwrite = False,
-    response_bodies: ResponseBodies = "keep",
-    redact: Redact = None,
-    policy: Policy = None,
-    segment_mb: SegmentMb = 64,
-    segment_s: SegmentS = 10.0,
-    rewrite_host: RewriteHost = False,
-    upstream_ca: UpstreamCa = None,
-    certificates: Certificates = None,
-    processes: Processes = 1,
-    parent_pid: ParentPid = None,
+    output: flags.OutputName,
+    upstream: flags.Upstream = None,
+    listen: flags.Listen = "127.0.0.1:8080",
+    mode: flags.Mode = None,
+    overwrite: flags.Overwrite = False,
+    response_bodies: flags.ResponseBodies = "keep",
+    redact: flags.Redact = None,
+    policy: flags.Policy = None,
+    segment_mb: flags.SegmentMb = 64,
+    segment_s: flags.SegmentS = 10.0,
+    rewrite_host: flags.RewriteHost = False,
+    upstream_ca: flags.UpstreamCa = None,
+    certificates: flags.Certificates = None,
+    processes: flags.Processes = 1,
+    filter_text: flags.Filter = None,
+    sample: flags.Sample = None,
+    sample_seed: flags.SampleSeed = None,
+    max_body: flags.MaxBody = None,
+    paused: flags.Paused = False,
+    start: flags.From = None,
+    end: flags.To = None,
+    lasts: flags.For = None,
+    metrics: flags.Metrics = None,
+    log_format: flags.LogFormat = "text",
+    parent_pid: flags.ParentPid = None,
 ) -> None:
     """Record inference traffic through a proxy, byte for byte, into a trace.
 
@@ -81,7 +60,8 @@ def capture(
     personal data, prompts and completions.
 
     Ctrl-C or SIGTERM ends the capture. Everything that was seen is on disk
-    then, requests under way as such.
+    then, requests under way as such. SIGUSR1 resumes and SIGUSR2 pauses the
+    recording; a request is a row when its head came in while it was on.
 
     \b
     Examples:
@@ -90,107 +70,173 @@ def capture(
       peaktape capture --upstream http://127.0.0.1:8000 -o segments/ --segment-s 60
       peaktape capture --upstream http://127.0.0.1:8000 -o prod.parquet --policy samples/redaction.yml
       peaktape capture --upstream http://127.0.0.1:8000 -o prod.parquet --processes 4
+      peaktape capture --upstream http://127.0.0.1:8000 -o api.parquet --filter '~u /v1/' --sample 1%
+      peaktape capture --upstream http://127.0.0.1:8000 -o peak.parquet --from 09:00 --to 10:30
+      peaktape capture --upstream http://127.0.0.1:8000 -o prod/ --metrics 127.0.0.1:9464 --log-format json
       peaktape capture --mode regular --listen 127.0.0.1:8080 -o prod.parquet
     """
-    from capture.privacy.policy_file import policy_of
-    from capture.proxy import ProxyOptions, parse_listen, parse_upstream
-    from capture.recorder import RecorderOptions
+    from capture.switch_signals import ignore_switch_signals
 
-    _check_mode(mode, upstream)
-    host, port = parse_listen(listen)
-    url, authority = parse_upstream(upstream) if upstream else (None, None)
-    chosen = ProxyOptions(
-        listen_host=host,
-        listen_port=port,
-        upstream=url,
-        keep_host_header=not rewrite_host,
-        upstream_ca=upstream_ca,
-        certificates=certificates,
-        parent_pid=parent_pid,
-        shared_port=processes > 1,
-    )
-    options = RecorderOptions(
-        segment_bytes=segment_mb << 20,
-        segment_s=segment_s,
-        response_bodies=response_bodies == "keep",
-        redaction=policy_of(policy, redact or ()),
-    )
-    upstreams = (authority,) if authority else ()
-    _run(chosen, options, output, upstreams, overwrite=overwrite, processes=processes)
+    ignore_switch_signals()
+    if log_format == "json":
+        log_as_json()
+    notes: Notes = JsonNotes() if log_format == "json" else TextNotes()
+    with _failures_told(notes):
+        from capture.privacy.policy_file import policy_of
+        from capture.proxy import ProxyOptions, parse_listen, parse_upstream
+        from capture.recorder import RecorderOptions
+
+        _check_mode(mode, upstream)
+        host, port = parse_listen(listen)
+        url, authority = parse_upstream(upstream) if upstream else (None, None)
+        chosen = ProxyOptions(
+            listen_host=host,
+            listen_port=port,
+            upstream=url,
+            keep_host_header=not rewrite_host,
+            upstream_ca=upstream_ca,
+            certificates=certificates,
+            parent_pid=parent_pid,
+            shared_port=processes > 1,
+        )
+        options = RecorderOptions(
+            segment_bytes=segment_mb << 20,
+            segment_s=segment_s,
+            response_bodies=response_bodies == "keep",
+            redaction=policy_of(policy, redact or ()),
+            choice=flags.choice_of(filter_text, sample, sample_seed, max_body, paused=paused),
+        )
+        window = flags.window_of_flags(start, end, lasts)
+        with contextlib.ExitStack() as stack:
+            watched = None if metrics is None else stack.enter_context(_listening(metrics))
+            run = _Run(
+                chosen, options, output, (authority,) if authority else (), window, watched, processes, notes
+            )
+            run.begin(overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def _failures_told(notes: Notes) -> Iterator[None]:
+    """What ends the capture is told in the format of all its notes."""
+    try:
+        yield
+    except PeaktapeError as failure:
+        if isinstance(notes, JsonNotes):
+            notes.fail(str(failure))
+            raise typer.Exit(failure.exit_code) from failure
+        raise
+
+
+@contextlib.contextmanager
+def _listening(address: str) -> Iterator[MetricsServer]:
+    from capture.health import Pulse
+    from capture.metrics_server import MetricsServer
+    from capture.proxy import parse_listen
+
+    server = MetricsServer(*parse_listen(address, "--metrics"), Pulse())
+    try:
+        yield server
+    finally:
+        server.server_close()
 
 
 def _check_mode(mode: str | None, upstream: str | None) -> None:
-    from capture.failures import BadInput
-
     if mode == "regular" and upstream:
         raise BadInput("--mode regular: takes no --upstream; leave one of them out")
     if mode != "regular" and not upstream:
         raise BadInput("--upstream: missing; name the server behind the proxy, or choose --mode regular")
 
 
-def _run(
-    chosen: ProxyOptions,
-    options: RecorderOptions,
-    name: Path,
-    upstreams: tuple[str, ...],
-    *,
-    overwrite: bool,
-    processes: int,
-) -> None:
-    from rich.console import Console
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One capture from what was asked for to what came of it."""
 
-    from capture.failures import BadInput
-    from capture.proxy import run_proxy
-    from capture.recording import Output, record
-    from capture.shards import Shards
+    chosen: ProxyOptions
+    options: RecorderOptions
+    name: Path
+    upstreams: tuple[str, ...]
+    window: TimeWindow
+    watched: MetricsServer | None
+    processes: int
+    notes: Notes
 
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    output = Output.named(name)
-    recovered = output.prepare(overwrite=overwrite)
-    if recovered is not None:
-        notes.print(f"recovered {recovered.rows:,} rows of a capture that was cut off", markup=False)
-    goes_to = f"→ {chosen.upstream}" if chosen.upstream else "as a regular proxy"
+    def begin(self, *, overwrite: bool) -> None:
+        """Record until the end; raises `BadInput` when it can't begin or leaves no trace at the output."""
+        from capture.recording import Output, record
 
-    def serve(recorder: Recorder) -> None:
-        shards = Shards(processes - 1, recorder.facts, chosen)
+        output = Output.named(self.name)
+        recovered = output.prepare(overwrite=overwrite)
+        if recovered is not None:
+            text = f"recovered {recovered.rows:,} rows of a capture that was cut off"
+            self.notes.say("recovered", text, rows=recovered.rows)
 
-        def ready(address: str) -> None:
+        def clear() -> None:
             if recovered is None:
                 output.clear()
+
+        recorded = record(
+            lambda recorder: self._serve(recorder, clear),
+            output,
+            self.options,
+            source=f"capture {self.chosen.upstream or 'regular proxy'}",
+            upstreams=self.upstreams,
+            show=self.notes.show,
+            show_every_s=self.notes.show_every_s,
+        )
+        self.notes.conclude(recorded.counts)
+        if recorded.trouble:
+            raise BadInput(recorded.trouble)
+        self.notes.say("trace", f"trace: {recorded.trace}", trace=str(recorded.trace))
+
+    def _serve(self, recorder: Recorder, clear: Callable[[], None]) -> None:
+        from capture.proxy import run_proxy
+        from capture.shards import Shards
+        from capture.switch_signals import switched_by_signals
+
+        shards = Shards(self.processes - 1, recorder.facts, self.chosen)
+        self._set_window(recorder, recorder.facts.wall_zero_ns)
+
+        def ready(address: str) -> None:
+            clear()
             recorder.start()
-            if processes > 1:
+            if self.processes > 1:
                 shards.start(int(address.rpartition(":")[2]))
-            tell(address)
+            self._end_in_time(self._set_window(recorder, time.time_ns()))
+            if self.watched is not None:
+                self.watched.pulse.begin()
+            self._tell(address)
 
-        try:
-            run_proxy(chosen, recorder, ready)
-        finally:
-            shards.stop()
+        with contextlib.ExitStack() as stack:
+            stack.callback(shards.stop)
+            stack.enter_context(switched_by_signals(recorder))
+            if self.watched is not None:
+                stack.enter_context(self.watched.serving(recorder.counts))
+            run_proxy(self.chosen, recorder, ready)
 
-    def tell(address: str) -> None:
-        notes.print(f"capturing {goes_to} into {name}; Ctrl-C ends", markup=False)
-        notes.print(f"listening on {address}", markup=False)
+    def _set_window(self, recorder: Recorder, begun_ns: int) -> int | None:
+        """Limit what is recorded to the window of a capture that began then; when it ends, ns since 1970."""
+        zero_ns, until_ns = recorder.facts.wall_zero_ns, self.window.until(begun_ns)
+        from_ns = 0 if self.window.from_ns is None else max(0, self.window.from_ns - zero_ns)
+        recorder.switch.limit(from_ns, None if until_ns is None else until_ns - zero_ns)
+        return until_ns
 
-    recorded = record(
-        serve,
-        output,
-        options,
-        source=f"capture {chosen.upstream or 'regular proxy'}",
-        upstreams=upstreams,
-        show=lambda counts: _show(notes, counts),
-        show_every_s=1.0 if notes.is_terminal else 10.0,
-    )
-    if notes.is_terminal:
-        notes.file.write("\r\x1b[K")
-    notes.print(recorded.counts.line(), markup=False)
-    if recorded.trouble:
-        raise BadInput(recorded.trouble)
-    notes.print(f"trace: {recorded.trace}", markup=False)
+    def _end_in_time(self, until_ns: int | None) -> None:
+        """With --for the capture ends by itself, as on SIGTERM."""
+        if self.window.for_ns is not None and until_ns is not None:
+            left_s = max(0.0, (until_ns - time.time_ns()) / 1e9)
+            asyncio.get_running_loop().call_later(left_s, signal.raise_signal, signal.SIGTERM)
 
-
-def _show(notes: Console, counts: Counts) -> None:
-    if notes.is_terminal:
-        notes.file.write(f"\r\x1b[K{counts.line()[: notes.width - 1]}")
-        notes.file.flush()
-    else:
-        notes.print(counts.line(), markup=False)
+    def _tell(self, address: str) -> None:
+        goes_to = f"→ {self.chosen.upstream}" if self.chosen.upstream else "as a regular proxy"
+        ends = "Ctrl-C ends" if self.window.for_ns is None else "ends by itself"
+        text = f"capturing {goes_to} into {self.name}; {ends}"
+        self.notes.say("capturing", text, upstream=self.chosen.upstream, output=str(self.name))
+        choice = self.options.choice
+        if choice.described():
+            named = ", ".join(f"{name} {value}" for name, value in choice.described().items())
+            self.notes.say("choosing", f"recording only: {named}", **choice.described())
+        if choice.paused:
+            self.notes.say("paused", f"recording is paused; begin with: kill -USR1 {os.getpid()}")
+        if self.watched is not None:
+            self.notes.say("watched", f"metrics on {self.watched.url}/metrics", url=self.watched.url)
+        self.notes.say("listening", f"listening on {address}", address=address)

@@ -16,6 +16,7 @@ FLOORS = ("capture", "replay.transform", "replay.engine", "replay.analysis", "re
 
 ROOMS = {
     "mitmproxy": (
+        *("capture.flow_choice", "capture.flow_parts"),
         *("capture.addon", "capture.proxy", "capture.upgraded_connections", "capture.http_versions"),
         *(
             "capture.http1_layers",

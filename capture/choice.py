@@ -1,0 +1,74 @@
+"""What of the traffic a capture records: filter, sample of sessions, longest body, time window. Values only.
+
+Settled when a capture begins, and known to its proxies and its recorder. How a filter is read is in
+`flow_choice`, which session is in a sample in `session_sample`, when recording is on in `recording_switch`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Final
+
+from capture.copied_body import BODY_COPY_LIMIT_BYTES
+from capture.failures import BadInput
+from capture.quantities import parse_share
+
+BY_FILTER: Final = "filter"
+BY_SAMPLE: Final = "sample"
+PAUSED: Final = "paused"
+OUTSIDE_WINDOW: Final = "outside_window"
+"""Why a request is not chosen; none of them is a loss."""
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|KiB|MiB)?")
+_UNIT_BYTES: Final = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "KiB": 1 << 10, "MiB": 1 << 20}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """`filter` in mitmproxy's language ("" takes all), `sample` the share of sessions in 0 … 1, drawn by
+    `sample_seed`. Bodies longer than `max_body_bytes` are kept as a size. `paused` is how it begins."""
+
+    filter: str = ""
+    sample: float = 1.0
+    sample_seed: str = ""
+    max_body_bytes: int = BODY_COPY_LIMIT_BYTES
+    paused: bool = False
+
+    @property
+    def sampling(self) -> str:
+        """The trace's `sampling`: "all", or the share and what it is a share of."""
+        return "all" if self.sample >= 1 else f"{self.sample * 100:g}% of sessions, seed {self.sample_seed}"
+
+    def described(self) -> dict[str, Any]:
+        """What a trace's metadata says of the choice, nothing where all was taken."""
+        said: dict[str, Any] = {}
+        if self.filter:
+            said["filter"] = self.filter
+        if self.sample < 1:
+            said |= {"sample": self.sample, "sample_seed": self.sample_seed}
+        if self.max_body_bytes < BODY_COPY_LIMIT_BYTES:
+            said["max_body_bytes"] = self.max_body_bytes
+        return said
+
+
+def parse_sample(text: str, place: str) -> float:
+    """ "1%" or "0.01" → 0.01; raises `BadInput` naming `place` unless it is above 0 and at most 1."""
+    share = parse_share(text, place)
+    if not share:
+        raise BadInput(
+            f"{place}: {text!r} found, a share above 0 wanted, such as 1%; --paused records nothing"
+        )
+    return share
+
+
+def parse_body_limit(text: str, place: str) -> int:
+    """ "1MB", "64KiB", "1000" → bytes; raises `BadInput` naming `place` unless it lies in 0 … 64 MiB."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise BadInput(f"{place}: {text!r} found, a size such as 1MB, 64KiB or 0 wanted")
+    size_bytes = round(float(match[1]) * _UNIT_BYTES[match[2] or "B"])
+    if size_bytes > BODY_COPY_LIMIT_BYTES:
+        most = BODY_COPY_LIMIT_BYTES >> 20
+        raise BadInput(f"{place}: {text!r} found, at most {most}MiB wanted: no copy grows beyond that")
+    return size_bytes
