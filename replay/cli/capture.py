@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+import replay.cli.capture_flags as flags
 from capture.failures import BadInput, PeaktapeError
-from replay.cli import capture_flags as flags
 from replay.cli.capture_notes import JsonNotes, Notes, TextNotes, log_as_json
 
 if TYPE_CHECKING:
