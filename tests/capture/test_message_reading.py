@@ -120,9 +120,8 @@ def test_chunks_are_the_reads_that_bytes_came_in(pieces: list[tuple[bytes, int]]
 
 
 def test_copies_are_bounded_one_by_one_and_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copied_body, "BODY_COPY_LIMIT_BYTES", 100)
     monkeypatch.setattr(copied_body, "STAMPS_LIMIT", 3)
-    budget = CopyBudget(150)
+    budget = CopyBudget(150, body_limit_bytes=100)
     large, other, third = (CopiedBody(budget) for _ in range(3))
     for number in range(5):
         large.take(os.urandom(25), number, number)
