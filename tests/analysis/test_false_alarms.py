@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -34,7 +36,6 @@ MODELS: dict[str, Arm] = {
 }
 
 
-@functools.cache
 def estimated(arm: Arm, seed: int, factor: float = 1.0, *, by_blocks: bool = True) -> list[Estimate]:
     """Estimates of one baseline and one candidate, 13 s at 60 requests/s."""
     rng = np.random.default_rng(seed)
@@ -50,6 +51,16 @@ def estimated(arm: Arm, seed: int, factor: float = 1.0, *, by_blocks: bool = Tru
     return estimates(pairs, before, after, drawn, length)
 
 
+@functools.cache
+def estimated_often(
+    name: str, times: int, factor: float = 1.0, *, by_blocks: bool = True
+) -> list[list[Estimate]]:
+    """`estimated` for as many seeds, on all cores."""
+    once = functools.partial(estimated, MODELS[name], factor=factor, by_blocks=by_blocks)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+        return list(pool.map(once, range(times)))
+
+
 def regressions(found: list[Estimate], *, margins: bool = True) -> set[str]:
     """The metrics with a regression; without margins, by significance alone."""
     floors = {} if margins else {(e.group, e.metric, e.clock, e.quantile): 0.0 for e in found}
@@ -60,7 +71,7 @@ def regressions(found: list[Estimate], *, margins: bool = True) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_same_build_twice_is_rarely_called_a_regression(name: str) -> None:
-    found = [estimated(MODELS[name], seed) for seed in range(TIMES)]
+    found = estimated_often(name, TIMES)
     alarms = sum(bool(regressions(each)) for each in found)
     bare = sum(bool(regressions(each, margins=False)) for each in found)
     print(f"\n{name}: {alarms} false alarms of {TIMES}; {bare} by significance alone")
@@ -71,10 +82,10 @@ def test_the_same_build_twice_is_rarely_called_a_regression(name: str) -> None:
 
 @pytest.mark.slow
 def test_single_requests_resampled_would_cry_wolf() -> None:
-    arm = MODELS["15 % wandering over 0.3 s"]
-    by_blocks = sum(bool(regressions(estimated(arm, seed), margins=False)) for seed in range(TIMES))
-    plain = sum(
-        bool(regressions(estimated(arm, seed, by_blocks=False), margins=False)) for seed in range(TIMES)
+    name = "15 % wandering over 0.3 s"
+    by_blocks, plain = (
+        sum(bool(regressions(each, margins=False)) for each in found)
+        for found in (estimated_often(name, TIMES), estimated_often(name, TIMES, by_blocks=False))
     )
     print(f"\nfalse alarms of {TIMES} by significance alone: {by_blocks} by blocks, {plain} by requests")
     assert plain >= 3 * max(by_blocks, 1)
@@ -84,7 +95,7 @@ def test_single_requests_resampled_would_cry_wolf() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_prefill_slower_by_40_percent_is_seen(name: str) -> None:
     times = 20
-    found = [regressions(estimated(MODELS[name], seed, 1.4)) for seed in range(times)]
+    found = [regressions(each) for each in estimated_often(name, times, 1.4)]
     seen = sum("ttft" in each for each in found)
     blamed = sum(bool(each & {"itl", "tpot"}) for each in found)
     print(f"\n{name}: +40 % prefill seen {seen} of {times} times, decoding blamed {blamed} times")
@@ -98,7 +109,7 @@ def test_a_prefill_slower_by_40_percent_is_seen(name: str) -> None:
 def test_ten_percent_are_seen_where_noise_allows() -> None:
     times = TIMES // 2
     seen = {
-        name: sum("ttft" in regressions(estimated(MODELS[name], seed, 1.1)) for seed in range(times))
+        name: sum("ttft" in regressions(found) for found in estimated_often(name, times, 1.1))
         for name in ("independent jitter of 8 %", "15 % wandering over 0.3 s")
     }
     print(f"\n+10 % prefill seen of {times} times: {seen}")

@@ -257,8 +257,8 @@ def test_memory_does_not_grow_with_the_trace(tmp_path: Path) -> None:
     peaks_kib = []
     with scripted_server(answer_all) as url:
         for copies in (10, 30):
-            # 1,000 requests a second from 500 rows. The 10,000 more, kept, would be well over 15 MiB.
-            rows = [request(i, i * copies * MS, input="word " * 200) for i in range(500)]
+            # 2,000 requests a second from 500 rows. The 10,000 more, kept, would be well over 15 MiB.
+            rows = [request(i, i * copies * MS // 2, input="word " * 200) for i in range(500)]
             plan = Plan(amplify=copies, jitter_ns=100 * MS)
             done = replay_rows(tmp_path, rows, url, plan=plan, sender=WIRE)
             peaks_kib.append(done.metadata.workers[0]["peak_rss_kib"])
