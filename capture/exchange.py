@@ -19,7 +19,14 @@ from typing import Any
 from capture.copied_body import CopiedBody, CopyBudget
 from capture.framed_messages import MessageSizes, is_framed
 from capture.message_log import NO_MESSAGES, MessageLog
-from capture.trace_format import CLIENT_ABORTED, COMPLETE, IN_FLIGHT, PROXY_ERROR, SERVER_ERROR
+from capture.trace_format import (
+    CLIENT_ABORTED,
+    COMPLETE,
+    IN_FLIGHT,
+    NOT_ANSWERED,
+    PROXY_ERROR,
+    SERVER_ERROR,
+)
 from capture.websocket_frames import Piece, WebSocketReader
 
 type HeaderPairs = list[tuple[str, str]]
@@ -35,6 +42,17 @@ class RequestHead:
     path: str
     http_version: str
     headers: HeaderPairs
+
+    def columns(self) -> dict[str, Any]:
+        """The row's columns that it gives."""
+        return {
+            "method": self.method,
+            "scheme": self.scheme,
+            "host": self.host,
+            "path": self.path,
+            "http_version": self.http_version,
+            "request_headers": self.headers,
+        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -253,14 +271,10 @@ class Exchange:
             "session_id": session_id,
             "turn": turn,
             "arrival_ns": self.arrival_ns,
-            "method": self.head.method,
-            "scheme": self.head.scheme,
-            "host": self.head.host,
-            "path": self.head.path,
-            "http_version": self.head.http_version,
-            "request_headers": self.head.headers,
+            **self.head.columns(),
             "request_body": request_body,
             "request_body_ns": self._body_ns,
+            **NOT_ANSWERED,
             "outcome": outcome,
             "error": error,
             "status": status,
@@ -271,10 +285,6 @@ class Exchange:
             "chunk_ns": self.answer.chunk_ns,
             "chunk_bytes": self.answer.chunk_bytes,
             "end_ns": end_ns,
-            "input_tokens": None,
-            "output_tokens": None,
-            "model": None,
-            "stream": False,
             "connection": self.connection,
             "request_bytes": self.asked.size_bytes,
             "request_chunk_ns": self.asked.chunk_ns or None,

@@ -10,18 +10,16 @@ import contextlib
 import errno
 import fcntl
 import itertools
-import mmap
 import os
-import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from capture.journal import Buffer, Frame, read_frames
+from capture.shared_numbers import SharedNumbers
 
 SPOOL_FILE_BYTES: Final = 4 << 20
-_POSITION: Final = struct.Struct("<Q")
 _MOST_PARTS: Final = 1000  # IOV_MAX is 1024
 _READ_BYTES: Final = 1 << 20
 
@@ -86,7 +84,7 @@ class SpoolWriter:
         while not self._lock.take():  # a reader that looks holds it for an instant
             time.sleep(0.001)
         self._file: FrameFile | None = None
-        self._taken = SharedPosition(folder / "taken")
+        self._taken = SharedNumbers(folder / "taken", 1)
 
     def append(self, parts: Sequence[Buffer]) -> None:
         """Hand over one frame. Raises OSError when there is no room for it; then nothing was handed over."""
@@ -103,7 +101,7 @@ class SpoolWriter:
     @property
     def waiting_bytes(self) -> int:
         """What was handed over and the reader has not done with."""
-        return self.written_bytes - self._taken.read()
+        return self.written_bytes - self._taken[0]
 
     def _begin(self) -> FrameFile:
         begun = FrameFile(self.folder / f"{self.written_bytes:016d}.frames")
@@ -128,7 +126,7 @@ class SpoolReader:
         self.name = folder.name
         self.position = position
         self._lock = FolderLock(folder / "writer.lock")
-        self._taken = SharedPosition(folder / "taken")
+        self._taken = SharedNumbers(folder / "taken", 1)
 
     def take(self) -> list[Frame]:
         """The next whole frames, about a megabyte of them; moves `position` behind them."""
@@ -166,7 +164,7 @@ class SpoolReader:
 
     def forget(self, position: int) -> None:
         """Have done with what lies before `position`: the files that lie there as a whole go."""
-        self._taken.write(position)
+        self._taken[0] = position
         starts = self._starts()
         for start, following in itertools.pairwise(starts):
             if following <= position:
@@ -188,28 +186,6 @@ class SpoolReader:
 
     def _starts(self) -> list[int]:
         return sorted(int(path.stem) for path in self.folder.glob("*.frames"))
-
-
-class SharedPosition:
-    """A number that one process writes and another reads, in a page of memory that both have mapped."""
-
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < _POSITION.size:
-                os.ftruncate(descriptor, _POSITION.size)
-            self._page = mmap.mmap(descriptor, _POSITION.size)
-        finally:
-            os.close(descriptor)
-
-    def read(self) -> int:
-        """The number that was written last, 0 before."""
-        found: int = _POSITION.unpack_from(self._page)[0]
-        return found
-
-    def write(self, position: int) -> None:
-        """Let the number be `position`."""
-        _POSITION.pack_into(self._page, 0, position)
 
 
 class FolderLock:

@@ -54,16 +54,10 @@ class Handover:
 
     def asked(self, exchange: Exchange, columns: Mapping[str, Any]) -> None:
         """A request came in, whole or its head alone; `columns` is what is known besides its head."""
-        head = exchange.head
         known = {
             "request_id": exchange.request_id,
             "arrival_ns": exchange.arrival_ns,
-            "method": head.method,
-            "scheme": head.scheme,
-            "host": head.host,
-            "path": head.path,
-            "http_version": head.http_version,
-            "request_headers": head.headers,
+            **exchange.head.columns(),
             "connection": exchange.connection,
             **columns,
         }
@@ -119,9 +113,8 @@ class Handover:
             with self._sending:
                 self._spool.append(frame)
         except OSError as error:
-            self._refusal = (
-                "" if error.errno == errno.ENOSPC else drop_cause(error)
-            )  # the memory's, not a disk's
+            memory_is_full = error.errno == errno.ENOSPC  # the spool's, which is no disk
+            self._refusal = "" if memory_is_full else drop_cause(error)
             return False
         except ValueError:
             self._refusal = "too_large"

@@ -27,25 +27,7 @@ from capture.row_policy import KeptRequest, request_as_kept, row_as_kept
 from capture.segments import drop_cause
 from capture.semantics import fill_semantics
 from capture.sessions import SessionFinder
-from capture.trace_format import IN_FLIGHT
-
-NOT_ANSWERED: Final[dict[str, Any]] = {
-    "outcome": IN_FLIGHT,
-    "error": None,
-    "status": None,
-    "response_headers": None,
-    "response_body": None,
-    "response_bytes": 0,
-    "first_byte_ns": None,
-    "chunk_ns": [],
-    "chunk_bytes": [],
-    "end_ns": None,
-    "input_tokens": None,
-    "output_tokens": None,
-    "model": None,
-    "stream": False,
-}
-"""The answer's columns of a request that was cut off before there was one."""
+from capture.trace_format import NOT_ANSWERED
 
 _REFUSED: Final = "refused"
 """In the journal in a request's place: the sample doesn't have it, its end is to be passed over."""

@@ -99,7 +99,7 @@ class Recorder(Handover):
 
     def counts(self) -> Counts:
         """What has been counted up to now."""
-        status = self._status
+        status, now_ns = self._status, time.monotonic_ns() - self.zero_ns
         others = [told for name, told in status.get("proxies", {}).items() if name != FIRST_PROXY]
         seen, closed = self._seen, self._closed
         dropped = self._dropped + Counter(status.get("dropped", {}))
@@ -121,7 +121,7 @@ class Recorder(Handover):
             journal_bytes=status.get("journal_bytes", 0),
             journal_lag_s=status.get("journal_lag_s", 0.0),
             restarts=self.restarts,
-            paused=bool(self.switch.why_not(time.monotonic_ns() - self.zero_ns)),
+            paused=not self._stopping.is_set() and bool(self.switch.why_not(now_ns)),
             silent_s=max(0.0, time.monotonic() - self._told_at_s),
             trouble=self.trouble,
         )

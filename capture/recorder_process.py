@@ -33,6 +33,7 @@ from capture.trace_format import TraceMetadata
 FACTS_NAME: Final = "capture.json"
 LEAVE_A_TRACE: Final = b"leave a trace\n"
 """What the proxy says before it ends in order: a capture that saw nothing leaves an empty segment."""
+_PROXY_COUNTS: Final = ("seen", "closed", "dropped", "not_chosen")
 _IDLE_S: Final = 0.05
 _SYNC_S: Final = 0.9
 _STATUS_S: Final = 0.2
@@ -234,7 +235,10 @@ class RecorderProcess:
             "not_chosen": dict(self._intake.own_not_chosen),
             "left_out": dict(self._intake.left_out),
             "spool_bytes": self._intake.unread_bytes,
-            "proxies": self._intake.reported,
+            "proxies": {
+                name: {what: count for what, count in told.items() if what in _PROXY_COUNTS}
+                for name, told in self._intake.reported.items()
+            },
             "segment": self._segment,
             "disk_bytes": self._segment_bytes,
             "journal_bytes": self._journal.new_bytes + sum(_size(job.journal) for job in self._jobs),

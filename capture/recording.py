@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from capture.counts import Counts
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.journal_folder import journals_in
+from capture.periodic import every
 from capture.recorder import Recorder, RecorderOptions
 from capture.recovery import Recovered, recover_folder
 from capture.segments import MARKER_NAME, clear_folder, prepare_folder, remove_folder, was_cut_off
@@ -85,7 +85,7 @@ def record(
     """
     recorder = Recorder(output.folder, options, source, upstreams)
     try:
-        with _shown(recorder, show, show_every_s):
+        with every(show_every_s, lambda: show(recorder.counts()), "peaktape-counter", wait=False):
             serve(recorder)
     except BaseException:
         recorder.stop(empty_too=False)
@@ -176,19 +176,3 @@ def merge_segments(folder: Path, file: Path, metadata: TraceMetadata) -> int:
         return write_trace(file, (), metadata, overwrite=True)
     trace = open_trace(folder)  # whose metadata tells of all its captures, and of the hosts that were seen
     return write_trace(file, trace.iter_batches(), trace.metadata, overwrite=True)
-
-
-@contextlib.contextmanager
-def _shown(recorder: Recorder, show: Callable[[Counts], None], every_s: float) -> Iterator[None]:
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(every_s):
-            show(recorder.counts())
-
-    thread = threading.Thread(target=run, name="peaktape-counter", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()

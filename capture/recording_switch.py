@@ -9,18 +9,16 @@ Instants are ns offsets from the capture's zero on the monotonic clock. No clock
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from capture.choice import OUTSIDE_WINDOW, PAUSED
+from capture.shared_numbers import SharedNumbers
 
 EDGE_NS: Final = 5_000_000
 NEVER_NS: Final = 2**63 - 1
 _ON_FROM, _ON_UNTIL, _WINDOW_FROM, _WINDOW_UNTIL = range(4)
-_PAGE_BYTES: Final = 32
 
 type Span = tuple[int, int | None]
 
@@ -28,19 +26,11 @@ type Span = tuple[int, int | None]
 class RecordingSwitch:
     """The switch of one capture in the file `path`, which is made, and off, when it is not there.
 
-    One process turns it; all others only ask. An int64 is written as a whole, and after each single write
-    the numbers make sense.
+    One process turns it; all others only ask. After each single write the numbers make sense.
     """
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < _PAGE_BYTES:
-                os.ftruncate(descriptor, _PAGE_BYTES)
-            self._page = mmap.mmap(descriptor, _PAGE_BYTES)
-        finally:
-            os.close(descriptor)
-        self._edges = memoryview(self._page).cast("q")
+        self._edges = SharedNumbers(path, 4)
         self._spans: list[Span] = []
 
     def why_not(self, arrival_ns: int) -> str:

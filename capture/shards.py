@@ -6,7 +6,6 @@ run as a program this module is one of them.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -16,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from capture.capture_facts import CaptureFacts
 from capture.handover import REPORT_S, Handover
+from capture.periodic import every
 from capture.proxy import ProxyOptions, run_proxy
 from capture.recorder import child_environment
 from capture.recorder_process import FACTS_NAME
@@ -79,7 +78,10 @@ class Shards:
             for at, shard in enumerate(self._running):
                 if shard.poll() is not None:
                     logger.warning("peaktape: one of the proxies died; another is started in its place")
-                    self._running[at] = self._begin()
+                    try:
+                        self._running[at] = self._begin()
+                    except OSError as error:  # tried again
+                        logger.warning("peaktape: a proxy can't be started: %s", error)
 
 
 def proxy_options_of(found: dict[str, Any]) -> ProxyOptions:
@@ -87,23 +89,6 @@ def proxy_options_of(found: dict[str, Any]) -> ProxyOptions:
     for name in ("upstream_ca", "certificates"):
         found[name] = None if found[name] is None else Path(found[name])
     return ProxyOptions(**found)
-
-
-@contextlib.contextmanager
-def _reporting(handover: Handover) -> Iterator[None]:
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(REPORT_S):
-            handover.report()
-
-    thread = threading.Thread(target=run, name="peaktape-report", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def main() -> None:
@@ -114,7 +99,7 @@ def main() -> None:
     facts = CaptureFacts.from_json((spool / FACTS_NAME).read_bytes(), str(spool / FACTS_NAME))
     handover = Handover(facts, told["name"])
     listens = spool / f"{os.getpid()}.listens"
-    with _reporting(handover):
+    with every(REPORT_S, handover.report, "peaktape-report"):
         run_proxy(proxy_options_of(told["proxy"]), handover, lambda address: listens.touch())
     handover.close()
 

@@ -26,6 +26,24 @@ PROXY_ERROR: Final = "proxy_error"
 IN_FLIGHT: Final = "in_flight"
 OUTCOMES: Final = (COMPLETE, CLIENT_ABORTED, SERVER_ERROR, PROXY_ERROR, IN_FLIGHT)
 
+NOT_ANSWERED: Final[dict[str, Any]] = {
+    "outcome": IN_FLIGHT,
+    "error": None,
+    "status": None,
+    "response_headers": None,
+    "response_body": None,
+    "response_bytes": 0,
+    "first_byte_ns": None,
+    "chunk_ns": [],
+    "chunk_bytes": [],
+    "end_ns": None,
+    "input_tokens": None,
+    "output_tokens": None,
+    "model": None,
+    "stream": False,
+}
+"""The answer's columns of a request that was cut off before there was one."""
+
 HEADERS_TYPE: Final = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.string())]))
 
 TRACE_SCHEMA: Final = pa.schema(
@@ -38,7 +56,7 @@ TRACE_SCHEMA: Final = pa.schema(
         pa.field("scheme", pa.string(), nullable=False),
         # The authority that served the request, "host:port"; the client's Host header is in the headers.
         pa.field("host", pa.string(), nullable=False),
-        # Path with query, as sent.
+        # Path with query, as sent; of a target in absolute form (RFC 9112, 3.2.2) what follows the authority.
         pa.field("path", pa.string(), nullable=False),
         pa.field("http_version", pa.string(), nullable=False),
         # Name and value as sent, order and duplicates kept, bytes as ISO 8859-1 (RFC 9110, 5.5).

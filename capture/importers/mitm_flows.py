@@ -23,7 +23,7 @@ from capture.importers.pending_trace import PendingTrace
 from capture.importers.source_file import SourceFile, reading
 from capture.redaction import RedactionPolicy
 from capture.semantics import header
-from capture.trace_format import COMPLETE, IN_FLIGHT
+from capture.trace_format import COMPLETE, IN_FLIGHT, NOT_ANSWERED
 from capture.trace_writer import batch_of
 
 if TYPE_CHECKING:
@@ -148,29 +148,18 @@ def row_of(flow: HTTPFlow, request_id: str, *, zero_ns: int) -> dict[str, Any]:
 
     request, response = flow.request, flow.response
     outcome, error, own_status = _outcome(flow)
-    head = head_of(request)
     row: dict[str, Any] = {
         "request_id": request_id,
         "session_id": None,
         "turn": 0,
         "arrival_ns": _epoch_ns(request.timestamp_start) - zero_ns,
-        "method": head.method,
-        "scheme": head.scheme,
-        "host": head.host,
-        "path": head.path,
-        "http_version": head.http_version,
-        "request_headers": head.headers,
+        **head_of(request).columns(),
         "request_body": request.raw_content,
         "request_body_ns": _offset_ns(request.timestamp_end, zero_ns),
+        **NOT_ANSWERED,
         "outcome": outcome,
         "error": error,
         "status": own_status,
-        "response_headers": None,
-        "response_body": None,
-        "response_bytes": 0,
-        "first_byte_ns": None,
-        "chunk_ns": [],
-        "chunk_bytes": [],
         "end_ns": _offset_ns(flow.error.timestamp if flow.error else None, zero_ns),
     }
     return row if response is None else row | _answer(response, zero_ns, ended=outcome == COMPLETE)

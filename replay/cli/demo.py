@@ -1,4 +1,4 @@
-"""The verb `demo`: the whole of peaktape on one machine, in under two minutes, by its own commands.
+"""The verb `demo`: the whole of peaktape on one machine, in some two minutes, by its own commands.
 
 Every step but the traffic is the command a user would type, shown and run as such: what works here works
 by hand. The servers are this package's own; nothing leaves the machine.

@@ -49,6 +49,8 @@ def trace_lines(facts: TraceFacts) -> Iterator[str]:
     yield f"  source     {facts.source}" + (f", from {', '.join(facts.upstreams)}" if facts.upstreams else "")
     dropped = facts.counts.get("dropped") or {}
     yield f"  capture    {_capture(facts.counts)}, dropped {_counted(dropped) if dropped else 'none'}"
+    if chosen := _chosen(facts):
+        yield f"  only       {', '.join(chosen)}"
     for note in facts.notes:
         yield f"  note       {note}"
     for warning in facts.warnings:
@@ -68,6 +70,13 @@ def trace_json(facts: TraceFacts) -> dict[str, Any]:
     return {"schema": "peaktape.trace/1", **fields}
 
 
+def _chosen(facts: TraceFacts) -> list[str]:
+    """What part of the traffic the trace is, nothing where it is all of it."""
+    named = {"filter": "filter {}", "max_body_bytes": "bodies of up to {:,} bytes"}
+    by_rule = [text.format(facts.choice[name]) for name, text in named.items() if name in facts.choice]
+    return by_rule + ([facts.sampling] if facts.sampling != "all" else [])
+
+
 def _counted(counts: Mapping[str, int], most: int = 6) -> str:
     shown = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
     rest = len(counts) - len(shown)
@@ -75,4 +84,6 @@ def _counted(counts: Mapping[str, int], most: int = 6) -> str:
 
 
 def _capture(counts: Mapping[str, Any]) -> str:
-    return f"seen {counts.get('seen', 0):,}, recorded {counts.get('recorded', 0):,}"
+    passed = counts.get("not_chosen") or {}
+    not_chosen = f", not chosen {_counted(passed)}" if passed else ""
+    return f"seen {counts.get('seen', 0):,}, recorded {counts.get('recorded', 0):,}{not_chosen}"

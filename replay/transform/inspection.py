@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -61,6 +61,8 @@ class TraceFacts:
     output_tokens: int
     rows_with_usage: int
     counts: Mapping[str, Any]
+    sampling: str
+    choice: Mapping[str, Any]
     redaction: Mapping[str, Any]
     dispersion: Mapping[str, float]
     """Index of dispersion for counts (variance/mean) by window, where at least 10 windows fit."""
@@ -103,6 +105,22 @@ def span_warnings(arrival_ns: Int64) -> tuple[str, ...]:
         f"arrivals span {span_s / YEAR_S:,.0f} years: arrival_ns must be ns from the trace's zero; "
         "was it made with another unit, or with a wall clock?",
     )
+
+
+def gap_warnings(recorded_ns: Sequence[tuple[int, int | None]]) -> tuple[str, ...]:
+    """A doubt where recording was off between spans (start, end; None where unknown) in which it was on."""
+    gaps_ns: list[int] = []
+    until_ns: int | None = None
+    for start_ns, end_ns in sorted(recorded_ns, key=lambda span: span[0]):
+        if until_ns is not None and start_ns > until_ns:
+            gaps_ns.append(start_ns - until_ns)
+        if end_ns is None:
+            break
+        until_ns = end_ns if until_ns is None else max(until_ns, end_ns)
+    if not gaps_ns:
+        return ()
+    times = "once" if len(gaps_ns) == 1 else f"{len(gaps_ns):,} times"
+    return (f"recording was off {times}, {sum(gaps_ns) / 1e9:.3g} s in all: no arrivals there is no quiet",)
 
 
 def clock_warnings(arrival_ns: Int64, stated_tick_ns: int = 1) -> tuple[str, ...]:
@@ -160,10 +178,16 @@ def inspect_trace(trace: Trace) -> TraceFacts:
         output_tokens=totals["output_tokens"],
         rows_with_usage=totals["with_usage"],
         counts=trace.metadata.counts,
+        sampling=trace.metadata.sampling,
+        choice=trace.metadata.choice,
         redaction=trace.metadata.redaction,
         dispersion={name: value for name, value in windows.items() if value is not None},
         notes=trace.metadata.notes,
-        warnings=span_warnings(arrival_ns) + clock_warnings(arrival_ns, trace.metadata.clock_tick_ns),
+        warnings=(
+            *span_warnings(arrival_ns),
+            *clock_warnings(arrival_ns, trace.metadata.clock_tick_ns),
+            *gap_warnings(trace.metadata.recorded_ns),
+        ),
         rate=rate_curve(arrival_ns),
     )
 

@@ -1,10 +1,12 @@
-"""Every capture test has a spool folder of its own: what is left there afterwards can be seen."""
+"""What capture tests begin with: a spool folder of their own, whose leftovers can be seen, and a server."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from capture_rig import Upstream, running_upstream
 
 from capture.recorder import SPOOL_VARIABLE
 
@@ -15,3 +17,10 @@ def spools(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     folder = tmp_path_factory.mktemp("spools")
     monkeypatch.setenv(SPOOL_VARIABLE, str(folder))
     return folder
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A server that a proxy can stand before."""
+    async with running_upstream() as server:
+        yield server

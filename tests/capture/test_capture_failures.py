@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -26,17 +25,10 @@ from capture_rig import (
     processes_of,
     rows_of,
     running_capture,
-    running_upstream,
     segments_in,
 )
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with running_upstream() as server:
-        yield server
 
 
 async def refusal(tmp_path: Path, *options: str) -> tuple[int | None, str]:

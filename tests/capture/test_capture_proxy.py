@@ -36,12 +36,6 @@ CHAT = {"model": "m1", "messages": [{"role": "user", "content": "count"}]}
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with running_upstream() as server:
-        yield server
-
-
-@pytest.fixture
 async def proxy(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Proxy]:
     async with running_capture(tmp_path / "prod.parquet", "--upstream", upstream.url) as running:
         yield running

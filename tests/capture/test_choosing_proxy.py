@@ -21,17 +21,10 @@ from capture_rig import (
     processes_of,
     rows_of,
     running_capture,
-    running_upstream,
     sha256,
 )
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with running_upstream() as server:
-        yield server
 
 
 def added_up(trace: Path) -> dict[str, Any]:
@@ -204,6 +197,7 @@ async def test_a_capture_for_a_while_ends_by_itself(upstream: Upstream, tmp_path
     async with running_capture(output, "--upstream", upstream.url, "--for", "700ms") as proxy:
         await posts(proxy, "/echo")
         assert await asyncio.wait_for(proxy.process.wait(), 30) == 0
+    assert any(line.startswith("seen 1 · recorded 1") for line in proxy.said), "it is over, not paused"
     assert added_up(output)["recorded"] == 1
     ((start, end),) = metadata_of(output)["recorded_ns"]
     assert end - start >= 700_000_000

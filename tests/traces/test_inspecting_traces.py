@@ -9,7 +9,7 @@ from trace_rows import trace_row, write_rows
 
 from capture.trace_reader import open_trace
 from replay.report.trace_text import trace_lines
-from replay.transform.inspection import MOST_BUCKETS, inspect_trace
+from replay.transform.inspection import MOST_BUCKETS, gap_warnings, inspect_trace
 
 S = 1_000_000_000
 
@@ -37,3 +37,34 @@ def test_segments_say_what_was_lost_after_them(tmp_path: Path) -> None:
     write_rows(tmp_path / "2.parquet", [], counts=counts)
     lines = trace_lines(inspect_trace(open_trace(tmp_path)))
     assert "  capture    seen 3, recorded 1, dropped disk_full 2" in lines
+
+
+def test_a_part_of_the_traffic_says_which(tmp_path: Path) -> None:
+    counts = {"seen": 9, "recorded": 1, "dropped": {}, "not_chosen": {"filter": 5, "sample": 3}}
+    path = write_rows(
+        tmp_path / "t.parquet",
+        [trace_row(0, 0)],
+        counts=counts,
+        sampling="25% of sessions, seed x",
+        choice={"filter": "~m POST", "sample": 0.25, "sample_seed": "x", "max_body_bytes": 1_000_000},
+        recorded_ns=((0, S), (3 * S, None)),
+    )
+    facts = inspect_trace(open_trace(path))
+    lines = list(trace_lines(facts))
+    assert "  capture    seen 9, recorded 1, not chosen filter 5, sample 3, dropped none" in lines
+    assert "  only       filter ~m POST, bodies of up to 1,000,000 bytes, 25% of sessions, seed x" in lines
+    assert any("recording was off once, 2 s in all" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("spans", "told"),
+    [
+        ((), ""),
+        (((0, None),), ""),
+        (((0, 5 * S), (2 * S, 9 * S), (9 * S, None)), ""),
+        (((0, S), (2 * S, 3 * S), (5 * S, 6 * S)), "2 times, 3 s in all"),
+    ],
+)
+def test_gaps_between_spans_are_no_quiet(spans: tuple[tuple[int, int | None], ...], told: str) -> None:
+    assert told in "".join(gap_warnings(spans))
+    assert bool(gap_warnings(spans)) is bool(told)
