@@ -18,6 +18,7 @@ from replay.cli.auditing import audit
 from replay.cli.capture import capture
 from replay.cli.demo import demo
 from replay.cli.exporting import app as exporting
+from replay.cli.history import history
 from replay.cli.importing import app as importing
 from replay.cli.inspecting import inspect
 from replay.cli.judging import diff, report
@@ -48,6 +49,7 @@ app.command()(transform)
 app.command()(replay)
 app.command()(report)
 app.command()(diff)
+app.command()(history)
 app.command()(selftest)
 app.command("demo-server")(serve_demo)
 

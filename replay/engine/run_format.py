@@ -154,6 +154,18 @@ def read_run(path: Path, *, bodies: bool = True) -> tuple[pa.Table, RunMetadata]
     return table, dataclasses.replace(metadata, partial=True) if partial else metadata
 
 
+def read_metadata(path: Path) -> RunMetadata | None:
+    """What a run file at `path` says of itself, its rows left unread; None where there is no run file.
+
+    A killed replay's leftovers are none: see `read_run`. Raises `BadInput` for metadata that can't be read.
+    """
+    try:
+        raw = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+    except (OSError, pa.ArrowException):
+        return None
+    return None if raw is None else _parse_metadata(raw, path)
+
+
 def _whole(table: pa.Table, path: Path) -> pa.Table:
     """The table with the columns of `RUN_SCHEMA` in their order; raises `BadInput` where it can't be."""
     columns = []

@@ -113,6 +113,7 @@ def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> No
         "replay",
         "report",
         "diff",
+        "history",
         "demo-server",
         "import har",
         "export har",

@@ -1,0 +1,146 @@
+"""The verb `history`: every run's summary in one Parquet table, its course over builds, where it changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE_NAME = "history.parquet"
+
+
+def history(
+    runs: Annotated[Path, typer.Argument(help="A folder of runs; those below it count too.")],
+    table: Annotated[
+        Path | None, typer.Option(help=f"The table to keep, RUNS/{TABLE_NAME} if not given.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A figure to follow, e.g. e2e:p95 or error_rate; may be repeated."),
+    ] = None,
+    by: Annotated[str, typer.Option(help="all, endpoint, model or phase.")] = "all",
+    baseline_for: Annotated[
+        Path | None, typer.Option(help="Also name the run that this one should be compared with.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")] = False,
+) -> None:
+    """Keep every run's summary in one table, and show how each figure went from build to build.
+
+    Runs are added once and stay on record when their files are gone. Figures are compared within one
+    schedule; a change point is where a figure's level changed for good (E-divisive), and INVALID or partial
+    runs are in no series. The table opens in DuckDB: one row per run, group and figure.
+
+    \b
+    Examples:
+      peaktape history runs/
+      peaktape history runs/ --metric e2e:p99 --by endpoint
+      peaktape history runs/ --baseline-for runs/b.parquet
+      peaktape history runs/ --json | jq '.series[].change_points'
+    """
+    import json
+
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from capture.failures import BadInput
+    from replay.analysis.run_history import DEFAULT_METRICS, series_of, with_changes
+    from replay.analysis.run_history import baseline_for as chosen
+    from replay.cli.printing import show
+    from replay.report.history_text import history_json, history_report
+
+    if by not in ("all", "endpoint", "model", "phase"):
+        raise BadInput(f"--by: {by} found, all, endpoint, model or phase wanted")
+    if not runs.is_dir():
+        raise BadInput(f"{runs}: no folder of runs; name the one that `peaktape replay -o` writes into")
+    kept = _updated(runs, table or runs / TABLE_NAME)
+    known = set(kept["metric"].to_pylist())
+    for name in metric or ():
+        if name not in known:
+            raise BadInput(f"--metric: {name} found, one of {', '.join(sorted(known))} wanted")
+    followed = with_changes(series_of(kept, metric or DEFAULT_METRICS, (by,)), np.random.default_rng(0))
+    asked = None if baseline_for is None else _name_of(baseline_for, runs)
+    if asked is not None and not pc.any(pc.equal(kept["run"], asked)).as_py():
+        raise BadInput(f"--baseline-for: {baseline_for} is no run in {runs}; replay with -o into that folder")
+    baseline = None
+    if asked is not None:
+        whole = with_changes(series_of(kept, DEFAULT_METRICS), np.random.default_rng(0))
+        baseline = chosen(kept, asked, whole)
+    counted = kept.group_by(["run", "started", "valid", "partial"]).aggregate([])
+    left_out = counted.num_rows - pc.sum(pc.and_(counted["valid"], pc.invert(counted["partial"]))).as_py()
+    if as_json:
+        found = history_json(followed, counted.num_rows, left_out, baseline)
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        shown = history_report(
+            followed, counted.num_rows, left_out, folder=str(runs), asked=asked, baseline=baseline
+        )
+        show(shown)
+
+
+def _name_of(path: Path, folder: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(folder.resolve()))
+    except ValueError:
+        return str(path)
+
+
+def _updated(folder: Path, path: Path) -> pa.Table:
+    """The table at `path` with the runs of `folder` that it lacked; it is written when there were any."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from rich.console import Console
+
+    from capture.failures import BadInput
+    from capture.trace_writer import replace_when_whole
+    from replay.analysis.run_history import HISTORY_SCHEMA, history_rows, known_runs
+    from replay.analysis.run_table import RunTable
+    from replay.analysis.summary import summarise
+    from replay.cli.progress_bar import progress_bar
+    from replay.engine.run_format import read_metadata, read_run
+
+    kept = _kept(path)
+    known = known_runs(kept)
+    fresh = []
+    for file in sorted(folder.rglob("*.parquet")):
+        metadata = read_metadata(file)
+        if metadata is not None and (_name_of(file, folder), metadata.zero_wall_ns) not in known:
+            fresh.append(file)
+    if not fresh and not kept.num_rows:
+        raise BadInput(f"{folder}: no run in it; make some with `peaktape replay -o {folder}/NAME.parquet`")
+    added = []
+    with progress_bar(Console(stderr=True)) as bar:
+        task = bar.add_task("summing up runs", total=len(fresh), rows="")
+        for file in fresh:
+            run, metadata = read_run(file, bodies=False)
+            added.append(
+                history_rows(_name_of(file, folder), metadata, summarise(RunTable.of(run, metadata)))
+            )
+            bar.advance(task)
+    if added:
+        kept = pa.concat_tables([kept, *added]).sort_by([("started", "ascending"), ("run", "ascending")])
+        with replace_when_whole(path, overwrite=True) as temporary:
+            pq.write_table(kept.cast(HISTORY_SCHEMA), temporary, compression="zstd", compression_level=3)
+    return kept
+
+
+def _kept(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from capture.failures import BadInput
+    from replay.analysis.run_history import HISTORY_SCHEMA
+
+    if not path.exists():
+        return HISTORY_SCHEMA.empty_table()
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"{path}: not a readable table ({found}); move it away to begin anew") from error
+    if not table.schema.equals(HISTORY_SCHEMA):
+        raise BadInput(f"{path}: not a history of runs; name another with --table, or move it away")
+    return table
