@@ -80,11 +80,11 @@ def plan_of(
 def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
     """The schedule that `plan` makes of `trace`, and its lineage."""
     from capture.__about__ import VERSION
-    from replay.transform.plan import apply_plan, schedule_of
+    from replay.transform.plan import apply_plan, rows_of_trace
     from replay.transform.replayable import told
     from replay.transform.schedule_format import Lineage
 
-    base, left_out = schedule_of(trace)
+    base, left_out = rows_of_trace(trace)
     steps = plan.steps
     if left_out:
         steps = (told(left_out), *steps)

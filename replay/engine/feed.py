@@ -37,9 +37,17 @@ READ_BYTES: Final = 32 << 10
 """Larger pieces come from fresh pages each time, and those take the kernel ms of what is due."""
 
 
-def share_of(schedule: Schedule, worker: int, workers: int) -> np.ndarray:
-    """Row indices (int64, ascending) of a worker's share: whole sessions, dealt out by their number."""
-    return np.flatnonzero(schedule.session % workers == worker)
+def dealt(schedule: Schedule, workers: int) -> np.ndarray:
+    """The worker of each row, int64[n] in 0 … workers − 1: whole sessions, dealt round by their first due.
+
+    By rank and not by number: numbers are hashes, and few of them may leave a worker with nothing.
+    """
+    if workers == 1:
+        return np.zeros(len(schedule), np.int64)
+    _, first, session = np.unique(schedule.session, return_index=True, return_inverse=True)
+    worker = np.empty(len(first), np.int64)
+    worker[np.argsort(first)] = np.arange(len(first)) % workers
+    return worker[session]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Share:
 
     def rows(self, schedule: Schedule) -> np.ndarray:
         """Indices of the share's requests, int64, ascending."""
-        mine = share_of(schedule, self.worker, self.workers)
+        mine = np.flatnonzero(dealt(schedule, self.workers) == self.worker)
         return mine[schedule.after[mine] < 0] if self.first_turns_only else mine
 
 

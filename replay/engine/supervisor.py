@@ -30,6 +30,7 @@ from capture.__about__ import VERSION
 from capture.failures import BadInput
 from capture.trace_reader import Trace
 from replay.engine.connecting import Connecting
+from replay.engine.feed import dealt
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.requests import Rewrite
 from replay.engine.run_format import RunMetadata
@@ -283,7 +284,7 @@ class Supervisor:
     def _write_unreported(self) -> None:
         died = [number for number, worker in enumerate(self._workers) if (worker.totals or {}).get("died")]
         missing = np.flatnonzero(~self._reported)
-        of_dead = np.isin(self._order.schedule.session[missing] % self._order.workers, died)
+        of_dead = np.isin(dealt(self._order.schedule, self._order.workers)[missing], died)
         for at, lost in zip(_pieces(missing), _pieces(of_dead), strict=True):
             facts = scheduled_facts(self._order.trace, self._order.schedule, at)
             self._writer.add(batch_of_unsent(facts, ["lost" if gone else "not_sent" for gone in lost]))

@@ -6,19 +6,20 @@ Order: slice (in the trace's time), then speed, thin, amplify, ramps, spikes (in
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+import math
 
 import numpy as np
 
 from capture.failures import BadInput
 from capture.quantities import check_factor
 from capture.trace_reader import Trace
-from replay.transform import steps
+from replay.transform import draws, steps
+from replay.transform.pipeline import schedule_rows
 from replay.transform.replayable import choose, told
+from replay.transform.rows import Rows, Step, base_rows
 from replay.transform.schedule_format import Schedule
-from replay.transform.shapes import Ramp, Spike, lay_ramp, lay_spike
-
-MAX_ROWS: Final = 2_000_000_000
+from replay.transform.sessions import number_sessions
+from replay.transform.shapes import Lay, Ramp, Spike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,50 +43,39 @@ class Plan:
         if self.seed < 0:
             raise BadInput(f"--seed: {self.seed} found, 0 or more wanted")
 
+    def bound(self) -> tuple[Step, ...]:
+        """The steps in order. Each draws by its own key, so one does not shift another's."""
+        streams = iter(np.random.default_rng(self.seed).spawn(2 + len(self.ramps) + len(self.spikes)))
+        keys = (draws.key_of(stream) for stream in streams)
+        for_thin, for_amplify = next(keys), next(keys)
+        found: list[Step] = []
+        if self.slice_ns is not None:
+            found.append(steps.Slice(*self.slice_ns))
+        if self.speed != 1:
+            found.append(steps.Speed(self.speed))
+        if self.thin != 1:
+            found.append(steps.Thin(self.thin, for_thin))
+        if self.amplify != 1:
+            found.append(steps.Amplify(self.amplify, for_amplify, self.jitter_ns))
+        shapes: tuple[Ramp | Spike, ...] = (*self.ramps, *self.spikes)
+        for shape in shapes:
+            copies = math.prod(step.most_copies for step in found)
+            found.append(Lay(shape, next(keys), self.jitter_ns, copies))
+        return tuple(found)
+
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps in order, as a person writes them, for the lineage."""
-        named: list[str] = []
-        if self.slice_ns is not None:
-            named.append(f"slice {self.slice_ns[0] / 1e9:g}s..{self.slice_ns[1] / 1e9:g}s")
-        if self.speed != 1:
-            named.append(f"speed {self.speed:g}")
-        if self.thin != 1:
-            named.append(f"thin {self.thin:g}")
-        if self.amplify != 1:
-            named.append(
-                f"amplify {self.amplify:g} (sessions cloned whole, jitter ±{self.jitter_ns / 1e9:g}s)"
-            )
-        return (*named, *map(str, self.ramps), *map(str, self.spikes))
+        return tuple(map(str, self.bound()))
 
 
-def apply_plan(schedule: Schedule, plan: Plan) -> Schedule:
-    """All steps of `plan`, in order. Each step draws from its own stream, so one does not shift another's."""
-    streams = iter(np.random.default_rng(plan.seed).spawn(2 + len(plan.ramps) + len(plan.spikes)))
-    for_thin, for_amplify = next(streams), next(streams)
-    if plan.slice_ns is not None:
-        schedule = steps.cut_out(schedule, *plan.slice_ns)
-    if plan.speed != 1:
-        schedule = steps.speed(schedule, plan.speed)
-    if plan.thin != 1:
-        schedule = steps.thin(schedule, plan.thin, for_thin)
-    if plan.amplify != 1:
-        if len(schedule) * plan.amplify > MAX_ROWS:
-            raise BadInput(
-                f"--amplify: {plan.amplify:g} × {len(schedule)} requests, at most {MAX_ROWS} wanted"
-            )
-        schedule = steps.amplify(schedule, plan.amplify, for_amplify, plan.jitter_ns)
-    for ramp in plan.ramps:
-        schedule = lay_ramp(schedule, ramp, next(streams), plan.jitter_ns)
-    for spike in plan.spikes:
-        schedule = lay_spike(schedule, spike, next(streams), plan.jitter_ns)
-    if not len(schedule):
-        raise BadInput("transform: no request is left; thin less, or amplify by more")
-    return schedule
+def apply_plan(rows: Rows, plan: Plan) -> Schedule:
+    """All steps of `plan` on the rows of a whole trace, in memory; raises what `pipeline.stream` raises."""
+    return schedule_rows(rows, plan.bound())
 
 
-def schedule_of(trace: Trace) -> tuple[Schedule, dict[str, int]]:
-    """The trace as it was, as a schedule (see `steps.base_schedule`), and the counts of rows left out.
+def rows_of_trace(trace: Trace) -> tuple[Rows, dict[str, int]]:
+    """The trace as it was, as rows of a schedule (see `base_rows`), and the counts of rows left out.
 
     See `replayable` for what is left out. Raises `BadInput` when nothing is left.
     """
@@ -93,7 +83,8 @@ def schedule_of(trace: Trace) -> tuple[Schedule, dict[str, int]]:
     if not kept.any():
         raise BadInput(f"{trace.name}: no request in it can be replayed ({told(left_out)}); capture others")
     end_ns = trace.column("end_ns").fill_null(-1).to_numpy(zero_copy_only=False)
-    session = steps.number_sessions(trace.column("session_id").to_pylist())
-    schedule = steps.select(steps.base_schedule(trace.arrival_ns, end_ns, session), kept)
-    first_ns = int(schedule.due_ns[0])
-    return dataclasses.replace(schedule, due_ns=schedule.due_ns - first_ns), left_out
+    rows = base_rows(trace.arrival_ns, end_ns, number_sessions(trace.column("session_id"))).take(kept)
+    first_ns = int(rows.due_ns[0])
+    return dataclasses.replace(
+        rows, due_ns=rows.due_ns - first_ns, start_ns=np.maximum(rows.start_ns - first_ns, 0)
+    ), left_out

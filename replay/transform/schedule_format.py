@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +47,9 @@ class Schedule:
     """Arrays of one length n, ordered by `due_ns` (int64 ns from the schedule's zero, ascending).
 
     `row` int64 is the trace row to send, `copy` int32 which clone of it (0 is the original), `session` int64
-    a number per (session, copy), `after` int64 the index of the turn it follows or −1, `think_ns` int64 the
-    time between that turn's end and this due instant, `phase` int8 an index into `PHASES`.
+    a number per (session, copy), 0 or more and not compact, `after` int64 the index of the turn it follows
+    or −1, `think_ns` int64 the time between that turn's end and this due instant, `phase` int8 an index into
+    `PHASES`.
     """
 
     due_ns: Int64
@@ -66,6 +67,14 @@ class Schedule:
     def span_ns(self) -> int:
         """Time from the schedule's zero to the last due instant, in ns; 0 when empty."""
         return int(self.due_ns[-1]) if len(self) else 0
+
+    @staticmethod
+    def joined(pieces: Sequence[Schedule]) -> Schedule:
+        """The schedule of which `pieces` (at least one) are the pieces, in order."""
+        columns = {
+            name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in SCHEDULE_SCHEMA.names
+        }
+        return Schedule(**columns)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,23 +1,26 @@
 """Shapes laid over a part of a schedule's time: spike and ramp, by cloning and thinning what is there.
 
-No request is invented. Within the shape's window the unit is a session's turns that lie in it, so that the
-rate in the window is what was asked for and turns keep their order; phases are labelled for the results.
+No request is invented. A session's copy c has those rows due when the shape is above c + u, with u of the
+session: what a copy has of a session is coherent, and phases are labelled for the results.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
 
 import numpy as np
 import numpy.typing as npt
 
 from capture.failures import BadInput
 from capture.quantities import parse_duration_ns, parse_factor, parse_settings
-from replay.transform.schedule_format import PHASES, Schedule
-from replay.transform.steps import DEFAULT_JITTER_NS, clone, whole_copies
+from replay.transform.draws import uniform
+from replay.transform.rows import Rows, Step
+from replay.transform.schedule_format import PHASES
+from replay.transform.steps import DEFAULT_JITTER_NS, clone_rows
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,25 @@ class Spike:
             _positive_ns(found["for"], "--spike for"),
             parse_factor(found["x"], "--spike x"),
         )
+
+    @property
+    def end_ns(self) -> int:
+        """Where the spike is over."""
+        return self.at_ns + self.for_ns
+
+    @property
+    def most_x(self) -> float:
+        """The largest factor."""
+        return self.x
+
+    def factor(self, due_ns: Int64) -> Float64:
+        """How many times the traffic, float64[n]."""
+        return np.full(len(due_ns), self.x)
+
+    def label(self, due_ns: Int64, phase: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """The phases, int8[n]: `spike` in the window, `recover` after it."""
+        phase = _labelled(due_ns, phase, "recover", self.end_ns, self.end_ns + self.for_ns)
+        return _labelled(due_ns, phase, "spike", self.at_ns, self.end_ns)
 
     def __str__(self) -> str:
         return f"spike at={self.at_ns / 1e9:g}s,for={self.for_ns / 1e9:g}s,x={self.x:g}"
@@ -62,6 +84,24 @@ class Ramp:
             parse_factor(found["to"], "--ramp to"),
         )
 
+    @property
+    def end_ns(self) -> int:
+        """Where the ramp is over."""
+        return self.at_ns + self.for_ns
+
+    @property
+    def most_x(self) -> float:
+        """The largest factor."""
+        return max(self.start_x, self.end_x)
+
+    def factor(self, due_ns: Int64) -> Float64:
+        """How many times the traffic, float64[n]."""
+        return self.start_x + (self.end_x - self.start_x) * ((due_ns - self.at_ns) / self.for_ns)
+
+    def label(self, due_ns: Int64, phase: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """The phases, int8[n]: `ramp` in the window."""
+        return _labelled(due_ns, phase, "ramp", self.at_ns, self.end_ns)
+
     def __str__(self) -> str:
         window = f"at={self.at_ns / 1e9:g}s,for={self.for_ns / 1e9:g}s"
         return f"ramp {window},from={self.start_x:g},to={self.end_x:g}"
@@ -74,56 +114,66 @@ def _positive_ns(text: str, place: str) -> int:
     return duration_ns
 
 
-def lay_spike(
-    schedule: Schedule, spike: Spike, rng: np.random.Generator, jitter_ns: int = DEFAULT_JITTER_NS
-) -> Schedule:
-    """The schedule with the spike; raises `BadInput` when its window holds no request."""
-    end_ns = spike.at_ns + spike.for_ns
-    laid = _lay(
-        schedule, str(spike), spike.at_ns, end_ns, lambda at: np.full(len(at), spike.x), rng, jitter_ns
-    )
-    laid = _label(laid, "recover", end_ns, end_ns + spike.for_ns)
-    return _label(laid, "spike", spike.at_ns, end_ns)
+def _labelled(
+    due_ns: Int64, phase: npt.NDArray[np.int8], name: str, start_ns: int, end_ns: int
+) -> npt.NDArray[np.int8]:
+    inside = (due_ns >= start_ns) & (due_ns < end_ns)
+    return np.where(inside, PHASES.index(name), phase).astype(np.int8)
 
 
-def lay_ramp(
-    schedule: Schedule, ramp: Ramp, rng: np.random.Generator, jitter_ns: int = DEFAULT_JITTER_NS
-) -> Schedule:
-    """The schedule with the ramp; raises `BadInput` when its window holds no request."""
+@dataclasses.dataclass(frozen=True)
+class Lay(Step):
+    """A shape laid over the rows due in its window: cloned, or thinned where it is below 1.
 
-    def factor(at_ns: Float64) -> Float64:
-        return ramp.start_x + (ramp.end_x - ramp.start_x) * (at_ns - ramp.at_ns) / ramp.for_ns
+    Clones are shifted by ±jitter_ns per session and copy, kept inside the window.
+    """
 
-    end_ns = ramp.at_ns + ramp.for_ns
-    laid = _lay(schedule, str(ramp), ramp.at_ns, end_ns, factor, rng, jitter_ns)
-    return _label(laid, "ramp", ramp.at_ns, end_ns)
+    shape: Spike | Ramp
+    key: np.uint64
+    jitter_ns: int = DEFAULT_JITTER_NS
+    copies_before: int = 1
 
+    @property
+    def window_ns(self) -> tuple[int, int]:  # type: ignore[override]
+        """The shape's window."""
+        return self.shape.at_ns, self.shape.end_ns
 
-def _lay(
-    schedule: Schedule,
-    name: str,
-    start_ns: int,
-    end_ns: int,
-    factor: Callable[[Float64], Float64],
-    rng: np.random.Generator,
-    jitter_ns: int,
-) -> Schedule:
-    inside = (schedule.due_ns >= start_ns) & (schedule.due_ns < end_ns)
-    if not inside.any():
-        raise BadInput(
-            f"{name}: no request is due in its window; the schedule spans 0s to {schedule.span_ns / 1e9:g}s "
-            "(after speed), so move it there"
+    @property
+    def spread_ns(self) -> int:  # type: ignore[override]
+        """The jitter: at most a quarter of the window."""
+        return min(self.jitter_ns, self.shape.for_ns // 4)
+
+    @property
+    def most_copies(self) -> int:  # type: ignore[override]
+        """⌈the largest factor⌉, at least the original."""
+        return max(1, math.ceil(self.shape.most_x))
+
+    def apply(self, rows: Rows) -> Rows:
+        """The rows with the shape laid over them, labelled."""
+        start_ns, end_ns = self.window_ns
+        inside = (rows.due_ns >= start_ns) & (rows.due_ns < end_ns)
+        copies = np.ones(len(rows), np.int64)
+        within, session = rows.due_ns[inside], rows.session[inside]
+        wanted = self.shape.factor(within) - uniform(self.key, session, 0)
+        copies[inside] = np.ceil(wanted.clip(min=0)).astype(np.int64)
+        cloned, nth = clone_rows(rows, copies, self.copies_before)
+        drawn = uniform(self.key, np.repeat(rows.session, copies), nth)
+        shift = np.rint((2 * drawn - 1) * self.spread_ns).astype(np.int64)
+        moved = _kept_inside(cloned.due_ns + shift, start_ns, end_ns - 1)
+        due_ns = np.where(nth > 0, moved, cloned.due_ns)
+        return dataclasses.replace(
+            cloned,
+            due_ns=due_ns,
+            start_ns=np.where(nth > 0, np.minimum(cloned.start_ns, start_ns), cloned.start_ns),
+            phase=self.shape.label(due_ns, cloned.phase),
         )
-    # Rows outside the window are units that are kept once; inside, a unit is a session's part.
-    key = np.where(inside, schedule.session, int(schedule.session.max()) + 1 + np.arange(len(schedule)))
-    _, first_row, unit = np.unique(key, return_index=True, return_inverse=True)
-    factors = np.where(inside[first_row], factor(schedule.due_ns[first_row].astype(np.float64)), 1.0)
-    copies = whole_copies(factors, rng)
-    return clone(schedule, unit, copies, rng, min(jitter_ns, (end_ns - start_ns) // 4), start_ns, end_ns - 1)
+
+    def __str__(self) -> str:
+        return str(self.shape)
 
 
-def _label(schedule: Schedule, phase: str, start_ns: int, end_ns: int) -> Schedule:
-    inside = (schedule.due_ns >= start_ns) & (schedule.due_ns < end_ns)
-    return dataclasses.replace(
-        schedule, phase=np.where(inside, PHASES.index(phase), schedule.phase).astype(np.int8)
-    )
+def _kept_inside(due_ns: Int64, low_ns: int, high_ns: int) -> Int64:
+    """Mirrored at the ends of [low_ns, high_ns]."""
+    due_ns = low_ns + np.abs(due_ns - low_ns)
+    mirrored: Int64 = high_ns - np.abs(high_ns - due_ns)
+    return mirrored

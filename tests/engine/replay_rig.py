@@ -19,7 +19,7 @@ from replay.engine.run_format import DROP, OPEN, RunMetadata, read_run
 from replay.engine.run_writer import RunWriter
 from replay.engine.supervisor import Progress, ReplayOrder, Supervisor
 from replay.engine.target import parse_target, resolve
-from replay.transform.plan import Plan, apply_plan, schedule_of
+from replay.transform.plan import Plan, apply_plan, rows_of_trace
 from replay.transform.schedule_format import Lineage, write_schedule
 
 MS = 1_000_000
@@ -91,7 +91,7 @@ def replay_rows(
     """Replay `rows` at `target_url` with real workers; every row of the run by (request_id, copy)."""
     write_trace(folder / "trace.parquet", [batch_of(rows)], TraceMetadata(0, "test"), overwrite=True)
     trace = open_trace(folder / "trace.parquet")
-    schedule = apply_plan(schedule_of(trace)[0], plan or Plan())
+    schedule = apply_plan(rows_of_trace(trace)[0], plan or Plan())
     lineage = Lineage(trace.name, trace.fingerprint, trace.rows, (), 0)
     write_schedule(folder / "schedule.parquet", schedule, lineage, overwrite=True)
     target = parse_target(target_url)

@@ -22,7 +22,7 @@ from replay.engine.requests import Prepared
 from replay.engine.run_format import PARTLY_OPEN
 from replay.engine.supervisor import Progress, Supervisor
 from replay.engine.turns import Turns
-from replay.transform.steps import base_schedule
+from replay.transform.pipeline import base_schedule
 
 
 async def test_a_turn_that_can_t_be_read_is_told_although_nothing_waits_any_more() -> None:

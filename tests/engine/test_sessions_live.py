@@ -22,7 +22,7 @@ from replay.engine.run_format import PARTLY_OPEN
 from replay.engine.sender import SENDERS
 from replay.engine.turns import followers
 from replay.engine.weaving import messages_in, weave
-from replay.transform.steps import base_schedule
+from replay.transform.pipeline import base_schedule
 
 
 def turns(

@@ -13,7 +13,7 @@ from capture.trace_format import TraceMetadata
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.cli.ordering import without_secrets
-from replay.transform.plan import schedule_of
+from replay.transform.plan import rows_of_trace
 
 
 def trace_of(folder: Path, rows: list[dict[str, Any]]) -> Trace:
@@ -28,8 +28,8 @@ def test_requests_whose_body_was_not_kept_are_left_out(tmp_path: Path) -> None:
     streamed = request(4, 4) | {"request_body": None, "request_headers": [("transfer-encoding", "chunked")]}
     cut_off = request(5, 5) | {"outcome": "client_aborted", "request_body_ns": None}
     trace = trace_of(tmp_path, [request(0, 0), empty_get, stated_empty, not_kept, streamed, cut_off])
-    schedule, left_out = schedule_of(trace)
-    assert schedule.row.tolist() == [0, 1, 2]
+    rows, left_out = rows_of_trace(trace)
+    assert rows.row.tolist() == [0, 1, 2]
     assert left_out == {"requests whose body never arrived whole": 3}
 
 
@@ -42,8 +42,8 @@ def test_what_http1_cannot_say_is_left_out_counted_and_named(tmp_path: Path) -> 
     bodiless = request(6, 6) | {"request_body": None, "request_bytes": 0}
     cut = request(5, 5) | {"request_body": None, "request_bytes": 9, "http_version": "HTTP/2.0"}
     trace = trace_of(tmp_path, [request(0, 0), socket, call, web, http2, cut, bodiless])
-    schedule, left_out = schedule_of(trace)
-    assert schedule.row.tolist() == [0, 3, 4, 6]
+    rows, left_out = rows_of_trace(trace)
+    assert rows.row.tolist() == [0, 3, 4, 6]
     assert left_out == {
         "WebSocket and other upgraded connections": 1,
         "gRPC calls": 1,
@@ -55,8 +55,8 @@ def test_grpc_is_seen_where_every_body_is_kept(tmp_path: Path) -> None:
     kind = [("x", "y"), ("content-type", "application/grpc")]
     calls = [request(k, k) | {"http_version": "HTTP/2.0", "request_headers": kind} for k in (1, 3)]
     trace = trace_of(tmp_path, [request(0, 0), calls[0], request(2, 2), calls[1]])
-    schedule, left_out = schedule_of(trace)
-    assert (schedule.row.tolist(), left_out) == ([0, 2], {"gRPC calls": 2})
+    rows, left_out = rows_of_trace(trace)
+    assert (rows.row.tolist(), left_out) == ([0, 2], {"gRPC calls": 2})
 
 
 def test_bodies_are_looked_at_only_where_some_are_missing(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_bodies_are_looked_at_only_where_some_are_missing(tmp_path: Path) -> Non
 def test_a_trace_without_a_whole_request_is_refused(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, [request(0, 0) | {"outcome": "in_flight", "request_body_ns": None}])
     with pytest.raises(BadInput, match="left out 1 requests whose body never arrived whole"):
-        schedule_of(trace)
+        rows_of_trace(trace)
 
 
 def test_header_values_of_the_command_line_are_not_written_into_the_run() -> None:

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import numpy as np
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.failures import BadInput
-from replay.transform import steps
+from replay.transform import draws
+from replay.transform.linking import TurnLinker
+from replay.transform.pipeline import schedule_rows, stream
 from replay.transform.plan import Plan, apply_plan
-from replay.transform.schedule_format import PHASES, Schedule
-from replay.transform.shapes import Ramp, Spike, lay_ramp, lay_spike
+from replay.transform.rows import Rows, base_rows
+from replay.transform.schedule_format import PHASES, SCHEDULE_SCHEMA, Schedule
+from replay.transform.sessions import hash_names, number_sessions
+from replay.transform.shapes import Lay, Ramp, Spike
+from replay.transform.steps import Amplify, Slice, Speed, Thin
 
 S = 1_000_000_000
 
 
 @st.composite
-def schedules(draw: st.DrawFn) -> Schedule:
-    """Base schedules of 1 to 60 requests, with sessions of several turns and requests of unknown end."""
+def traces(draw: st.DrawFn) -> Rows:
+    """Traces of 1 to 60 requests, with sessions of several turns and requests of unknown end."""
     n = draw(st.integers(1, 60))
     gaps = draw(st.lists(st.integers(0, 5 * S), min_size=n, max_size=n))
     arrival = np.cumsum(np.array(gaps, np.int64))
     service = np.array(draw(st.lists(st.integers(-1, 3 * S), min_size=n, max_size=n)), np.int64)
     end = np.where(service >= 0, arrival + service, -1)
     session = np.array(draw(st.lists(st.integers(0, max(1, n // 2)), min_size=n, max_size=n)), np.int64)
-    return steps.base_schedule(arrival, end, session)
+    return base_rows(arrival, end, session)
 
 
+law = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 factors = st.floats(0.1, 20)
 
 
-def rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
+def key(seed: int) -> np.uint64:
+    return draws.key_of(np.random.default_rng(seed))
+
+
+def assert_equal(a: Schedule, b: Schedule) -> None:
+    for name in SCHEDULE_SCHEMA.names:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
 def assert_sound(schedule: Schedule) -> None:
@@ -50,92 +65,144 @@ def assert_sound(schedule: Schedule) -> None:
     assert (schedule.think_ns >= 0).all()
 
 
-@given(schedules())
-def test_a_base_schedule_is_sound_and_starts_at_zero(schedule: Schedule) -> None:
+@law
+@given(traces())
+def test_a_base_schedule_is_sound_and_starts_at_zero(rows: Rows) -> None:
+    schedule = schedule_rows(rows)
     assert_sound(schedule)
     assert schedule.due_ns[0] == 0
 
 
-@given(schedules(), st.floats(0.1, 10), st.floats(0.1, 10))
-def test_speed_a_then_b_is_speed_ab(schedule: Schedule, a: float, b: float) -> None:
-    twice = steps.speed(steps.speed(schedule, a), b)
-    once = steps.speed(schedule, a * b)
+@law
+@given(traces(), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_speed_a_then_b_is_speed_ab(rows: Rows, a: float, b: float) -> None:
+    twice = schedule_rows(rows, [Speed(a), Speed(b)])
+    once = schedule_rows(rows, [Speed(a * b)])
     # Each rounding to whole ns may move an instant by half of one, the first one divided by b.
     assert np.abs(twice.due_ns - once.due_ns).max() <= 1 + 0.5 / b
     assert_sound(twice)
 
 
-@given(schedules(), st.integers(1, 8), seeds, st.integers(0, 3 * S))
+@law
+@given(traces(), st.integers(1, 8), seeds, st.integers(0, 3 * S))
 def test_a_whole_factor_clones_every_request_exactly_that_often(
-    schedule: Schedule, factor: int, seed: int, jitter_ns: int
+    rows: Rows, factor: int, seed: int, jitter_ns: int
 ) -> None:
-    larger = steps.amplify(schedule, factor, rng(seed), jitter_ns)
-    assert len(larger) == factor * len(schedule)
+    larger = schedule_rows(rows, [Amplify(factor, key(seed), jitter_ns)])
+    assert len(larger) == factor * len(rows)
     assert (np.bincount(larger.row) == factor).all()
     assert_sound(larger)
 
 
-@given(schedules(), factors, seeds)
+@law
+@given(traces(), factors, seeds)
 def test_amplify_clones_sessions_whole_and_keeps_their_inner_times(
-    schedule: Schedule, factor: float, seed: int
+    rows: Rows, factor: float, seed: int
 ) -> None:
-    larger = steps.amplify(schedule, factor, rng(seed))
+    step = Amplify(factor, key(seed))
+    if not len(step.apply(rows)):
+        return
+    larger = schedule_rows(rows, [step])
     assert_sound(larger)
+    base = schedule_rows(rows)
     for session in np.unique(larger.session):
         mine = larger.session == session
-        rows = np.sort(larger.row[mine])
-        origin = schedule.session[rows[0]]
-        np.testing.assert_array_equal(rows, np.flatnonzero(schedule.session == origin))
-        shift = larger.due_ns[mine][np.argsort(larger.row[mine], kind="stable")] - schedule.due_ns[rows]
-        assert np.ptp(shift) == 0
+        order = np.argsort(larger.row[mine], kind="stable")
+        copied = larger.row[mine][order]
+        np.testing.assert_array_equal(copied, np.flatnonzero(base.session == base.session[copied[0]]))
+        assert np.ptp(larger.due_ns[mine][order] - base.due_ns[copied]) == 0
+        assert len(np.unique(larger.copy[mine])) == 1
+        followed = np.where(larger.after[mine] >= 0, larger.row[larger.after[mine]], -1)
+        np.testing.assert_array_equal(followed[order], rows.follows[copied])
+        np.testing.assert_array_equal(larger.think_ns[mine][order], rows.think_ns[copied])
 
 
-@given(schedules(), factors, seeds)
-def test_the_same_seed_gives_the_same_schedule(schedule: Schedule, factor: float, seed: int) -> None:
-    plan = Plan(speed=2, thin=0.9, amplify=factor, seed=seed)
+plans = st.builds(
+    Plan,
+    speed=st.sampled_from([0.5, 1.0, 2.0]),
+    thin=st.sampled_from([0.7, 1.0]),
+    amplify=factors,
+    jitter_ns=st.integers(0, 20 * S),
+    ramps=st.sampled_from([(), (Ramp(0, 60 * S, 0.5, 3),)]),
+    spikes=st.sampled_from([(), (Spike(0, 10 * S, 4),), (Spike(0, 30 * S, 0.4), Spike(0, S, 2.5))]),
+    seed=seeds,
+)
+
+
+@law
+@given(traces(), plans)
+def test_the_same_seed_gives_the_same_schedule(rows: Rows, plan: Plan) -> None:
     try:
-        first = apply_plan(schedule, plan)
+        first = apply_plan(rows, plan)
     except BadInput:  # thinned to nothing: then it must be so again
         with pytest.raises(BadInput):
-            apply_plan(schedule, plan)
+            apply_plan(rows, plan)
         return
-    second = apply_plan(schedule, plan)
-    for name in ("due_ns", "row", "copy", "session", "after", "think_ns", "phase"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    assert_equal(first, apply_plan(rows, plan))
 
 
-@given(schedules(), st.floats(0.05, 1), seeds)
-def test_thinning_keeps_or_drops_sessions_whole(schedule: Schedule, share: float, seed: int) -> None:
-    thinned = steps.thin(schedule, share, rng(seed))
-    assert_sound(thinned)
-    kept = np.unique(schedule.session[thinned.row])
-    np.testing.assert_array_equal(np.sort(thinned.row), np.flatnonzero(np.isin(schedule.session, kept)))
+@law
+@given(traces(), plans, st.lists(st.integers(0, 60), max_size=6))
+def test_batch_borders_change_nothing(rows: Rows, plan: Plan, cuts: list[int]) -> None:
+    try:
+        whole = apply_plan(rows, plan)
+    except BadInput as refused:
+        with pytest.raises(BadInput, match=re.escape(str(refused))):
+            list(stream(batches(rows, cuts), plan.bound(), followed(rows)))
+        return
+    pieces = list(stream(batches(rows, cuts), plan.bound(), followed(rows)))
+    assert_equal(Schedule.joined(pieces), whole)
 
 
-@given(schedules(), st.floats(0.1, 6), seeds, st.data())
-def test_a_spike_changes_only_its_window_and_labels_the_phases(
-    schedule: Schedule, x: float, seed: int, data: st.DataObject
+def batches(rows: Rows, cuts: list[int]) -> list[Rows]:
+    borders = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    return [rows.take(np.arange(a, b)) for a, b in itertools.pairwise(borders)]
+
+
+def followed(rows: Rows) -> np.ndarray:
+    return np.isin(np.arange(len(rows)), rows.follows)
+
+
+@law
+@given(traces(), st.floats(0.05, 1), seeds)
+def test_thinning_keeps_or_drops_sessions_whole(rows: Rows, share: float, seed: int) -> None:
+    kept = Thin(share, key(seed)).apply(rows)
+    sessions = np.unique(rows.session[kept.row])
+    np.testing.assert_array_equal(np.sort(kept.row), np.flatnonzero(np.isin(rows.session, sessions)))
+    if len(kept):
+        assert_sound(schedule_rows(kept))
+
+
+@law
+@given(traces(), st.floats(0.1, 6), seeds, st.data())
+def test_a_spike_changes_only_its_window_and_its_phases_partition_time(
+    rows: Rows, x: float, seed: int, data: st.DataObject
 ) -> None:
-    at = data.draw(st.sampled_from(schedule.due_ns.tolist()))
+    at = data.draw(st.sampled_from(rows.due_ns.tolist()))
     spike = Spike(at, data.draw(st.integers(S, 20 * S)), x)
-    laid = lay_spike(schedule, spike, rng(seed))
+    step = Lay(spike, key(seed))
+    untouched = (rows.due_ns < at) | (rows.due_ns >= spike.end_ns)
+    if not len(step.apply(rows)):
+        return
+    laid = schedule_rows(rows, [step])
     assert_sound(laid)
-    end = spike.at_ns + spike.for_ns
-    outside = (schedule.due_ns < at) | (schedule.due_ns >= end)
-    untouched = laid.copy == 0
-    assert set(schedule.row[outside]) <= set(laid.row[untouched])
-    assert np.isin(laid.row[laid.copy > 0], schedule.row[~outside]).all()
-    inside = (laid.due_ns >= at) & (laid.due_ns < end)
+    assert set(rows.row[untouched]) <= set(laid.row[laid.copy == 0])
+    assert np.isin(laid.row[laid.copy > 0], rows.row[~untouched]).all()
+    inside = (laid.due_ns >= at) & (laid.due_ns < spike.end_ns)
     assert (laid.phase[inside] == PHASES.index("spike")).all()
-    recovering = (laid.due_ns >= end) & (laid.due_ns < end + spike.for_ns)
+    recovering = (laid.due_ns >= spike.end_ns) & (laid.due_ns < spike.end_ns + spike.for_ns)
     assert (laid.phase[recovering] == PHASES.index("recover")).all()
     assert (laid.phase[~inside & ~recovering] == PHASES.index("base")).all()
 
 
+def lone(n: int, gap_ns: int) -> Rows:
+    """`n` requests without a session, one every `gap_ns`."""
+    row = np.arange(n, dtype=np.int64)
+    return base_rows(row * gap_ns, np.full(n, -1), draws.lone_session(row))
+
+
 def test_the_rate_within_a_spike_is_x_times_as_high() -> None:
-    arrivals = np.arange(6000, dtype=np.int64) * (S // 100)  # 100/s for a minute, one request a session
-    schedule = steps.base_schedule(arrivals, np.full(6000, -1), np.arange(6000))
-    laid = lay_spike(schedule, Spike(20 * S, 10 * S, 4), rng(1))
+    laid = schedule_rows(lone(6000, S // 100), [Lay(Spike(20 * S, 10 * S, 4), key(1))])
     per_s = np.bincount(laid.due_ns // S)
     assert per_s[20:30].sum() == 4000
     assert (per_s[:20] == 100).all()
@@ -143,9 +210,7 @@ def test_the_rate_within_a_spike_is_x_times_as_high() -> None:
 
 
 def test_the_rate_along_a_ramp_grows_from_start_to_end() -> None:
-    arrivals = np.arange(6000, dtype=np.int64) * (S // 100)
-    schedule = steps.base_schedule(arrivals, np.full(6000, -1), np.arange(6000))
-    laid = lay_ramp(schedule, Ramp(0, 60 * S, 1, 3), rng(1))
+    laid = schedule_rows(lone(6000, S // 100), [Lay(Ramp(0, 60 * S, 1, 3), key(1))])
     per_s = np.bincount(laid.due_ns // S, minlength=60)
     # Expected 100·(1 + 2t/60); the count of a 10 s piece has a binomial spread of under 16.
     for start in range(0, 60, 10):
@@ -157,37 +222,102 @@ def test_the_rate_along_a_ramp_grows_from_start_to_end() -> None:
 @pytest.mark.parametrize("factor", [0.25, 0.5, 1.5, 2.4, 7.9])
 def test_a_fractional_factor_holds_in_expectation(factor: float) -> None:
     n = 20_000
-    schedule = steps.base_schedule(np.arange(n, dtype=np.int64) * 1000, np.full(n, -1), np.arange(n))
     fraction = factor % 1
     five_sigma = 5 * np.sqrt(n * fraction * (1 - fraction))
-    assert abs(len(steps.amplify(schedule, factor, rng(3))) - factor * n) <= five_sigma
+    assert abs(len(Amplify(factor, key(3)).apply(lone(n, 1000))) - factor * n) <= five_sigma
 
 
-@given(schedules(), seeds)
-def test_thin_then_amplify_by_the_inverse_keeps_the_count_within_its_error(
-    schedule: Schedule, seed: int
-) -> None:
-    thinned = steps.thin(schedule, 0.5, rng(seed))
-    if len(thinned):
-        assert len(steps.amplify(thinned, 2, rng(seed))) == 2 * len(thinned)
+@law
+@given(traces(), seeds)
+def test_thin_then_amplify_by_the_inverse_keeps_the_count_within_its_error(rows: Rows, seed: int) -> None:
+    thinned = Thin(0.5, key(seed)).apply(rows)
+    assert len(Amplify(2, key(seed + 1)).apply(thinned)) == 2 * len(thinned)
+
+
+def test_clones_near_zero_are_mirrored_there_and_not_piled_up() -> None:
+    """Uniform arrivals and uniform shifts: as many in the first half second as in any other."""
+    larger = schedule_rows(lone(20_000, S // 2000), [Amplify(5, key(5), S)])
+    per_half_s = np.bincount(larger.due_ns // (S // 2))[:-4]
+    assert np.abs(per_half_s - 5000).max() < 5 * np.sqrt(5000)
+
+
+def test_equal_timestamps_throughout_are_spread_by_the_jitter_alone() -> None:
+    rows = lone(500, 0)
+    assert (schedule_rows(rows).due_ns == 0).all()
+    larger = schedule_rows(rows, [Amplify(3, key(2), S)])
+    assert_sound(larger)
+    assert (np.sort(larger.row) == np.repeat(np.arange(500), 3)).all()
+    assert len(np.unique(larger.due_ns)) > 990
+
+
+def test_a_trace_of_one_request_can_be_amplified() -> None:
+    larger = schedule_rows(lone(1, S), [Amplify(7.0, key(2), S)])
+    assert_sound(larger)
+    assert sorted(larger.copy.tolist()) == list(range(7))
+    assert larger.due_ns.max() <= S
+
+
+def test_too_many_requests_within_the_jitter_are_refused_in_one_line() -> None:
+    rows = lone(1000, 0)
+    with pytest.raises(BadInput, match=r"more than 900 requests lie within one spread .* shorten --jitter"):
+        list(stream([rows, rows], [Amplify(2, key(2), S)], None, most_waiting=900))
+
+
+def test_draws_are_uniform_and_independent_between_keys_sessions_and_copies() -> None:
+    session = np.arange(50_000, dtype=np.int64)
+    drawn = [draws.uniform(key(seed), session, copy) for seed in (1, 2) for copy in (0, 1, 2)]
+    for at, one in enumerate(drawn):
+        assert one.min() >= 0
+        assert one.max() < 1
+        assert abs(one.mean() - 0.5) < 5 * np.sqrt(1 / 12 / len(one))
+        for other in drawn[:at]:
+            assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(len(one))
+    assert abs(np.corrcoef(drawn[0][1:], drawn[0][:-1])[0, 1]) < 5 / np.sqrt(len(session))
+    np.testing.assert_array_equal(drawn[2], draws.uniform(key(1), session, np.full(len(session), 2)))
+
+
+@law
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=30))
+def test_names_are_hashed_alike_wherever_they_stand(names: list[str]) -> None:
+    hashed = hash_names(pa.array(names, pa.string()))
+    assert (hashed >= 0).all()
+    assert len(set(hashed.tolist())) == len(set(names))
+    assert hash_names(pa.array(names[:1]))[0] == hashed[0]
+    sliced = pa.array(["another", *names]).slice(1)
+    np.testing.assert_array_equal(hash_names(sliced), hashed)
 
 
 def test_turns_that_overlapped_stay_on_the_clock() -> None:
     arrival, end = np.array([0, 5, 20], np.int64), np.array([10, 8, 30], np.int64)
-    schedule = steps.base_schedule(arrival, end, np.zeros(3, np.int64))
+    schedule = schedule_rows(base_rows(arrival, end, np.zeros(3, np.int64)))
     assert schedule.after.tolist() == [-1, -1, 1]
     assert schedule.think_ns.tolist() == [0, 0, 12]
 
 
 def test_sessions_are_numbered_and_rows_without_one_are_alone() -> None:
-    assert steps.number_sessions(["a", None, "b", "a", None]).tolist() == [0, 1, 2, 0, 3]
+    numbers = number_sessions(pa.array(["a", None, "b", "a", None]))
+    assert numbers[0] == numbers[3]
+    assert len(set(numbers.tolist())) == 4
+    later = number_sessions(pa.array([None, "b"]), first_row=4)
+    assert later.tolist() == [numbers[4], numbers[2]]
+
+
+def test_a_turn_beyond_the_look_back_is_on_the_clock_whatever_the_batches() -> None:
+    session = np.array([7, 1, 7, 2, 3, 4, 7, 7], np.int64)
+    row = np.arange(8, dtype=np.int64)
+    for cuts in ([8], [1, 8], [3, 5, 8], [1, 2, 3, 4, 5, 6, 7, 8]):
+        linker, follows = TurnLinker(look_back_rows=3), []
+        for a, b in zip([0, *cuts], cuts, strict=False):
+            linked = linker.link(session[a:b], row[a:b], row[a:b] * S, row[a:b] * S)
+            follows += linked.follows.tolist()
+        assert follows == [-1, -1, 0, -1, -1, -1, -1, 6]
 
 
 def test_a_slice_is_rebased_and_an_empty_one_says_what_there_is() -> None:
-    schedule = steps.base_schedule(np.array([0, 5, 9], np.int64) * S, np.full(3, -1), np.arange(3))
-    assert steps.cut_out(schedule, 4 * S, 9 * S).due_ns.tolist() == [1 * S]
+    rows = base_rows(np.array([0, 5, 9], np.int64) * S, np.full(3, -1), np.arange(3))
+    assert schedule_rows(rows, [Slice(4 * S, 9 * S)]).due_ns.tolist() == [1 * S]
     with pytest.raises(BadInput, match="no request between 10s and 20s; the schedule spans 0s to 9s"):
-        steps.cut_out(schedule, 10 * S, 20 * S)
+        schedule_rows(rows, [Slice(10 * S, 20 * S)])
 
 
 @pytest.mark.parametrize(
@@ -213,6 +343,6 @@ def test_what_makes_no_sense_is_refused_in_one_line(build: object, words: str) -
 
 
 def test_a_spike_outside_the_schedule_is_refused() -> None:
-    schedule = steps.base_schedule(np.array([0, S], np.int64), np.full(2, -1), np.arange(2))
+    rows = base_rows(np.array([0, S], np.int64), np.full(2, -1), np.arange(2))
     with pytest.raises(BadInput, match=r"no request is due in its window; the schedule spans 0s to 1s"):
-        lay_spike(schedule, Spike(10 * S, S, 2), rng(0))
+        schedule_rows(rows, [Lay(Spike(10 * S, S, 2), key(0))])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from capture.failures import BadInput
-from replay.transform import steps
+from replay.transform.pipeline import base_schedule
 from replay.transform.schedule_format import (
     Lineage,
     Schedule,
@@ -24,7 +24,7 @@ LINEAGE = Lineage("/t.parquet", "abc", 3, ("speed 5",), 7)
 
 
 def three() -> Schedule:
-    return steps.base_schedule(np.array([0, 5, 9], np.int64), np.array([3, 6, -1]), np.array([0, 0, 1]))
+    return base_schedule(np.array([0, 5, 9], np.int64), np.array([3, 6, -1]), np.array([0, 0, 1]))
 
 
 def test_a_schedule_survives_its_file(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Chance that depends on what is drawn for, not on when: draws by a hash of (key, session, copy).
+
+A stream of random numbers would tie each decision to its place in the file and to the batch borders. A hash
+gives every session's copy its own number, so a trace may be read in pieces of any size. Which decisions are
+drawn is not here (see `steps`, `shapes`).
+
+The hash is SplitMix64: G. L. Steele, D. Lea, C. H. Flood: Fast splittable pseudorandom number generators.
+OOPSLA 2014, figure 16 (state + n · golden gamma, then variant 13 of Stafford's mixers).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+UInt64 = npt.NDArray[np.uint64]
+Float64 = npt.NDArray[np.float64]
+
+GOLDEN_GAMMA: Final = np.uint64(0x9E3779B97F4A7C15)
+_SESSION_KEY: Final = np.uint64(0xD1B54A32D192ED03)
+_ROW_KEY: Final = np.uint64(0x8CB92BA72F3D8DD7)
+
+
+def key_of(rng: np.random.Generator) -> np.uint64:
+    """A key for one source of chance, uint64, drawn from `rng`."""
+    return np.uint64(rng.integers(0, 2**64, dtype=np.uint64))
+
+
+def mix(state: UInt64) -> UInt64:
+    """SplitMix64's output function, in place; returns `state`."""
+    state ^= state >> np.uint64(30)
+    state *= np.uint64(0xBF58476D1CE4E5B9)
+    state ^= state >> np.uint64(27)
+    state *= np.uint64(0x94D049BB133111EB)
+    state ^= state >> np.uint64(31)
+    return state
+
+
+def uniform(key: np.uint64, session: Int64, copy: int | npt.NDArray[np.integer]) -> Float64:
+    """float64[n] uniform in [0, 1), one number per (key, session, copy), the same wherever it is asked.
+
+    `session` int64[n]; `copy` an integer or integers[n], 0 or more.
+    """
+    state = session.view(np.uint64) ^ key
+    if isinstance(copy, np.ndarray):
+        state += copy.astype(np.uint64) * GOLDEN_GAMMA
+    else:
+        state += np.uint64(copy * int(GOLDEN_GAMMA) % 2**64)
+    drawn = mix(state)
+    drawn >>= np.uint64(11)
+    return drawn * np.float64(2.0**-53)
+
+
+def clone_session(session: Int64, nth: int | npt.NDArray[np.integer]) -> Int64:
+    """The number of a session's `nth` clone (1 or more): int64[n], 0 or more, a hash of both."""
+    return _number(session.view(np.uint64) ^ _SESSION_KEY, nth)
+
+
+def lone_session(row: Int64) -> Int64:
+    """The session number of a row that belongs to no session: int64[n], 0 or more, a hash of the row."""
+    return _number(row.view(np.uint64) ^ _ROW_KEY, 1)
+
+
+def _number(state: UInt64, nth: int | npt.NDArray[np.integer]) -> Int64:
+    state += np.asarray(nth).astype(np.uint64) * GOLDEN_GAMMA
+    return (mix(state) >> np.uint64(1)).view(np.int64)

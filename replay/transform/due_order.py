@@ -1,0 +1,160 @@
+"""Putting rows in due order through a bounded window, and finding the turn that each follows.
+
+Batches come in the order of the trace, and a step moves an instant by a bounded spread. So what is due before
+all that may still come is sorted and leaves; the rest waits. Which rows there are is not decided here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.failures import BadInput
+from replay.transform.linking import LOOK_BACK_ROWS
+from replay.transform.rows import Rows
+from replay.transform.schedule_format import Schedule
+
+Int64 = npt.NDArray[np.int64]
+
+MOST_WAITING: Final = 4_000_000
+"""Rows that may wait in the window, some 150 bytes each while they are sorted."""
+
+MOST_OPEN_TURNS: Final = 16_000_000
+"""Scheduled turns whose next may still come, 16 bytes each."""
+
+
+class DueOrder:
+    """Sorts batches of rows by (due, row, copy); batches come in row order, a row's copies in one batch.
+
+    `copies` bounds the numbers of copies, exclusive. `followed` tells of each trace row whether a later turn
+    follows it, bool[rows]; None where none does.
+    """
+
+    def __init__(
+        self, copies: int, followed: npt.NDArray[np.bool_] | None, most_waiting: int = MOST_WAITING
+    ) -> None:
+        self._most_waiting = most_waiting
+        self._turns = None if followed is None else OpenTurns(copies, followed)
+        self._pieces: list[Rows] = []
+        self._sorted = 0
+        self._new = 0
+        self.rows = 0
+
+    def push(self, rows: Rows, bound_ns: int) -> Schedule | None:
+        """Add `rows`; what is due up to `bound_ns`, in order, where all rows to come are due at it or later.
+
+        None where sorting would not pay yet. Raises `BadInput` when too many rows must wait.
+        """
+        if len(rows):
+            self._pieces.append(_in_row_order(rows))
+            self._new += len(rows)
+        if not self._new or self._new < self._sorted:  # else the waiting rows are sorted over and over
+            return None
+        return self._leave(bound_ns)
+
+    def finish(self) -> Schedule | None:
+        """All rows that still wait, in order; None where there are none."""
+        return self._leave(None) if self._pieces else None
+
+    def _leave(self, bound_ns: int | None) -> Schedule:
+        rows = Rows.joined(self._pieces)
+        due_ns, order = due_order(rows.due_ns)
+        cut = len(rows) if bound_ns is None else int(np.searchsorted(due_ns, bound_ns, side="right"))
+        if len(rows) - cut > self._most_waiting:
+            raise BadInput(
+                f"transform: more than {self._most_waiting:,} requests lie within one spread (jitter) of "
+                "each other, too many to sort in memory; shorten --jitter, amplify less, or thin"
+            )
+        rest = rows.take(order[cut:])
+        self._pieces, self._sorted, self._new = [rest] if len(rest) else [], len(rest), 0
+        order = order[:cut]
+        row, copy = rows.row.take(order), rows.copy.take(order)
+        follows, think_ns = rows.follows.take(order), rows.think_ns.take(order)
+        after = np.full(cut, -1, np.int64)
+        if self._turns is not None:
+            after = self._turns.resolve(row, copy, follows, self.rows)
+            think_ns[after < 0] = 0
+        self.rows += cut
+        return Schedule(
+            due_ns=due_ns[:cut],
+            row=row,
+            copy=copy,
+            session=rows.session.take(order),
+            after=after,
+            think_ns=think_ns,
+            phase=rows.phase.take(order),
+        )
+
+
+def due_order(due_ns: Int64) -> tuple[Int64, Int64]:
+    """`due_ns` ascending, and where each came from (int64[n]); equal instants keep their order."""
+    n = len(due_ns)
+    if not n:
+        return due_ns, np.empty(0, np.int64)
+    low = int(due_ns.min())
+    bits = n.bit_length()
+    if (int(due_ns.max()) - low).bit_length() + bits > 63:
+        order = np.argsort(due_ns, kind="stable")
+        return due_ns[order], order
+    # Instant and place in one int64: sorting values is three times as fast as sorting places.
+    key = due_ns - low
+    key <<= bits
+    key |= np.arange(n)
+    key.sort(kind="stable")
+    order = key & ((1 << bits) - 1)
+    key >>= bits
+    key += low
+    return key, order
+
+
+def _in_row_order(rows: Rows) -> Rows:
+    step = np.diff(rows.row)
+    if ((step > 0) | ((step == 0) & (np.diff(rows.copy) > 0))).all():
+        return rows
+    return rows.take(np.lexsort((rows.copy, rows.row)))
+
+
+class OpenTurns:
+    """Where in the schedule the turns stand that a later one follows; each is forgotten once it was found."""
+
+    def __init__(self, copies: int, followed: npt.NDArray[np.bool_]) -> None:
+        self._copies = copies
+        self._followed = followed
+        self._key = np.empty(0, np.int64)  # row · copies + copy, ascending
+        self._index = np.empty(0, np.int64)
+
+    def resolve(self, row: Int64, copy: npt.NDArray[np.int32], follows: Int64, first_index: int) -> Int64:
+        """The schedule's index of the turn each row follows, int64[n]; −1 where that isn't scheduled before.
+
+        The rows stand in the schedule from `first_index` on.
+        """
+        self._add(row, copy, first_index)
+        after = np.full(len(row), -1, np.int64)
+        later = np.flatnonzero(follows >= 0)
+        if not len(later) or not len(self._key):
+            return after
+        wanted = follows[later] * self._copies + copy[later]
+        place = np.searchsorted(self._key, wanted)
+        place[place == len(self._key)] = 0
+        found = (self._key[place] == wanted) & (self._index[place] < first_index + later)
+        after[later[found]] = self._index[place[found]]
+        kept = np.ones(len(self._key), np.bool_)
+        kept[place[found]] = False
+        # A turn that was not found for long has lost its follower to a step.
+        kept &= self._key >= (int(row.min()) - 2 * LOOK_BACK_ROWS) * self._copies
+        self._key, self._index = self._key[kept], self._index[kept]
+        return after
+
+    def _add(self, row: Int64, copy: npt.NDArray[np.int32], first_index: int) -> None:
+        new = np.flatnonzero(self._followed[row])
+        key = np.concatenate((self._key, row[new] * self._copies + copy[new]))
+        index = np.concatenate((self._index, new + first_index))
+        if len(key) > MOST_OPEN_TURNS:
+            raise BadInput(
+                f"transform: more than {MOST_OPEN_TURNS:,} sessions are under way at once, too many to "
+                "follow in memory; --slice or --thin the trace, or amplify less"
+            )
+        order = np.argsort(key, kind="stable")
+        self._key, self._index = key[order], index[order]

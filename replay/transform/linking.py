@@ -1,0 +1,116 @@
+"""Which turn of a session follows which, found batch by batch; names of sessions to numbers is in `sessions`.
+
+A table of the sessions seen lately is kept as runs sorted by session, so that a batch is looked up in a few
+vectorised searches. Sessions that were silent for `LOOK_BACK_ROWS` are forgotten: the table stays bounded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+
+LOOK_BACK_ROWS: Final = 1 << 24
+"""A turn that came more trace rows than this after the one before it is a first turn: on the clock."""
+
+_RUNS: Final = 8
+
+
+class Linked(NamedTuple):
+    """int64[n] each: the trace row followed (−1 none), the time from its end, the session's first arrival."""
+
+    follows: Int64
+    think_ns: Int64
+    start_ns: Int64
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """The last row of each session in a piece of the trace, sorted by session."""
+
+    session: Int64
+    row: Int64
+    end_ns: Int64
+    start_ns: Int64
+
+
+class TurnLinker:
+    """Links turns to their predecessors over batches of one trace, given in order.
+
+    A turn follows the latest earlier turn of its session when that had ended by its arrival; `think_ns` is
+    the time between. Turns that overlapped in production stay on the clock.
+    """
+
+    def __init__(self, look_back_rows: int = LOOK_BACK_ROWS) -> None:
+        self._look_back_rows = look_back_rows
+        self._runs: list[_Run] = []
+
+    def link(self, session: Int64, row: Int64, arrival_ns: Int64, end_ns: Int64) -> Linked:
+        """`session`, `row` (ascending), `arrival_ns`, `end_ns` (−1 unknown): int64[n] of the next batch."""
+        n = len(session)
+        if not n:
+            return Linked(row.copy(), row.copy(), row.copy())
+        order = np.argsort(session, kind="stable")
+        by_session, rows = session[order], row[order]
+        begins = np.ones(n, np.bool_)
+        begins[1:] = (by_session[1:] != by_session[:-1]) | (rows[1:] - rows[:-1] > self._look_back_rows)
+        firsts = np.flatnonzero(begins)
+        before = self._before(by_session[firsts], rows[firsts])
+        # Per row, in session order: the row before it, its end, and the session's first arrival.
+        arrived, ended = arrival_ns[order], end_ns[order]
+        earlier, earlier_end = np.roll(rows, 1), np.roll(ended, 1)
+        earlier[firsts], earlier_end[firsts] = before.row, before.end_ns
+        start = np.where(before.row < 0, arrived[firsts], before.start_ns)
+        lengths = np.diff(np.append(firsts, n))
+        lasts = firsts + lengths - 1
+        self._remember(_Run(by_session[firsts], rows[lasts], ended[lasts], start), int(row[-1]))
+        after = (earlier >= 0) & (earlier_end >= 0) & (earlier_end <= arrived)
+        linked = Linked(*(np.empty(n, np.int64) for _ in range(3)))
+        linked.follows[order] = np.where(after, earlier, -1)
+        linked.think_ns[order] = np.where(after, arrived - earlier_end, 0)
+        linked.start_ns[order] = np.repeat(start, lengths)
+        return linked
+
+    def _before(self, session: Int64, row: Int64) -> _Run:
+        """The last row known of each of `session` (ascending), −1 where none within reach of `row`."""
+        found = _Run(session, *(np.full(len(session), -1, np.int64) for _ in range(3)))
+        open_ = np.arange(len(session))
+        for run in reversed(self._runs):
+            if not len(open_):
+                break
+            wanted = session[open_]
+            place = np.searchsorted(run.session, wanted)
+            place[place == len(run.session)] = 0
+            hit = run.session[place] == wanted
+            at, there = open_[hit], place[hit]
+            near = row[at] - run.row[there] <= self._look_back_rows
+            at, there = at[near], there[near]
+            found.row[at], found.end_ns[at] = run.row[there], run.end_ns[there]
+            found.start_ns[at] = run.start_ns[there]
+            open_ = open_[~hit]
+        return found
+
+    def _remember(self, run: _Run, last_row: int) -> None:
+        # One run merged with itself: of a session that was silent for long in this batch, the last part.
+        self._runs.append(_merged([run], last_row - self._look_back_rows))
+        if len(self._runs) > _RUNS:
+            self._runs = [_merged(self._runs, last_row - self._look_back_rows)]
+
+
+def _merged(runs: list[_Run], oldest_row: int) -> _Run:
+    """The latest row of each session in `runs` (older ones first), without those before `oldest_row`."""
+    joined = {
+        field.name: np.concatenate([getattr(run, field.name) for run in runs])
+        for field in dataclasses.fields(_Run)
+    }
+    order = np.argsort(joined["session"], kind="stable")  # later runs stay behind earlier ones
+    session = joined["session"][order]
+    last = np.ones(len(session), np.bool_)
+    np.not_equal(session[1:], session[:-1], out=last[:-1])
+    kept = order[last]
+    kept = kept[joined["row"][kept] >= oldest_row]
+    return _Run(**{name: values[kept] for name, values in joined.items()})

@@ -1,0 +1,91 @@
+"""Rows through steps into a schedule, batch by batch, in bounded memory; one batch is the whole in memory.
+
+Reading a trace into rows is in `trace_rows`, writing the schedule's file in `schedule_format`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.failures import BadInput
+from replay.transform.due_order import MOST_WAITING, DueOrder
+from replay.transform.rows import Rows, Step, base_rows
+from replay.transform.schedule_format import Schedule
+
+Int64 = npt.NDArray[np.int64]
+
+MAX_ROWS = 2_000_000_000
+
+
+def stream(
+    batches: Iterable[Rows],
+    steps: Sequence[Step],
+    followed: npt.NDArray[np.bool_] | None,
+    most_waiting: int = MOST_WAITING,
+) -> Iterator[Schedule]:
+    """The schedule that `steps` make of a trace, in pieces in due order; at least one row in all.
+
+    `batches` are the trace's rows in their order, `followed` (bool[trace rows]) says which of them a later
+    turn follows, None where no turn follows any. An `after` counts from the first piece's first row. Raises
+    `BadInput` for a step whose window holds no request, when nothing is left, and what `DueOrder` raises.
+    """
+    chain = _Chain(steps)
+    in_order = DueOrder(chain.copies, followed, most_waiting)
+    for batch in batches:
+        rows, bound_ns = chain.apply(batch)
+        piece = in_order.push(rows, bound_ns)
+        if in_order.rows > MAX_ROWS:
+            raise BadInput(f"transform: more than {MAX_ROWS:,} requests would be due; amplify less")
+        if piece is not None and len(piece):
+            yield piece
+    chain.check()
+    piece = in_order.finish()
+    if piece is not None and len(piece):
+        yield piece
+    if not in_order.rows:
+        raise BadInput("transform: no request is left; thin less, or amplify by more")
+
+
+def schedule_rows(rows: Rows, steps: Sequence[Step] = ()) -> Schedule:
+    """What `stream` gives for a whole trace at once, in memory."""
+    followed = np.zeros(int(max(rows.row.max(initial=0), rows.follows.max(initial=0))) + 1, np.bool_)
+    followed[rows.follows[rows.follows >= 0]] = True
+    return Schedule.joined(list(stream([rows], steps, followed, most_waiting=MAX_ROWS)))
+
+
+def base_schedule(arrival_ns: Int64, end_ns: Int64, session: Int64) -> Schedule:
+    """The schedule that repeats a trace as it was (see `base_rows`)."""
+    return schedule_rows(base_rows(arrival_ns, end_ns, session))
+
+
+class _Chain:
+    """All steps, one after the other, and what must be known of what went through each."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = tuple(steps)
+        self._in_window = [0] * len(self._steps)
+        self._span_ns = [0] * len(self._steps)
+        self.copies = int(np.prod([step.most_copies for step in self._steps], dtype=np.int64))
+        if self.copies > np.iinfo(np.int32).max:
+            raise BadInput(f"transform: up to {self.copies:,} copies of a request found; amplify less")
+
+    def apply(self, rows: Rows) -> tuple[Rows, int]:
+        """The rows after all steps, and an instant in ns before which no row of a later batch is due."""
+        bound_ns = int(rows.due_ns.max(initial=0))
+        for at, step in enumerate(self._steps):
+            if len(rows) and step.window_ns is not None:
+                start_ns, end_ns = step.window_ns
+                self._span_ns[at] = max(self._span_ns[at], int(rows.due_ns.max()))
+                self._in_window[at] += int(((rows.due_ns >= start_ns) & (rows.due_ns < end_ns)).sum())
+            rows = step.apply(rows)
+            bound_ns = step.at(bound_ns) - step.spread_ns
+        return rows, bound_ns
+
+    def check(self) -> None:
+        """Raise `BadInput` for the first step that had nothing to do."""
+        for step, hits, span_ns in zip(self._steps, self._in_window, self._span_ns, strict=True):
+            if step.window_ns is not None and not hits:
+                raise BadInput(step.missed(span_ns))

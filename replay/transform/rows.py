@@ -1,0 +1,110 @@
+"""Rows on their way from a trace to a schedule, and what a step of a transformation is.
+
+A step works on any batch of rows: it decides by hashes (see `draws`) and by a row's own values, so that batch
+borders change nothing. Order and `after` come last, for all steps at once (see `due_order`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.transform.linking import TurnLinker
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Arrays of one length n, in any order.
+
+    `due_ns` int64, ns from the schedule's zero. `row` int64, the trace row. `copy` int32, which clone of it.
+    `session` int64, 0 or more: a stable hash of the session (of the row, where it has none) and the clone.
+    `start_ns` int64: no row of this session is due before; 0 or more. `follows` int64: the trace row of the
+    turn it follows, −1 none. `think_ns` int64, from that turn's end to this due. `phase` int8 (`PHASES`).
+    """
+
+    due_ns: Int64
+    row: Int64
+    copy: npt.NDArray[np.int32]
+    session: Int64
+    start_ns: Int64
+    follows: Int64
+    think_ns: Int64
+    phase: npt.NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.due_ns)
+
+    def take(self, index: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Rows:
+        """The rows at `index`, or where it is true."""
+        if index.dtype == np.bool_:
+            index = np.flatnonzero(index)
+        taken = {name: values.take(index) for name, values in vars(self).items()}
+        return Rows(**taken)
+
+    @staticmethod
+    def joined(pieces: list[Rows]) -> Rows:
+        """All rows of `pieces` (at least one), one after the other."""
+        if len(pieces) == 1:
+            return pieces[0]
+        names = [field.name for field in dataclasses.fields(Rows)]
+        return Rows(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
+
+
+def base_rows(arrival_ns: Int64, end_ns: Int64, session: Int64) -> Rows:
+    """A whole trace as it was: one row per trace row, due at arrival − first arrival.
+
+    `arrival_ns` int64[n] ascending; `end_ns` int64[n], −1 where the end is unknown; `session` int64[n], a
+    number per session, 0 or more. Which turn follows which: see `TurnLinker`.
+    """
+    first_ns = int(arrival_ns[0]) if len(arrival_ns) else 0
+    return rows_of(TurnLinker(), 0, arrival_ns, end_ns, session, first_ns)
+
+
+def rows_of(
+    linker: TurnLinker, first_row: int, arrival_ns: Int64, end_ns: Int64, session: Int64, zero_ns: int
+) -> Rows:
+    """The trace rows from `first_row` on as rows due at arrival − zero; `linker` has seen those before."""
+    n = len(arrival_ns)
+    row = np.arange(first_row, first_row + n, dtype=np.int64)
+    linked = linker.link(session.astype(np.int64), row, arrival_ns, end_ns)
+    return Rows(
+        due_ns=arrival_ns - zero_ns,
+        row=row,
+        copy=np.zeros(n, np.int32),
+        session=session.astype(np.int64),
+        start_ns=np.maximum(linked.start_ns - zero_ns, 0),
+        follows=linked.follows,
+        think_ns=linked.think_ns,
+        phase=np.zeros(n, np.int8),
+    )
+
+
+class Step:
+    """One step of a transformation; `str(step)` is what the lineage says. Defaults are those of no step.
+
+    `spread_ns`: `apply` moves a row from `at(due_ns)` by at most this much. `most_copies`: it makes at most
+    so many of a row. `window_ns`: where rows must be due (before the step) for it to do anything, else None.
+    """
+
+    spread_ns: int = 0
+    most_copies: int = 1
+    window_ns: tuple[int, int] | None = None
+
+    def apply(self, rows: Rows) -> Rows:
+        """The rows after this step, for any batch of rows, in any order."""
+        raise NotImplementedError
+
+    def at(self, due_ns: int) -> int:
+        """Where the step puts an instant, spread apart; ascending."""
+        return due_ns
+
+    def missed(self, span_ns: int) -> str:
+        """What to say when no row was due in `window_ns`, of a schedule that spans `span_ns`."""
+        return (
+            f"{self}: no request is due in its window; the schedule spans 0s to {span_ns / 1e9:g}s "
+            "(after speed), so move it there"
+        )
