@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from replay.cli.key_option import Key, key_file_of, keys_of
+
 if TYPE_CHECKING:
     from capture.trace_reader import Trace
     from replay.transform.plan import Plan
@@ -110,12 +112,13 @@ def transform(
     ramp: Ramps = None,
     jitter: Jitter = "1s",
     seed: Seed = 0,
+    key: Key = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Make a schedule from a trace: faster, larger, with spikes and ramps laid over the real arrivals.
 
-    The schedule refers to the trace's rows and copies no body. Order: slice, speed, thin, amplify, ramps,
-    spikes; their times are those of the replay, after --speed.
+    The schedule refers to the trace's rows and copies no body; it is not encrypted. Order: slice, speed,
+    thin, amplify, ramps, spikes; their times are those of the replay, after --speed.
 
     \b
     Examples:
@@ -134,11 +137,12 @@ def transform(
     from replay.transform.schedule_format import write_schedule
 
     plan = plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
-    refuse_input(output, [trace])
+    keys = keys_of(key)
+    refuse_input(output, [trace, key_file_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     notes = Console(stderr=True, highlight=False)
     with notes.status(f"reading {trace}"):
-        opened = open_trace(trace)
+        opened = open_trace(trace, keys)
         schedule, lineage = planned(opened, plan)
         write_schedule(output, schedule, lineage, overwrite=overwrite)
     out = Console(highlight=False, soft_wrap=True)

@@ -181,6 +181,7 @@ class Supervisor:
             order.lead_ns,
             order.mode,
             order.weaving,
+            order.trace.keys,
         )
         ours.sendall(frame(("job", job)))
 

@@ -11,6 +11,7 @@ from capture.capture_facts import CaptureFacts, RecorderOptions
 from capture.compaction import compact, rows_in
 from capture.exchange import Exchange, RequestHead
 from capture.intake import Intake
+from capture.journal import read_frames
 from capture.journal_folder import JournalFolder, journals_in, left_behind
 from capture.recorder import Recorder
 
@@ -70,7 +71,9 @@ class Desk:
 
     def journaled(self) -> list[dict[str, Any]]:
         """The rows in all journals."""
-        return [row for journal in journals_in(self.folder) for row in rows_in(journal.read_bytes())]
+        return [
+            row for journal in journals_in(self.folder) for row in rows_in(read_frames(journal.read_bytes()))
+        ]
 
     def on_disk(self) -> bytes:
         """Every byte in the capture's folder."""
