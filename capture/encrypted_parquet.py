@@ -2,14 +2,14 @@
 
 A file's footer and columns are encrypted with one data key of 256 bits by AES-GCM (Parquet format,
 Encryption.md: AES_GCM_V1, encrypted footer), so that not even names of columns or counts are in the clear,
-and any change is found out. Under a key service the data key is wrapped twice, so that the service is asked
-now and then and not for every file. Where keys come from is in `encryption_keys`.
+and any change is found out. Under a key service the data key is wrapped twice, by way of a key of 128 bits
+(Arrow's choice), so that the service is asked now and then and not for every file. Where keys come from is in `encryption_keys`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,28 +21,37 @@ ENCRYPTED_MAGIC: Final = b"PARE"
 """Begins and ends a Parquet file with an encrypted footer, where others have PAR1."""
 
 
-def is_encrypted(path: Path) -> bool:
-    """Whether `path` is an encrypted Parquet file; False as well when it is none, or can't be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(ENCRYPTED_MAGIC)) == ENCRYPTED_MAGIC
-    except OSError:
-        return False
+class Readable(Protocol):
+    """A file that is no local one: what opens it for reading, and its name as text."""
+
+    def open(self, mode: str = ...) -> Any: ...
 
 
-def open_parquet(path: Path, keys: Keys | None = None) -> pq.ParquetFile:
-    """A Parquet file opened for reading in flat memory, decrypted with `keys` if it is encrypted.
+def is_encrypted(path: Path | Readable) -> bool:
+    """Whether that is an encrypted Parquet file; False for any other file. Raises OSError."""
+    with path.open("rb") as file:
+        return bool(file.read(len(ENCRYPTED_MAGIC)) == ENCRYPTED_MAGIC)
 
-    Keys that a plain file has no need of are no failure. Raises `KeyRefused` for a key that is missing or
-    wrong, and what `pq.ParquetFile` raises (OSError, ArrowException) when the file is damaged.
+
+def open_parquet(
+    path: Path | Readable, keys: Keys | None = None, *, pre_buffer: bool = False
+) -> pq.ParquetFile:
+    """A Parquet file opened for reading, decrypted with `keys` if it is encrypted.
+
+    In flat memory, unless the columns of a row group are to be asked for together (`pre_buffer`). Keys that a
+    plain file has no need of are no failure. Raises `KeyRefused` for a key that is missing or wrong, and what
+    `pq.ParquetFile` raises (OSError, ArrowException) when the file is damaged.
     """
-    if not is_encrypted(path):
-        return pq.ParquetFile(path, pre_buffer=False, memory_map=False)
+    encrypted = is_encrypted(path)
+    options = {"pre_buffer": pre_buffer, "memory_map": False}
+    source = path if isinstance(path, Path) else path.open("rb")
+    if not encrypted:
+        return pq.ParquetFile(source, **options)
     if keys is None:
         raise KeyRefused(f"{path}: encrypted, and no key is given; add --key, or set PEAKTAPE_KEY")
     try:
         properties = keys.crypto.file_decryption_properties(_connection())
-        return pq.ParquetFile(path, pre_buffer=False, memory_map=False, decryption_properties=properties)
+        return pq.ParquetFile(source, **options, decryption_properties=properties)
     except KeyRefused as error:
         raise KeyRefused(f"{path}: {error}") from error
 
