@@ -3,7 +3,8 @@
 A file's footer and columns are encrypted with one data key of 256 bits by AES-GCM (Parquet format,
 Encryption.md: AES_GCM_V1, encrypted footer), so that not even names of columns or counts are in the clear,
 and any change is found out. Under a key service the data key is wrapped twice, by way of a key of 128 bits
-(Arrow's choice), so that the service is asked now and then and not for every file. Where keys come from is in `encryption_keys`.
+(Arrow's choice), so that the service is asked now and then and not for every file. Where keys come from is
+in `encryption_keys`.
 """
 
 from __future__ import annotations
