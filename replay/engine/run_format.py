@@ -158,13 +158,15 @@ def read_run(path: Path, keys: Keys | None = None, *, bodies: bool = True) -> tu
     return table, dataclasses.replace(metadata, partial=True) if partial else metadata
 
 
-def read_metadata(path: Path) -> RunMetadata | None:
+def read_metadata(path: Path, keys: Keys | None = None) -> RunMetadata | None:
     """What a run file at `path` says of itself, its rows left unread; None where there is no run file.
 
-    A killed replay's leftovers are none: see `read_run`. Raises `BadInput` for metadata that can't be read.
+    A killed replay's leftovers are none: see `read_run`. Raises `BadInput` for metadata that can't be read,
+    `KeyRefused` for an encrypted file that `keys` don't open: what it is can't be told.
     """
     try:
-        raw = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+        with open_parquet(path, keys) as file:
+            raw = (file.metadata.metadata or {}).get(METADATA_KEY)
     except (OSError, pa.ArrowException):
         return None
     return None if raw is None else _parse_metadata(raw, path)
