@@ -43,7 +43,14 @@ def write_run(path: Path, day: int, e2e_ms: float) -> None:
         for row, e2e in zip(batch_of_unsent(rows, ["not_sent"] * 30).to_pylist(), e2e_ns, strict=True)
     ]
     about = RunMetadata(
-        f"build-{day}", "http://127.0.0.1:1", 1, day * 86_400 * 10**9, "trace", "schedule", (), scheduled=30
+        f"build-{day}",
+        "http://127.0.0.1:1",
+        1,
+        day * 86_400 * 10**9 + 123,
+        "trace",
+        "schedule",
+        (),
+        scheduled=30,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = RUN_SCHEMA.with_metadata({METADATA_KEY: about.to_json()})
