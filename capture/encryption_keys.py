@@ -141,7 +141,7 @@ class Keys:
         return parquet_encryption.CryptoFactory(lambda _: Bridge())
 
     def handed_over(self) -> str:
-        """One line for a child of ours, which needs neither environment, file nor service: see `taken_over`.
+        """One line for a child of ours, which needs neither environment nor file then: see `taken_over`.
 
         It holds the key: for a pipe, never for a command line or a disk.
         """

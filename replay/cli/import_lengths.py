@@ -5,7 +5,6 @@ from __future__ import annotations
 from replay.cli.import_run import (
     File,
     IgnoreEos,
-    Key,
     Limit,
     Model,
     Output,
@@ -18,6 +17,7 @@ from replay.cli.import_run import (
     rounded_as,
     run_import,
 )
+from replay.cli.key_option import Key
 
 
 def azure_llm(

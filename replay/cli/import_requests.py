@@ -8,7 +8,6 @@ import typer
 
 from replay.cli.import_run import (
     File,
-    Key,
     Limit,
     Output,
     Overwrite,
@@ -21,6 +20,7 @@ from replay.cli.import_run import (
     rounded_as,
     run_import,
 )
+from replay.cli.key_option import Key
 
 
 def har(

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import key_file_of, keys_of
 from replay.cli.progress_bar import progress_bar
-
-__all__ = ["Key"]
 
 if TYPE_CHECKING:
     from capture.importers.captured_rows import Watch
