@@ -161,5 +161,6 @@ async def test_kill_9_of_an_encrypted_capture_leaves_nothing_to_read_and_loses_n
     rows = open_trace(output, keys())
     bodies = [body for body in rows.column("request_body").to_pylist() if body]
     assert bodies == [f"{CANARY} {number}".encode() for number in range(2)]
-    assert rows.column("outcome").to_pylist().count("in_flight") == 1
+    assert rows.rows == 3
+    assert "in_flight" in rows.column("outcome").to_pylist()
     assert os.listdir(in_memory) == []
