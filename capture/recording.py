@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from capture.counts import Counts
+from capture.encrypted_parquet import is_encrypted
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
@@ -24,6 +26,8 @@ from capture.trace_format import TraceMetadata
 from capture.trace_writer import refuse_existing, refuse_input, write_trace
 
 SEGMENTS_SUFFIX: Final = ".segments"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +58,22 @@ class Output:
         if FolderLock(self.folder / MARKER_NAME).is_taken() and overwrite:
             raise BadInput(f"{self.folder}: another capture writes here; choose another name")
         prepare_folder(self.folder, overwrite=overwrite, go_on=left)
-        return recover_folder(self.folder, keys) if left else None
+        recovered = recover_folder(self.folder, keys) if left else None
+        if recovered is not None and keys is not None and self.file is None:
+            _warn_of_plain(self.folder)
+        return recovered
 
     def clear(self) -> None:
         """Remove what an earlier capture left in the folder; to be called once the new one can begin."""
         clear_folder(self.folder)
+
+
+def _warn_of_plain(folder: Path) -> None:
+    """Say which segments of earlier captures stay as they are, among encrypted ones."""
+    plain = [path.name for path in sorted(folder.glob("segment-*.parquet")) if not is_encrypted(path)]
+    if plain:
+        said = "peaktape: %s: segments of an earlier capture are not encrypted and stay so: %s"
+        logger.warning(said, folder, ", ".join(plain[:3]) + (" …" if len(plain) > 3 else ""))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from capture.failures import BadInput, KeyRefused
 from capture.journal_folder import ended_in, journals_in, left_behind
 from capture.recording import Output
 from capture.recovery import recover_folder
+from capture.segments import MARKER_NAME
 from capture.spool_folder import SPOOL_VARIABLE, lies_in_memory, new_spool
 from capture.trace_reader import open_trace
 
@@ -115,6 +116,19 @@ def test_a_capture_is_not_written_over_its_key(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"key\.parquet: is the input"):
         Output.named(path).prepare(Keys.of(f"file:{path}"), overwrite=True)
     assert path.read_text() == KEY
+
+
+def test_plain_segments_that_stay_beside_encrypted_ones_are_told(
+    tmp_path: Path, in_memory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path / "prod")
+    give(desk.recorder, exchange(1))
+    assert desk.taken()
+    assert list(desk.compacted()) == [{}]
+    (tmp_path / "prod" / MARKER_NAME).touch()  # cut off
+    assert Output.named(tmp_path / "prod").prepare(keys(), overwrite=False) is not None
+    assert "segment-000001.parquet" in caplog.text
+    assert open_trace(tmp_path / "prod", keys()).rows == 1
 
 
 async def peaktape(*arguments: object) -> tuple[int | None, str]:
