@@ -73,13 +73,17 @@ class TraceFacts:
 
 def rate_curve(at_ns: Int64) -> RateCurve:
     """Rate of events at `at_ns` (int64 ns, ascending from about 0), in at most `MOST_BUCKETS` buckets."""
-    span_s = (int(at_ns[-1]) if len(at_ns) else 0) / 1e9
-    days = math.ceil(span_s / MOST_BUCKETS / 86400)
-    width_s = next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), 86400.0 * days)
+    width_s = bucket_width_s((int(at_ns[-1]) if len(at_ns) else 0) / 1e9)
     counts = np.bincount((at_ns // round(width_s * 1e9)).astype(np.int64))
     return RateCurve(
         width_s, np.arange(len(counts), dtype=np.float64) * width_s, counts.astype(np.float64) / width_s
     )
+
+
+def bucket_width_s(span_s: float) -> float:
+    """The width in s of a rate curve's buckets, so that at most `MOST_BUCKETS` cover the span."""
+    days = math.ceil(span_s / MOST_BUCKETS / 86400)
+    return next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), 86400.0 * days)
 
 
 def dispersion(at_ns: Int64, window_s: float) -> float | None:

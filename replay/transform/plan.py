@@ -15,11 +15,10 @@ from capture.quantities import check_factor
 from capture.trace_reader import Trace
 from replay.transform import draws, steps
 from replay.transform.pipeline import schedule_rows
-from replay.transform.replayable import choose, told
-from replay.transform.rows import Rows, Step, base_rows
+from replay.transform.rows import Rows, Step
 from replay.transform.schedule_format import Schedule
-from replay.transform.sessions import number_sessions
 from replay.transform.shapes import Lay, Ramp, Spike
+from replay.transform.trace_rows import TraceRows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +78,6 @@ def rows_of_trace(trace: Trace) -> tuple[Rows, dict[str, int]]:
 
     See `replayable` for what is left out. Raises `BadInput` when nothing is left.
     """
-    kept, left_out = choose(trace)
-    if not kept.any():
-        raise BadInput(f"{trace.name}: no request in it can be replayed ({told(left_out)}); capture others")
-    end_ns = trace.column("end_ns").fill_null(-1).to_numpy(zero_copy_only=False)
-    rows = base_rows(trace.arrival_ns, end_ns, number_sessions(trace.column("session_id"))).take(kept)
-    first_ns = int(rows.due_ns[0])
-    return dataclasses.replace(
-        rows, due_ns=rows.due_ns - first_ns, start_ns=np.maximum(rows.start_ns - first_ns, 0)
-    ), left_out
+    read = TraceRows(trace)
+    rows = Rows.joined(list(read.batches()))
+    return rows, read.left_out

@@ -23,28 +23,32 @@ NOT_WHOLE: Final = "requests whose body never arrived whole"
 Mask = npt.NDArray[np.bool_]
 
 
-def choose(trace: Trace) -> tuple[Mask, dict[str, int]]:
-    """Which rows can be sent again, bool[rows], and how many of the others there are, by why.
+class Choosing:
+    """Chooses, batch by batch, the rows of a trace that can be sent again, and counts the others by why.
 
     A replay sends HTTP/1.1, one request per row: an upgraded connection or a gRPC call would be garbage.
-    A request whose body never came whole, or was not kept, has nothing to send again.
+    A request whose body never came whole, or was not kept, has nothing to send again. `columns` are those
+    that `choose` needs: large ones only where the files' statistics leave it open.
     """
-    names = ["outcome", "request_body_ns", "status", "http_version", "request_bytes"]
-    if trace.may_lack("request_body"):
-        names += ["request_headers", "request_body"]
-    elif pc.any(pc.starts_with(trace.column("http_version"), "HTTP/2")).as_py():
-        names.append("request_headers")
-    kept: list[Mask] = []
-    left_out: dict[str, int] = {}
-    for batch in trace.iter_batches(tuple(names)):
+
+    def __init__(self, trace: Trace) -> None:
+        self.left_out: dict[str, int] = {}
+        names = ["outcome", "request_body_ns", "status", "http_version", "request_bytes"]
+        if trace.may_lack("request_body"):
+            names += ["request_headers", "request_body"]
+        elif trace.may_reach("http_version", "HTTP/2"):
+            names.append("request_headers")
+        self.columns = tuple(names)
+
+    def choose(self, batch: pa.RecordBatch) -> Mask:
+        """Which rows of the trace's next batch can be sent again, bool[n]; counts the others."""
         fits = np.ones(batch.num_rows, np.bool_)
         for why, mask in ((UPGRADED, _upgraded(batch)), (GRPC, _grpc(batch)), (NOT_WHOLE, ~_whole(batch))):
             count = int((fits & mask).sum())
             if count:
-                left_out[why] = left_out.get(why, 0) + count
+                self.left_out[why] = self.left_out.get(why, 0) + count
             fits &= ~mask
-        kept.append(fits)
-    return np.concatenate(kept), left_out
+        return fits
 
 
 def told(left_out: Mapping[str, int]) -> str:

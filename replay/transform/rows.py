@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+from replay.transform.draws import lone_session
 from replay.transform.linking import TurnLinker
 
 Int64 = npt.NDArray[np.int64]
@@ -44,6 +45,22 @@ class Rows:
             index = np.flatnonzero(index)
         taken = {name: values.take(index) for name, values in vars(self).items()}
         return Rows(**taken)
+
+    @staticmethod
+    def lone(first_row: int, due_ns: Int64) -> Rows:
+        """Trace rows from `first_row` on, due at `due_ns` (int64[n]), each a session of its own."""
+        n = len(due_ns)
+        row = np.arange(first_row, first_row + n, dtype=np.int64)
+        return Rows(
+            due_ns=due_ns,
+            row=row,
+            copy=np.zeros(n, np.int32),
+            session=lone_session(row),
+            start_ns=np.maximum(due_ns, 0),
+            follows=np.full(n, -1, np.int64),
+            think_ns=np.zeros(n, np.int64),
+            phase=np.zeros(n, np.int8),
+        )
 
     @staticmethod
     def joined(pieces: list[Rows]) -> Rows:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from capture.failures import BadInput
 from capture.trace_writer import replace_when_whole
 
 FORMAT_VERSION: Final = 1
+GROUP_ROWS: Final = 1 << 20
 METADATA_KEY: Final = b"peaktape.schedule"
 
 PHASES: Final = ("base", "ramp", "spike", "recover")
@@ -38,6 +40,8 @@ SCHEDULE_SCHEMA: Final = pa.schema(
         pa.field("phase", pa.int8(), nullable=False),
     ]
 )
+
+_ENCODING: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 3}
 
 Int64 = npt.NDArray[np.int64]
 
@@ -93,11 +97,36 @@ class Lineage:
 
 def write_schedule(path: Path, schedule: Schedule, lineage: Lineage, *, overwrite: bool = False) -> None:
     """Write the schedule as Parquet, whole or not at all; raises `BadInput` if `path` exists already."""
-    columns = [pa.array(getattr(schedule, field.name), type=field.type) for field in SCHEDULE_SCHEMA]
-    raw = json.dumps(dataclasses.asdict(lineage), sort_keys=True).encode()
-    table = pa.Table.from_arrays(columns, schema=SCHEDULE_SCHEMA.with_metadata({METADATA_KEY: raw}))
-    with replace_when_whole(path, overwrite=overwrite) as temporary:
-        pq.write_table(table, temporary, compression="zstd", compression_level=3)
+    write_pieces(path, [schedule], lambda: lineage, overwrite=overwrite)
+
+
+def write_pieces(
+    path: Path, pieces: Iterable[Schedule], lineage: Callable[[], Lineage], *, overwrite: bool = False
+) -> None:
+    """Write a schedule that comes in pieces, in order: whole or not at all, in memory for a few of them.
+
+    `lineage` is asked when all pieces were taken. Raises `BadInput` if `path` exists already, and what
+    taking a piece raises. Encoding and compressing one piece goes on beside the making of the next.
+    """
+    with (
+        replace_when_whole(path, overwrite=overwrite) as temporary,
+        pq.ParquetWriter(temporary, SCHEDULE_SCHEMA, **_ENCODING) as writer,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        under_way: Future[None] | None = None
+        for piece in pieces:
+            if under_way is not None:
+                under_way.result()
+            under_way = thread.submit(_write, writer, piece)
+        if under_way is not None:
+            under_way.result()
+        raw = json.dumps(dataclasses.asdict(lineage()), sort_keys=True)
+        writer.add_key_value_metadata({METADATA_KEY.decode(): raw})
+
+
+def _write(writer: pq.ParquetWriter, piece: Schedule) -> None:
+    columns = [pa.array(getattr(piece, field.name), type=field.type) for field in SCHEDULE_SCHEMA]
+    writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEDULE_SCHEMA), row_group_size=GROUP_ROWS)
 
 
 def schedule_fingerprint(schedule: Schedule, lineage: Lineage) -> str:
