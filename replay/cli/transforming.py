@@ -78,25 +78,12 @@ def plan_of(
 
 
 def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
-    """The schedule that `plan` makes of `trace`, and its lineage."""
-    from capture.__about__ import VERSION
-    from replay.transform.plan import apply_plan, rows_of_trace
-    from replay.transform.replayable import told
-    from replay.transform.schedule_format import Lineage
+    """The schedule that `plan` makes of `trace`, in memory, and its lineage."""
+    from replay.transform.making import Making
+    from replay.transform.schedule_format import Schedule
 
-    base, left_out = rows_of_trace(trace)
-    steps = plan.steps
-    if left_out:
-        steps = (told(left_out), *steps)
-    lineage = Lineage(
-        trace_path=str(Path(trace.name).absolute()),
-        trace_fingerprint=trace.fingerprint,
-        trace_rows=trace.rows,
-        steps=steps,
-        seed=plan.seed,
-        tool_version=VERSION,
-    )
-    return apply_plan(base, plan), lineage
+    making = Making(trace, plan)
+    return Schedule.joined(list(making.pieces())), making.lineage()
 
 
 def transform(
@@ -128,26 +115,33 @@ def transform(
 
     from capture.trace_reader import open_trace
     from capture.trace_writer import refuse_existing, refuse_input
+    from replay.cli.progress_bar import progress_bar
     from replay.report.rate_plot import rate_plot
     from replay.report.trace_text import schedule_lines
-    from replay.transform.inspection import rate_curve
-    from replay.transform.schedule_format import write_schedule
+    from replay.transform.making import Making
+    from replay.transform.schedule_facts import Gathering
+    from replay.transform.schedule_format import write_pieces
 
     plan = plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
     refuse_input(output, [trace])
     refuse_existing(output, overwrite=overwrite)
-    notes = Console(stderr=True, highlight=False)
-    with notes.status(f"reading {trace}"):
+    with progress_bar(Console(stderr=True, highlight=False)) as progress:
         opened = open_trace(trace)
-        schedule, lineage = planned(opened, plan)
-        write_schedule(output, schedule, lineage, overwrite=overwrite)
+        making = Making(opened, plan)
+        task = progress.add_task(f"writing {output.name}", total=making.rows_to_read, rows="")
+        gathering = Gathering()
+
+        def on_rows(rows: int) -> None:
+            progress.update(task, advance=rows, rows=f"· {gathering.rows:,} rows")
+
+        write_pieces(output, gathering.passing(making.pieces(on_rows)), making.lineage, overwrite=overwrite)
+    facts = gathering.facts()
     out = Console(highlight=False, soft_wrap=True)
-    for line in schedule_lines(str(output), schedule, lineage):
+    for line in schedule_lines(str(output), facts, making.lineage()):
         out.print(line, markup=False)
-    curve = rate_curve(schedule.due_ns)
     plot = rate_plot(
-        curve.start_s.tolist(),
-        curve.per_s.tolist(),
+        facts.rate.start_s.tolist(),
+        facts.rate.per_s.tolist(),
         width=min(100, out.width),
         height=10,
         title="requests/s over the replay",

@@ -38,7 +38,8 @@ class Gathering:
     """Gathers a schedule's facts while its pieces pass through."""
 
     def __init__(self) -> None:
-        self._rows = 0
+        self.rows = 0
+        """Rows taken in so far."""
         self._span_ns = 0
         self._phases = np.zeros(len(PHASES), np.int64)
         self._sessions = SmallestNumbers()
@@ -52,7 +53,7 @@ class Gathering:
 
     def add(self, piece: Schedule) -> None:
         """Take in the next piece, in due order."""
-        self._rows += len(piece)
+        self.rows += len(piece)
         self._span_ns = max(self._span_ns, piece.span_ns)
         self._phases += np.bincount(piece.phase, minlength=len(PHASES))
         self._sessions.add(piece.session)
@@ -62,7 +63,7 @@ class Gathering:
         """What was gathered."""
         sessions, exact = self._sessions.count()
         return ScheduleFacts(
-            self._rows, self._span_ns, self._phases, sessions, exact, self._rate.curve(self._span_ns)
+            self.rows, self._span_ns, self._phases, sessions, exact, self._rate.curve(self._span_ns)
         )
 
 
@@ -116,7 +117,8 @@ class _Counts:
     def curve(self, span_ns: int) -> RateCurve:
         width_s = bucket_width_s(span_ns / 1e9)
         counts = _summed(self._counts, round(width_s * 1e9 / self._width_ns))
-        return RateCurve(width_s, np.arange(len(counts)) * width_s, counts / width_s)
+        per_s = np.asarray(counts / width_s, np.float64)
+        return RateCurve(width_s, np.arange(len(counts), dtype=np.float64) * width_s, per_s)
 
 
 def _summed(counts: Int64, buckets: int) -> Int64:

@@ -41,7 +41,8 @@ SCHEDULE_SCHEMA: Final = pa.schema(
     ]
 )
 
-_ENCODING: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 3}
+# Without the Arrow schema, whose metadata would hide what is added at the end. The types need none.
+_ENCODING: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 3, "store_schema": False}
 
 Int64 = npt.NDArray[np.int64]
 
