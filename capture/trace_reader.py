@@ -12,7 +12,7 @@ import glob
 import hashlib
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -199,15 +199,21 @@ class Trace:
             found is None or not found.has_null_count or found.num_values for found in self._statistics(name)
         )
 
-    def may_reach(self, name: str, text: str) -> bool:
-        """Whether the column may hold a string that is not below `text`, by the files' own statistics."""
-        for found in self._statistics(name):
-            if found is None or not found.has_min_max:
-                if found is None or not found.has_null_count or found.num_values:
-                    return True
-            elif str(found.max) >= text:
-                return True
-        return False
+    def may_reach(self, name: str, least: Any) -> bool:
+        """Whether the column may hold a value of `least` or more, by the files' own statistics."""
+        return any(_may_lie(found, lambda low, high: high >= least) for found in self._statistics(name))
+
+    def may_hold(self, name: str, value: Any) -> bool:
+        """Whether the column may hold `value`, by the files' own statistics."""
+        return any(
+            _may_lie(found, lambda low, high: low <= value <= high) for found in self._statistics(name)
+        )
+
+    def may_differ(self, name: str, value: Any) -> bool:
+        """Whether the column may hold another value than `value`, by the files' own statistics."""
+        return any(
+            _may_lie(found, lambda low, high: not low == value == high) for found in self._statistics(name)
+        )
 
     def _statistics(self, name: str) -> Iterator[Any]:
         """Of each row group, what Parquet keeps of the column; None where that is nothing."""
@@ -249,6 +255,13 @@ class Trace:
     def _first_row(self, segment: Segment) -> int:
         before = self.segments[: self.segments.index(segment)]
         return sum(int(earlier.file.metadata.num_rows) for earlier in before)
+
+
+def _may_lie(found: Any, asked: Callable[[Any, Any], bool]) -> bool:
+    """Whether a row group's least and greatest value answer yes; yes where they are not known."""
+    if found is not None and found.has_null_count and not found.num_values:
+        return False
+    return found is None or not found.has_min_max or asked(found.min, found.max)
 
 
 def _schema_of(names: Sequence[str]) -> pa.Schema:

@@ -6,6 +6,7 @@ all that may still come is sorted and leaves; the rest waits. Which rows there a
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
 import numpy as np
@@ -48,7 +49,9 @@ class DueOrder:
         None where sorting would not pay yet. Raises `BadInput` when too many rows must wait.
         """
         if len(rows):
-            self._pieces.append(_in_row_order(rows))
+            # Only `due_ns` matters from here on: one column less to carry.
+            ordered = _in_row_order(rows)
+            self._pieces.append(dataclasses.replace(ordered, start_ns=ordered.due_ns))
             self._new += len(rows)
         if not self._new or self._new < self._sorted:  # else the waiting rows are sorted over and over
             return None
@@ -68,23 +71,21 @@ class DueOrder:
                 "each other, too many to sort in memory; shorten --jitter, amplify less, or thin"
             )
         rest = rows.take(order[cut:])
+        left = rows.take(order[:cut])
         self._pieces, self._sorted, self._new = [rest] if len(rest) else [], len(rest), 0
-        order = order[:cut]
-        row, copy = rows.row.take(order), rows.copy.take(order)
-        follows, think_ns = rows.follows.take(order), rows.think_ns.take(order)
-        after = np.full(cut, -1, np.int64)
+        after, think_ns = left.follows, left.think_ns
         if self._turns is not None:
-            after = self._turns.resolve(row, copy, follows, self.rows)
-            think_ns[after < 0] = 0
+            after = self._turns.resolve(left.row, left.copy, left.follows, self.rows)
+            think_ns = np.where(after < 0, 0, think_ns)
         self.rows += cut
         return Schedule(
             due_ns=due_ns[:cut],
-            row=row,
-            copy=copy,
-            session=rows.session.take(order),
+            row=left.row,
+            copy=left.copy,
+            session=left.session,
             after=after,
             think_ns=think_ns,
-            phase=rows.phase.take(order),
+            phase=left.phase,
         )
 
 
@@ -102,7 +103,7 @@ def due_order(due_ns: Int64) -> tuple[Int64, Int64]:
     key = due_ns - low
     key <<= bits
     key |= np.arange(n)
-    key.sort(kind="stable")
+    key.sort()  # all differ, so any sort is stable
     order = key & ((1 << bits) - 1)
     key >>= bits
     key += low
@@ -111,6 +112,8 @@ def due_order(due_ns: Int64) -> tuple[Int64, Int64]:
 
 def _in_row_order(rows: Rows) -> Rows:
     step = np.diff(rows.row)
+    if len(step) and int(step.min()) > 0:
+        return rows
     if ((step > 0) | ((step == 0) & (np.diff(rows.copy) > 0))).all():
         return rows
     return rows.take(np.lexsort((rows.copy, rows.row)))

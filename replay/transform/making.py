@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,7 +32,9 @@ class Making:
     def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""
         followed = self._read.followed(on_rows)
-        return stream(self._read.batches(on_rows), self._plan.bound(), followed)
+        steps = self._plan.bound()
+        copies = math.prod(step.most_copies for step in steps)
+        return stream(self._read.batches(on_rows, copies), steps, followed)
 
     def lineage(self) -> Lineage:
         """Where the schedule comes from; what was left out is known when all pieces were taken."""

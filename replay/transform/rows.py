@@ -7,6 +7,7 @@ borders change nothing. Order and `after` come last, for all steps at once (see 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Arrays of one length n, in any order.
+    """Arrays of one length n, in any order, not to be written to: some are views of one value (see `same`).
 
     `due_ns` int64, ns from the schedule's zero. `row` int64, the trace row. `copy` int32, which clone of it.
     `session` int64, 0 or more: a stable hash of the session (of the row, where it has none) and the clone.
@@ -41,10 +42,10 @@ class Rows:
 
     def take(self, index: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Rows:
         """The rows at `index`, or where it is true."""
-        if index.dtype == np.bool_:
-            index = np.flatnonzero(index)
-        taken = {name: values.take(index) for name, values in vars(self).items()}
-        return Rows(**taken)
+        places: npt.NDArray[Any] = np.flatnonzero(index) if index.dtype == np.bool_ else index
+        taken = {name: _taken(values, places) for name, values in vars(self).items() if name != "start_ns"}
+        start_ns = taken["due_ns"] if self.start_ns is self.due_ns else _taken(self.start_ns, places)
+        return Rows(**taken, start_ns=start_ns)
 
     @staticmethod
     def lone(first_row: int, due_ns: Int64) -> Rows:
@@ -54,12 +55,12 @@ class Rows:
         return Rows(
             due_ns=due_ns,
             row=row,
-            copy=np.zeros(n, np.int32),
+            copy=same(np.int32(0), n),
             session=lone_session(row),
-            start_ns=np.maximum(due_ns, 0),
-            follows=np.full(n, -1, np.int64),
-            think_ns=np.zeros(n, np.int64),
-            phase=np.zeros(n, np.int8),
+            start_ns=due_ns,
+            follows=same(np.int64(-1), n),
+            think_ns=same(np.int64(0), n),
+            phase=same(np.int8(0), n),
         )
 
     @staticmethod
@@ -68,7 +69,25 @@ class Rows:
         if len(pieces) == 1:
             return pieces[0]
         names = [field.name for field in dataclasses.fields(Rows)]
-        return Rows(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
+        return Rows(**{name: _joined([getattr(piece, name) for piece in pieces]) for name in names})
+
+
+def same(value: np.integer, n: int) -> Any:
+    """`value` n times, in no memory: a read-only view. Most columns of most traces hold one value."""
+    return np.broadcast_to(value, n)
+
+
+def _taken(values: npt.NDArray[Any], places: npt.NDArray[np.integer]) -> Any:
+    if values.strides == (0,) and len(values):
+        return same(values[0], len(places))
+    return values.take(places)
+
+
+def _joined(pieces: list[npt.NDArray[Any]]) -> Any:
+    filled = [piece for piece in pieces if len(piece)]
+    if filled and all(piece.strides == (0,) and piece[0] == filled[0][0] for piece in filled):
+        return same(filled[0][0], sum(len(piece) for piece in filled))
+    return np.concatenate(pieces)
 
 
 def base_rows(arrival_ns: Int64, end_ns: Int64, session: Int64) -> Rows:
@@ -91,12 +110,12 @@ def rows_of(
     return Rows(
         due_ns=arrival_ns - zero_ns,
         row=row,
-        copy=np.zeros(n, np.int32),
+        copy=same(np.int32(0), n),
         session=session.astype(np.int64),
         start_ns=np.maximum(linked.start_ns - zero_ns, 0),
         follows=linked.follows,
         think_ns=linked.think_ns,
-        phase=np.zeros(n, np.int8),
+        phase=same(np.int8(0), n),
     )
 
 

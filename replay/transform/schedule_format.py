@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -41,8 +41,18 @@ SCHEDULE_SCHEMA: Final = pa.schema(
     ]
 )
 
-# Without the Arrow schema, whose metadata would hide what is added at the end. The types need none.
-_ENCODING: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 3, "store_schema": False}
+# Measured on amplified rows: differences bit-packed are smaller than zstd makes them, in a fifth of the time;
+# session numbers are hashes, which nothing makes smaller. Without the Arrow schema, whose metadata would hide
+# what is added at the end; the types need none.
+ENCODING: Final[dict[str, Any]] = {
+    "compression": "none",
+    "use_dictionary": ["phase"],
+    "column_encoding": {
+        **dict.fromkeys(("due_ns", "row", "copy", "after", "think_ns"), "DELTA_BINARY_PACKED"),
+        "session": "PLAIN",
+    },
+    "store_schema": False,
+}
 
 Int64 = npt.NDArray[np.int64]
 
@@ -111,23 +121,36 @@ def write_pieces(
     """
     with (
         replace_when_whole(path, overwrite=overwrite) as temporary,
-        pq.ParquetWriter(temporary, SCHEDULE_SCHEMA, **_ENCODING) as writer,
+        pq.ParquetWriter(temporary, SCHEDULE_SCHEMA, **ENCODING) as writer,
         ThreadPoolExecutor(1) as thread,
     ):
         under_way: Future[None] | None = None
-        for piece in pieces:
+        for group in _row_groups(pieces):
             if under_way is not None:
                 under_way.result()
-            under_way = thread.submit(_write, writer, piece)
+            under_way = thread.submit(writer.write_table, group, GROUP_ROWS)
         if under_way is not None:
             under_way.result()
         raw = json.dumps(dataclasses.asdict(lineage()), sort_keys=True)
         writer.add_key_value_metadata({METADATA_KEY.decode(): raw})
 
 
-def _write(writer: pq.ParquetWriter, piece: Schedule) -> None:
-    columns = [pa.array(getattr(piece, field.name), type=field.type) for field in SCHEDULE_SCHEMA]
-    writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEDULE_SCHEMA), row_group_size=GROUP_ROWS)
+def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
+    """The pieces as tables of `GROUP_ROWS` rows or a multiple, the last one of fewer."""
+    gathered: list[pa.RecordBatch] = []
+    count = 0
+    for piece in pieces:
+        columns = [pa.array(getattr(piece, field.name), type=field.type) for field in SCHEDULE_SCHEMA]
+        gathered.append(pa.RecordBatch.from_arrays(columns, schema=SCHEDULE_SCHEMA))
+        count += len(piece)
+        if count >= GROUP_ROWS:
+            table = pa.Table.from_batches(gathered)
+            whole = count - count % GROUP_ROWS
+            yield table.slice(0, whole)
+            gathered = table.slice(whole).to_batches()
+            count -= whole
+    if count:
+        yield pa.Table.from_batches(gathered)
 
 
 def schedule_fingerprint(schedule: Schedule, lineage: Lineage) -> str:

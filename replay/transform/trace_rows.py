@@ -20,10 +20,11 @@ from replay.transform.replayable import Choosing, told
 from replay.transform.rows import Rows, rows_of
 from replay.transform.sessions import number_sessions
 
-BATCH_ROWS: Final = 1 << 20
-"""Rows of a batch: fewer make the vectorised steps slow, more take memory for nothing."""
+BATCH_ROWS: Final = 1 << 18
+"""Rows that a batch shall have after the steps: the columns of so many fit the processor's cache."""
 
 _HEAVY_ROWS: Final = 1000
+LINKED_ROWS: Final = 1 << 20
 
 
 def _nothing(rows: int) -> None:
@@ -52,22 +53,25 @@ class TraceRows:
             return None
         followed = np.zeros(self.trace.rows, np.bool_)
         linker, first = TurnLinker(), 0
-        for light in _gathered(stream_batches(self.trace, ("arrival_ns", "end_ns", "session_id"))):
+        for light in _gathered(
+            stream_batches(self.trace, ("arrival_ns", "end_ns", "session_id")), LINKED_ROWS
+        ):
             rows = _rows(linker, first, light, 0)
             followed[rows.follows[rows.follows >= 0]] = True
             first += len(rows)
             on_rows(len(rows))
         return followed
 
-    def batches(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Rows]:
-        """The rows in the trace's order, some `BATCH_ROWS` at a time; `on_rows` as above.
+    def batches(self, on_rows: Callable[[int], None] = _nothing, copies: int = 1) -> Iterator[Rows]:
+        """The rows in the trace's order, at least `BATCH_ROWS` / `copies` at a time; `on_rows` as above.
 
         Raises `BadInput` when none can be replayed.
         """
         choosing = Choosing(self.trace)
         linker, first = TurnLinker(), 0
         zero_ns: int | None = None
-        for light in _gathered(self._light(choosing)):
+        wanted = max(1, BATCH_ROWS // copies)
+        for light in _gathered(self._light(choosing, wanted), wanted):
             kept = light.column("kept").to_numpy(zero_copy_only=False)
             if zero_ns is None and kept.any():
                 zero_ns = int(light.column("arrival_ns")[int(np.argmax(kept))].as_py())
@@ -82,23 +86,23 @@ class TraceRows:
                 f"{self.trace.name}: no request in it can be replayed ({told(self.left_out)}); capture others"
             )
 
-    def _light(self, choosing: Choosing) -> Iterator[pa.RecordBatch]:
+    def _light(self, choosing: Choosing, wanted: int) -> Iterator[pa.RecordBatch]:
         light = ("arrival_ns", "end_ns", "session_id") if self._has_sessions else ("arrival_ns",)
         heavy = "request_headers" in choosing.columns
         names = tuple(dict.fromkeys((*light, *choosing.columns)))
-        for batch in stream_batches(self.trace, names, _HEAVY_ROWS if heavy else STREAM_ROWS):
+        for batch in stream_batches(self.trace, names, _HEAVY_ROWS if heavy else min(wanted, STREAM_ROWS)):
             yield batch.select(light).append_column("kept", pa.array(choosing.choose(batch)))
 
 
-def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of `BATCH_ROWS` or a little more."""
+def _gathered(batches: Iterator[pa.RecordBatch], wanted: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `wanted` rows or a little more."""
     pieces: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
         pieces.append(batch)
         count += batch.num_rows
-        if count >= BATCH_ROWS:
-            yield pa.concat_batches(pieces)
+        if count >= wanted:
+            yield pa.concat_batches(pieces) if len(pieces) > 1 else batch
             pieces, count = [], 0
     if count:
         yield pa.concat_batches(pieces)
