@@ -5,8 +5,8 @@
 Each contender is a process of its own, timed from start to exit, with the peak of its resident memory. The
 plain copy reads our schedule in batches and writes it again, encoded alike: what a transformation can at best
 cost. DuckDB and Polars do the same: clone each request, shift clones by a uniform draw mirrored at zero,
-number sessions by hash, sort by (due, row, copy), write all seven columns as Parquet with zstd 3. Neither has
-sessions of several turns to follow, and with `--turns` ours alone has.
+number sessions by hash, sort by (due, row, copy), write all seven columns as Parquet with snappy (zstd made
+both slower). Turns of a session are linked by ours alone: with `--turns` the others do less.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capture.trace_format import METADATA_KEY, TRACE_SCHEMA, TraceMetadata
-from replay.transform.draws import lone_session
 
 GROUP_ROWS = 1 << 18
 JITTER_S = 1.0
@@ -50,9 +49,20 @@ def _batch(
 ) -> pa.RecordBatch:
     n = len(arrival)
     constant = {
-        **{"turn": 0, "method": "POST", "scheme": "http", "host": "127.0.0.1:8000", "path": "/v1/completions"},
-        **{"http_version": "HTTP/1.1", "request_body": b"{}", "outcome": "complete", "status": 200},
-        **{"response_bytes": 2, "stream": False, "request_bytes": 2, "input_tokens": 9, "output_tokens": 9},
+        "turn": 0,
+        "method": "POST",
+        "scheme": "http",
+        "host": "127.0.0.1:8000",
+        "path": "/v1/completions",
+        "http_version": "HTTP/1.1",
+        "request_body": b"{}",
+        "outcome": "complete",
+        "status": 200,
+        "response_bytes": 2,
+        "stream": False,
+        "request_bytes": 2,
+        "input_tokens": 9,
+        "output_tokens": 9,
     }
     lists = {"request_headers", "response_headers", "chunk_ns", "chunk_bytes"}
     columns = []
@@ -104,21 +114,23 @@ def duckdb(source: Path, output: Path, factor: float) -> None:
 
     connection = database.connect(config={"temp_directory": str(output.parent)})
     unit = "(hash(row, copy, 7) >> 11)::DOUBLE * pow(2, -53)"
+    extra = f"CASE WHEN (hash(row, 3) >> 11)::DOUBLE * pow(2, -53) < {factor % 1} THEN 1 ELSE 0 END"
+    moved = f"abs(due + round((2 * {unit} - 1) * {JITTER_S * 1e9})::BIGINT)"
+    encoding = "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION snappy, ROW_GROUP_SIZE 1048576"
     connection.execute(f"""
     COPY (
         WITH base AS (
-            SELECT arrival_ns - min(arrival_ns) OVER () AS due, file_row_number AS row
+            SELECT arrival_ns - (SELECT min(arrival_ns) FROM read_parquet('{source}')) AS due,
+                   file_row_number AS row
             FROM read_parquet('{source}', file_row_number=true)
         ), numbered AS (
-            SELECT due, row, unnest(range(0, {int(factor)} + CASE WHEN (hash(row, 3) >> 11)::DOUBLE
-                * pow(2, -53) < {factor % 1} THEN 1 ELSE 0 END)) AS copy FROM base
+            SELECT due, row, unnest(range(0, {int(factor)} + {extra})) AS copy FROM base
         )
-        SELECT CASE WHEN copy = 0 THEN due
-                    ELSE abs(due + round((2 * {unit} - 1) * {JITTER_S * 1e9})::BIGINT) END AS due_ns,
+        SELECT CASE WHEN copy = 0 THEN due ELSE {moved} END AS due_ns,
                row, copy::INTEGER AS copy, (hash(row, copy) >> 1)::BIGINT AS session,
                (-1)::BIGINT AS after, 0::BIGINT AS think_ns, 0::TINYINT AS phase
         FROM numbered ORDER BY due_ns, row, copy
-    ) TO '{output}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3, ROW_GROUP_SIZE 1048576)""")
+    ) TO '{output}' ({encoding})""")
 
 
 def polars(source: Path, output: Path, factor: float) -> None:
@@ -149,18 +161,19 @@ def polars(source: Path, output: Path, factor: float) -> None:
         )
         .sort("due_ns", "row", "copy")
     )
-    frame.sink_parquet(output, compression="zstd", compression_level=3, row_group_size=1 << 20, engine="streaming")
+    frame.sink_parquet(output, compression="snappy", row_group_size=1 << 20, engine="streaming")
 
 
-def timed(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak resident memory in GiB of this file run as a process; raises where it fails."""
+def timed(arguments: list[str]) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak memory in GiB of this file run as a process; raises where it fails."""
     start = time.perf_counter()
     with subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)}: ended with {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss / 2**20
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return time.perf_counter() - start, cpu_s, usage.ru_maxrss / 2**20
 
 
 def main() -> None:
@@ -171,7 +184,7 @@ def main() -> None:
     parser.add_argument("--per-s", type=float, default=2000.0, help="requests/s of the trace")
     parser.add_argument("--turns", type=int, default=1, help="turns of a session; 1: no sessions")
     parser.add_argument("--repeat", type=int, default=3, help="rounds; the median counts")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/peaktape-scale"))
+    parser.add_argument("--folder", type=Path, default=Path("peaktape-scale"), help="where files go")
     parser.add_argument("--only", help="comma-separated: ours,copy,duckdb,polars")
     parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -194,24 +207,30 @@ def measure(chosen: argparse.Namespace, trace: Path) -> None:
         if importlib.util.find_spec(name) is None:
             print(f"{name}: skipped, not installed (uv pip install {name})")
             names.remove(name)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     for _ in range(chosen.repeat):
         for name in names:
             source = schedule if name == "copy" else trace
             output = schedule if name == "ours" else chosen.folder / f"{name}.parquet"
             output.unlink(missing_ok=True)
             found[name].append(timed(["--run", name, str(source), str(output), str(chosen.factor)]))
-            print(f"  {name}: {found[name][-1][0]:.1f} s", flush=True)
-            if name not in ("ours",) and name != names[-1]:
+            print(f"  {name}: {found[name][-1][0]:.1f} s, CPU {found[name][-1][1]:.1f} s", flush=True)
+            if name != "ours":
                 output.unlink(missing_ok=True)
     rows = pq.read_metadata(schedule).num_rows
-    print(f"{chosen.rows:,} requests, {chosen.turns} turn(s) a session, x {chosen.factor:g} = {rows:,} rows\n")
-    print("| | s | million rows/s | of the plain copy | peak GiB |\n|---|---|---|---|---|")
-    seconds = {name: float(np.median([run[0] for run in runs])) for name, runs in found.items()}
-    for name, runs in found.items():
-        share = seconds["copy"] / seconds[name] if "copy" in seconds else float("nan")
-        peak = max(run[1] for run in runs)
-        print(f"| {name} | {seconds[name]:.1f} | {rows / seconds[name] / 1e6:.2f} | {share:.2f} | {peak:.2f} |")
+    print(
+        f"{chosen.rows:,} requests, {chosen.turns} turn(s) a session, x {chosen.factor:g} = {rows:,} rows\n"
+    )
+    print("| | s | million rows/s | of the copy | CPU s | of the copy's CPU | peak GiB |")
+    print("|---|---|---|---|---|---|---|")
+    medians = {name: np.median(runs, axis=0) for name, runs in found.items()}
+    for name, (wall_s, cpu_s, _) in medians.items():
+        copied = medians.get("copy", np.full(3, np.nan))
+        peak = max(run[2] for run in found[name])
+        print(
+            f"| {name} | {wall_s:.1f} | {rows / wall_s / 1e6:.2f} | {copied[0] / wall_s:.2f} | {cpu_s:.1f} "
+            f"| {copied[1] / cpu_s:.2f} | {peak:.2f} |"
+        )
 
 
 def one(name: str, source: str, output: str, factor: str) -> None:
