@@ -67,7 +67,7 @@ class ContentRules:
 
     @property
     def changes_all(self) -> bool:
-        """Whether the bodies of all requests may change, for another reason than their prompts' uniqueness."""
+        """Whether the bodies of all requests may change, and not for their prompts' uniqueness alone."""
         return self.prompt_length != 1 or self.answer_length != 1 or bool(self.models)
 
     @property
