@@ -40,16 +40,21 @@ def rewritten(row: Mapping[str, Any], place: Mapping[str, int], rules: ContentRu
     """
     if rules.clones_only and not place["copy"]:
         return row
-    path = rules.path_for(row["path"])
-    if rules.models:
-        path = _MODEL_IN_PATH.sub(lambda found: found[1] + _renamed(found[2], rules), path)
-    changed = {**row, "path": path, "model": rules.model_for(row["model"])}
+    changed = {**row, "path": path_for(row["path"], rules), "model": rules.model_for(row["model"])}
     request = json_body(row["request_body"], row["request_headers"]) if rules.changes_bodies else None
     if isinstance(request, dict) and rewrite_request(request, row, place, rules):
         body = _JSON.encode(request).encode("utf-8", "surrogatepass")
         plain = tuple(pair for pair in row["request_headers"] if pair[0].lower() != "content-encoding")
         changed |= {"request_body": body, "request_headers": plain}
     return changed
+
+
+def path_for(path: str, rules: ContentRules) -> str:
+    """The path that is asked for instead of `path`: another endpoint, another model named in it."""
+    path = rules.path_for(path)
+    if not rules.models:
+        return path
+    return _MODEL_IN_PATH.sub(lambda found: found[1] + _renamed(found[2], rules), path)
 
 
 def rewrite_request(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from capture.failures import BadInput
-from replay.transform.moments import Moment, resolve
+from replay.transform.moments import Moment, Share, resolve
 from replay.transform.selecting import Selection
 from replay.transform.settings import INSTANT, LENGTH, WORD, setting
 from replay.transform.shapes.phases import OWN, RECOVERY, PhaseLabel
@@ -31,6 +32,14 @@ class Setting:
     span_ns: int
     end_ns: int
     per_s: float = float("nan")
+
+    def until(self, start_ns: int, lasting: Moment | None) -> int:
+        """Where a stretch ends: at the replay's end where no length is given, or shares add up to 100 %."""
+        if lasting is None:
+            return max(self.end_ns, start_ns + 1)
+        end_ns = start_ns + max(1, resolve(lasting, self.span_ns))
+        to_the_end = isinstance(lasting, Share) and abs(end_ns - self.span_ns) <= 1
+        return max(end_ns, self.end_ns) if to_the_end else end_ns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +81,9 @@ class Shape(Selection, abc.ABC):
     _: dataclasses.KW_ONLY
     name: str | None = setting("name", WORD, None)
 
+    wants_rate: ClassVar[bool] = False
+    """Whether its curve depends on the rate of the requests that it is meant for."""
+
     @abc.abstractmethod
     def curve(self, over: Setting, rng: np.random.Generator) -> Curve:
         """The curve over a replay; raises `BadInput` when the shape lies outside of it."""
@@ -84,9 +96,7 @@ class Shape(Selection, abc.ABC):
                 f"{self}: begins at {start_ns / 1e9:g}s; the schedule spans 0s to {over.span_ns / 1e9:g}s "
                 "(after slice and speed), so move it there, or give its time as a share such as 25%"
             )
-        if self.lasting is None:
-            return start_ns, max(over.end_ns, start_ns + 1)
-        return start_ns, start_ns + max(1, resolve(self.lasting, over.span_ns))
+        return start_ns, over.until(start_ns, self.lasting)
 
     def labelled(self, start_ns: int, end_ns: int, phase: str | None = None) -> PhaseLabel:
         """The phase of a part of the shape: as it was named, else `phase`, else the shape's word."""

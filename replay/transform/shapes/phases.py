@@ -59,7 +59,7 @@ def partition(labels: Iterable[PhaseLabel]) -> Phases:
     found = [label for label in labels if label.start_ns < label.end_ns]
     _check_named([label for label in found if label.named])
     ordered = sorted(found, key=lambda label: (label.named, label.rank))  # stable: later shapes come later
-    names = tuple(dict.fromkeys((BASE, *(label.name for label in found))))
+    names = tuple(dict.fromkeys((BASE, *(label.name for label in sorted(found, key=_start_ns)))))
     if len(names) > MOST_PHASES:
         raise BadInput(f"phases: {len(names)} names found, at most {MOST_PHASES} wanted")
     borders = sorted({edge for label in found for edge in (label.start_ns, label.end_ns)})
@@ -78,6 +78,10 @@ def _check_named(labels: Sequence[PhaseLabel]) -> None:
                 f"phases: {_told(before)} and {_told(after)} overlap; what is due in both can't be told "
                 "apart: move one, or leave one of the names out"
             )
+
+
+def _start_ns(label: PhaseLabel) -> int:
+    return label.start_ns
 
 
 def _told(label: PhaseLabel) -> str:

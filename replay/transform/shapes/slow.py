@@ -159,5 +159,8 @@ class Line(Shape):
             factors: Float64 = np.interp(at_ns, borders, values)
             return factors
 
-        label = self.labelled(int(borders[0]), int(borders[-1]))
-        return Curve(borders, within, max(1.0, float(values.max())), (label,))
+        cut = borders.copy()
+        if cut[-1] == over.span_ns:  # what jitter moves beyond has the last point's factor
+            cut[-1] = over.end_ns
+        label = self.labelled(int(cut[0]), int(cut[-1]))
+        return Curve(cut, within, max(1.0, float(values.max())), (label,))
