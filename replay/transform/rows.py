@@ -25,7 +25,7 @@ class Rows:
     `due_ns` int64, ns from the schedule's zero. `row` int64, the trace row. `copy` int32, which clone of it.
     `session` int64, 0 or more: a stable hash of the session (of the row, where it has none) and the clone.
     `start_ns` int64: no row of this session is due before; 0 or more. `follows` int64: the trace row of the
-    turn it follows, −1 none. `think_ns` int64, from that turn's end to this due. `phase` int8 (`PHASES`).
+    turn it follows, −1 none. `think_ns` int64, from that turn's end to this due. `phase` int8, a number.
     """
 
     due_ns: Int64

@@ -27,7 +27,7 @@ GROUP_ROWS: Final = 1 << 20
 METADATA_KEY: Final = b"peaktape.schedule"
 
 PHASES: Final = ("base", "ramp", "spike", "recover")
-"""Phase names; a schedule stores the index. `recover` is the time after a spike, as long as the spike."""
+"""The phases of a schedule whose lineage names none: all had these once."""
 
 SCHEDULE_SCHEMA: Final = pa.schema(
     [
@@ -64,7 +64,7 @@ class Schedule:
     `row` int64 is the trace row to send, `copy` int32 which clone of it (0 is the original), `session` int64
     a number per (session, copy), 0 or more and not compact, `after` int64 the index of the turn it follows
     or −1, `think_ns` int64 the time between that turn's end and this due instant, `phase` int8 an index into
-    `PHASES`.
+    the lineage's `phases`.
     """
 
     due_ns: Int64
@@ -94,7 +94,10 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Lineage:
-    """Where a schedule comes from: the trace, the steps in order, the seed, and what a replay rewrites."""
+    """Where a schedule comes from: the trace, the steps in order, the seed, and what a replay rewrites.
+
+    `phases` are the names that the schedule's `phase` is an index into; `recipe` says all of it as YAML.
+    """
 
     trace_path: str
     trace_fingerprint: str
@@ -102,6 +105,8 @@ class Lineage:
     steps: tuple[str, ...]
     seed: int
     rewrite: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    phases: tuple[str, ...] = PHASES
+    recipe: str = ""
     tool_version: str = ""
     format_version: int = FORMAT_VERSION
 
@@ -156,6 +161,8 @@ def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
 def schedule_fingerprint(schedule: Schedule, lineage: Lineage) -> str:
     """sha256 (hex) of what is due when, and of which trace: equal for runs that may be compared."""
     digest = hashlib.sha256(lineage.trace_fingerprint.encode())
+    if lineage.rewrite:
+        digest.update(json.dumps(lineage.rewrite, sort_keys=True).encode())
     for field in SCHEDULE_SCHEMA:
         digest.update(np.ascontiguousarray(getattr(schedule, field.name)).tobytes())
     return digest.hexdigest()
@@ -189,6 +196,13 @@ def read_schedule(path: Path) -> tuple[Schedule, Lineage]:
             f"{path}: row {row}, column due_ns: {schedule.due_ns[row]} found after "
             f"{schedule.due_ns[row - 1]}, ascending wanted; make the schedule again with `peaktape transform`"
         )
+    unnamed = np.flatnonzero((schedule.phase < 0) | (schedule.phase >= len(lineage.phases)))
+    if len(unnamed):
+        row = int(unnamed[0])
+        raise BadInput(
+            f"{path}: row {row}, column phase: {schedule.phase[row]} found, one of the {len(lineage.phases)} "
+            "phases named wanted; make the schedule again with `peaktape transform`"
+        )
     return schedule, lineage
 
 
@@ -196,7 +210,8 @@ def _parse_lineage(raw: bytes, path: Path) -> Lineage:
     try:
         found = json.loads(raw)
         version = int(found["format_version"])
-        lineage = Lineage(**{**found, "steps": tuple(found["steps"])})
+        phases = tuple(found.get("phases", PHASES))
+        lineage = Lineage(**{**found, "steps": tuple(found["steps"]), "phases": phases})
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: schedule metadata can't be read ({error}); make it again") from error
     if version > FORMAT_VERSION:
