@@ -7,6 +7,7 @@ all that may still come is sorted and leaves; the rest waits. Which rows there a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from capture.failures import BadInput
 from replay.transform.linking import LOOK_BACK_ROWS
-from replay.transform.rows import Rows
+from replay.transform.rows import Gate, Rows
 from replay.transform.schedule_format import Schedule
 
 Int64 = npt.NDArray[np.int64]
@@ -30,13 +31,19 @@ class DueOrder:
     """Sorts batches of rows by (due, row, copy); batches come in row order, a row's copies in one batch.
 
     `copies` bounds the numbers of copies, exclusive. `followed` tells of each trace row whether a later turn
-    follows it, bool[rows]; None where none does.
+    follows it, bool[rows]; None where none does. What one of the `gates` (see `Step.gate`) lets not pass
+    leaves nowhere.
     """
 
     def __init__(
-        self, copies: int, followed: npt.NDArray[np.bool_] | None, most_waiting: int = MOST_WAITING
+        self,
+        copies: int,
+        followed: npt.NDArray[np.bool_] | None,
+        most_waiting: int = MOST_WAITING,
+        gates: Sequence[Gate] = (),
     ) -> None:
         self._most_waiting = most_waiting
+        self._gates = gates
         self._turns = None if followed is None else OpenTurns(copies, followed)
         self._pieces: list[Rows] = []
         self._sorted = 0
@@ -73,13 +80,17 @@ class DueOrder:
         rest = rows.take(order[cut:])
         left = rows.take(order[:cut])
         self._pieces, self._sorted, self._new = [rest] if len(rest) else [], len(rest), 0
+        due_ns = due_ns[:cut]
+        for gate in self._gates:
+            passed = gate(due_ns, left.row)
+            due_ns, left = due_ns[passed], left.take(passed)
         after, think_ns = left.follows, left.think_ns
         if self._turns is not None:
             after = self._turns.resolve(left.row, left.copy, left.follows, self.rows)
             think_ns = np.where(after < 0, 0, think_ns)
-        self.rows += cut
+        self.rows += len(left)
         return Schedule(
-            due_ns=due_ns[:cut],
+            due_ns=due_ns,
             row=left.row,
             copy=left.copy,
             session=left.session,

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.transform.draws import uniform
-from replay.transform.rows import Rows, Step
-from replay.transform.selecting import Mask
+from replay.transform.mixing import TenantLimit, TokenBuckets
+from replay.transform.rows import Gate, Rows, Step
+from replay.transform.selecting import Int32, Mask
 from replay.transform.shapes import Curve
 from replay.transform.shapes.phases import Phases
 from replay.transform.steps import DEFAULT_JITTER_NS, clone_rows
@@ -103,3 +104,23 @@ class LabelPhases(Step):
     def apply(self, rows: Rows) -> Rows:
         """The rows with their phases."""
         return dataclasses.replace(rows, phase=self.phases.at(rows.due_ns))
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit(Step):
+    """Leaves out what is above the limit of its tenant; `tenants` int32[trace rows], −1 for no tenant."""
+
+    limit: TenantLimit
+    tenants: Int32
+
+    def apply(self, rows: Rows) -> Rows:
+        """The rows themselves: what passes shows in due order."""
+        return rows
+
+    def gate(self) -> Gate:
+        """Fresh buckets, all full."""
+        buckets = TokenBuckets(self.limit.per_s, self.limit.burst)
+        return lambda due_ns, row: buckets.passes(due_ns, self.tenants[row])
+
+    def __str__(self) -> str:
+        return str(self.limit)

@@ -71,7 +71,6 @@ class TokenBuckets:
         self._step_ns = 1e9 / per_s
         self._ahead_ns = (burst - 1) * self._step_ns
         self._next_ns: dict[int, float] = {}
-        self.refused = 0
 
     def passes(self, due_ns: npt.NDArray[np.int64], tenant: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """bool[n] for instants (ascending over all calls) and tenants; a tenant of −1 has no limit."""
@@ -84,5 +83,4 @@ class TokenBuckets:
                 passed[at] = False
             else:
                 following[who] = max(expected, due) + self._step_ns
-        self.refused += len(passed) - int(passed.sum())
         return passed

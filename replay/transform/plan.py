@@ -20,7 +20,7 @@ from capture.trace_reader import Trace
 from replay.transform import draws, steps
 from replay.transform.content_rules import CLONES, KEEP, ContentRules
 from replay.transform.ground import Ground
-from replay.transform.laying import LabelPhases, Lay
+from replay.transform.laying import LabelPhases, Lay, Limit
 from replay.transform.mixing import Mix, TenantLimit
 from replay.transform.moments import Moment, resolve
 from replay.transform.pipeline import schedule_rows
@@ -97,6 +97,7 @@ class Plan:
         labels = [*laid.labels, *(phase.label(laid.setting()) for phase in self.phases)]
         if labels:
             found.append(LabelPhases(partition(labels)))
+        found += (Limit(limit, ground.tenants(limit.tenant)) for limit in self.limits)
         return tuple(found)
 
     def _whole(self) -> Iterator[Step]:

@@ -7,6 +7,7 @@ borders change nothing. Order and `after` come last, for all steps at once (see 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,9 @@ def rows_of(
     )
 
 
+type Gate = Callable[[Int64, Int64], npt.NDArray[np.bool_]]
+
+
 class Step:
     """One step of a transformation; `str(step)` is what the lineage says. Defaults are those of no step.
 
@@ -137,6 +141,14 @@ class Step:
     def at(self, due_ns: int) -> int:
         """Where the step puts an instant, spread apart; ascending."""
         return due_ns
+
+    def gate(self) -> Gate | None:
+        """A question to be put, after all steps, to the rows in due order; None where there is none.
+
+        Asked with `due_ns` (int64[n], ascending over all calls) and `row` (int64[n]), it says which pass,
+        bool[n]. It may remember what passed: every schedule gets one of its own.
+        """
+        return None
 
     def missed(self, span_ns: int) -> str:
         """What to say when no row was due in `window_ns`, of a schedule that spans `span_ns`."""
