@@ -119,7 +119,8 @@ class ContentRules:
 
     def to_json(self) -> dict[str, Any]:
         """The rules as JSON values, for a schedule's metadata."""
-        return dataclasses.asdict(self)
+        pairs = {name: [list(pair) for pair in getattr(self, name)] for name in ("models", "endpoints")}
+        return {**dataclasses.asdict(self), **pairs}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:

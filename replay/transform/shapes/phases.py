@@ -59,15 +59,18 @@ def partition(labels: Iterable[PhaseLabel]) -> Phases:
     found = [label for label in labels if label.start_ns < label.end_ns]
     _check_named([label for label in found if label.named])
     ordered = sorted(found, key=lambda label: (label.named, label.rank))  # stable: later shapes come later
-    names = tuple(dict.fromkeys((BASE, *(label.name for label in sorted(found, key=_start_ns)))))
-    if len(names) > MOST_PHASES:
-        raise BadInput(f"phases: {len(names)} names found, at most {MOST_PHASES} wanted")
     borders = sorted({edge for label in found for edge in (label.start_ns, label.end_ns)})
     starts = np.array([np.iinfo(np.int64).min, *borders], np.int64)
-    numbers = np.zeros(len(starts), np.int8)
-    for label in ordered:
-        numbers[(starts >= label.start_ns) & (starts < label.end_ns)] = names.index(label.name)
-    return Phases(names, starts, numbers)
+    covering = np.full(len(starts), -1, np.int64)
+    for at, label in enumerate(ordered):
+        first, end = np.searchsorted(starts, (label.start_ns, label.end_ns))
+        covering[first:end] = at
+    of_piece = [BASE if at < 0 else ordered[at].name for at in covering.tolist()]
+    names = tuple(dict.fromkeys((BASE, *of_piece)))  # in the order of time; what is never seen has no name
+    if len(names) > MOST_PHASES:
+        raise BadInput(f"phases: {len(names)} names found, at most {MOST_PHASES} wanted")
+    numbers = {name: number for number, name in enumerate(names)}
+    return Phases(names, starts, np.array([numbers[name] for name in of_piece], np.int8))
 
 
 def _check_named(labels: Sequence[PhaseLabel]) -> None:
@@ -78,10 +81,6 @@ def _check_named(labels: Sequence[PhaseLabel]) -> None:
                 f"phases: {_told(before)} and {_told(after)} overlap; what is due in both can't be told "
                 "apart: move one, or leave one of the names out"
             )
-
-
-def _start_ns(label: PhaseLabel) -> int:
-    return label.start_ns
 
 
 def _told(label: PhaseLabel) -> str:
