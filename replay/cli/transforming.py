@@ -90,7 +90,7 @@ def _content(
     map_endpoint: list[str] | None = None,
 ) -> ContentRules:
     from capture.failures import BadInput
-    from capture.quantities import parse_share
+    from capture.quantities import check_factor, parse_share
     from replay.transform.content_rules import HITS, KEEP, UNIQUE
 
     asked = {"--unique-prompts": unique_prompts, "--keep-prompts": keep_prompts}
@@ -104,7 +104,7 @@ def _content(
     if prefix_hits is not None:
         given |= {"prompts": HITS, "hits": parse_share(prefix_hits, "--prefix-hits")}
     if prompt_length is not None:
-        given["prompt_length"] = prompt_length
+        given["prompt_length"] = check_factor(prompt_length, "--prompt-length")
     if map_model:
         given["models"] = (*rules.models, *(_renaming(text, "--map-model") for text in map_model))
     if map_endpoint:
@@ -136,6 +136,7 @@ def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
     if left_out:
         steps = (told(left_out), *steps)
     rules = plan.rules
+    steps += _surveyed(trace, rules)
     lineage = Lineage(
         trace_path=str(Path(trace.name).absolute()),
         trace_fingerprint=trace.fingerprint,
@@ -148,6 +149,24 @@ def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
         tool_version=VERSION,
     )
     return schedule, lineage
+
+
+def _surveyed(trace: Trace, rules: ContentRules) -> tuple[str, ...]:
+    """What is to be said of requests whose prompts can't change; raises `BadInput` when all are such."""
+    from capture.failures import BadInput
+    from replay.engine.rewriting import without_text
+
+    if not rules.needs_texts:
+        return ()
+    lacking, looked_at = without_text(trace)
+    if lacking == looked_at:
+        raise BadInput(
+            f"{trace.name}: none of its first {looked_at} requests holds the text of a prompt, so prompts "
+            "can't be made unique, alike or longer; leave that out"
+        )
+    if not lacking:
+        return ()
+    return (f"of the first {looked_at} requests {lacking} hold no prompt's text: they stay as they are",)
 
 
 def transform(

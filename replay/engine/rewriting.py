@@ -14,10 +14,15 @@ from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+import numpy as np
+
 from capture.importers.synthetic_prompt import WORDS, SyntheticPrompts
 from capture.semantics import json_body
+from capture.trace_reader import Trace
 from replay.engine.prompt_texts import USER_ROLES, Text, prompts_in, scaled, words_in
 from replay.transform.content_rules import CLONES, HITS, KEEP, UNIQUE, ContentRules
+
+SURVEYED_ROWS: Final = 500
 
 NONCE_WORDS: Final = 6
 """Words that make a prompt unique: 48 bits, one token each (see `synthetic_prompt`)."""
@@ -55,6 +60,20 @@ def path_for(path: str, rules: ContentRules) -> str:
     if not rules.models:
         return path
     return _MODEL_IN_PATH.sub(lambda found: found[1] + _renamed(found[2], rules), path)
+
+
+def without_text(trace: Trace, rows: int = SURVEYED_ROWS) -> tuple[int, int]:
+    """How many of the trace's first `rows` requests hold no text that could be rewritten, and of how many."""
+    found = looked_at = 0
+    step = min(rows, trace.rows_a_group)
+    for start in range(0, min(rows, trace.rows), step):
+        index = np.arange(start, min(start + step, rows, trace.rows))
+        for row in trace.take(index, ["request_headers", "request_body"]).to_pylist():
+            headers = [(pair["name"], pair["value"]) for pair in row["request_headers"]]
+            request = json_body(row["request_body"], headers)
+            found += not (isinstance(request, dict) and prompts_in(request))
+            looked_at += 1
+    return found, looked_at
 
 
 def rewrite_request(

@@ -81,6 +81,11 @@ class ContentRules:
         return self.prompts == CLONES and not self.changes_all and not self.endpoints
 
     @property
+    def needs_texts(self) -> bool:
+        """Whether all prompts are to change, so that a request without one is worth a word."""
+        return self.own_each_time or self.prompt_length != 1
+
+    @property
     def own_each_time(self) -> bool:
         """Whether two turns of one conversation begin differently, so that they can't be woven."""
         return self.prompts in (UNIQUE, HITS)

@@ -54,7 +54,7 @@ def show_moment(moment: Moment) -> str:
     """The text that `parse_moment` reads as the same moment."""
     if isinstance(moment, Share) or moment == 0:
         return str(moment)
-    unit = next(unit for unit in ("s", "ms", "us", "ns") if moment % UNIT_NS[unit] == 0)
+    unit = next(unit for unit in ("h", "m", "s", "ms", "us", "ns") if moment % UNIT_NS[unit] == 0)
     return f"{moment // UNIT_NS[unit]}{unit}"
 
 
