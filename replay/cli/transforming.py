@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from capture.trace_reader import Trace
     from replay.transform.content_rules import ContentRules
     from replay.transform.plan import Plan
+    from replay.transform.schedule_facts import ScheduleFacts
     from replay.transform.schedule_format import Lineage, Schedule
     from replay.transform.shapes import Shape
 
@@ -123,32 +124,12 @@ def _renaming(text: str, flag: str) -> tuple[str, str]:
 
 
 def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
-    """The schedule that `plan` makes of `trace`, and its lineage."""
-    from capture.__about__ import VERSION
-    from replay.transform.plan import apply_bound, phase_names, rows_of_trace
-    from replay.transform.recipe_file import recipe_text
-    from replay.transform.replayable import told
-    from replay.transform.schedule_format import Lineage
+    """The schedule that `plan` makes of `trace`, in memory, and its lineage."""
+    from replay.transform.making import Making
+    from replay.transform.schedule_format import Schedule
 
-    base, left_out = rows_of_trace(trace)
-    schedule, found = apply_bound(base, plan, trace)
-    steps = plan.steps
-    if left_out:
-        steps = (told(left_out), *steps)
-    rules = plan.rules
-    steps += _surveyed(trace, rules)
-    lineage = Lineage(
-        trace_path=str(Path(trace.name).absolute()),
-        trace_fingerprint=trace.fingerprint,
-        trace_rows=trace.rows,
-        steps=steps,
-        seed=plan.seed,
-        rewrite={"content": rules.to_json()} if rules.active else {},
-        phases=phase_names(found),
-        recipe=recipe_text(plan),
-        tool_version=VERSION,
-    )
-    return schedule, lineage
+    making = Making(trace, plan, _surveyed(trace, plan.rules))
+    return Schedule.joined(list(making.pieces())), making.lineage()
 
 
 def _surveyed(trace: Trace, rules: ContentRules) -> tuple[str, ...]:
@@ -236,41 +217,47 @@ def transform(
     )
     refuse_input(output, [trace, recipe])
     refuse_existing(output, overwrite=overwrite)
-    schedule, lineage = _made(trace, plan, output, overwrite=overwrite)
+    facts, lineage = _made(trace, plan, output, overwrite=overwrite)
     if print_recipe:
         typer.echo(recipe_text(plan), nl=False)
     else:
-        _show(output, schedule, lineage)
+        _show(output, facts, lineage)
 
 
-def _made(trace: str, plan: Plan, output: Path, *, overwrite: bool) -> tuple[Schedule, Lineage]:
+def _made(trace: str, plan: Plan, output: Path, *, overwrite: bool) -> tuple[ScheduleFacts, Lineage]:
     from rich.console import Console
 
     from capture.trace_reader import open_trace
-    from replay.transform.schedule_format import write_schedule
+    from replay.cli.progress_bar import progress_bar
+    from replay.transform.making import Making
+    from replay.transform.schedule_facts import Gathering
+    from replay.transform.schedule_format import write_pieces
 
-    notes = Console(stderr=True, highlight=False)
-    with notes.status(f"reading {trace}"):
+    with progress_bar(Console(stderr=True, highlight=False)) as progress:
         opened = open_trace(trace)
-        schedule, lineage = planned(opened, plan)
-        write_schedule(output, schedule, lineage, overwrite=overwrite)
-    return schedule, lineage
+        making = Making(opened, plan, _surveyed(opened, plan.rules))
+        task = progress.add_task(f"writing {output.name}", total=making.rows_to_read, rows="")
+        gathering = Gathering()
+
+        def on_rows(rows: int) -> None:
+            progress.update(task, advance=rows, rows=f"· {gathering.rows:,} rows")
+
+        write_pieces(output, gathering.passing(making.pieces(on_rows)), making.lineage, overwrite=overwrite)
+    return gathering.facts(), making.lineage()
 
 
-def _show(output: Path, schedule: Schedule, lineage: Lineage) -> None:
+def _show(output: Path, facts: ScheduleFacts, lineage: Lineage) -> None:
     from rich.console import Console
 
     from replay.report.rate_plot import rate_plot
     from replay.report.trace_text import schedule_lines
-    from replay.transform.inspection import rate_curve
 
     out = Console(highlight=False, soft_wrap=True)
-    for line in schedule_lines(str(output), schedule, lineage):
+    for line in schedule_lines(str(output), facts, lineage):
         out.print(line, markup=False)
-    curve = rate_curve(schedule.due_ns)
     plot = rate_plot(
-        curve.start_s.tolist(),
-        curve.per_s.tolist(),
+        facts.rate.start_s.tolist(),
+        facts.rate.per_s.tolist(),
         width=min(100, out.width),
         height=10,
         title="requests/s over the replay",

@@ -10,7 +10,7 @@ from typing import Any
 from replay.report.figures import format_number
 from replay.transform.inspection import TraceFacts
 from replay.transform.schedule_facts import ScheduleFacts
-from replay.transform.schedule_format import PHASES, Lineage
+from replay.transform.schedule_format import Lineage
 
 
 def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterator[str]:
@@ -19,7 +19,7 @@ def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterato
     rate = facts.rows / span_s if span_s > 0 else math.nan
     yield f"{name}: {facts.rows:,} requests over {format_number(span_s)} s, {format_number(rate)}/s"
     if facts.phases[1:].any():
-        named = zip(PHASES, facts.phases, strict=True)
+        named = zip(lineage.phases, facts.phases.tolist(), strict=False)
         yield "  phases: " + ", ".join(f"{phase} {count:,}" for phase, count in named if count)
     yield f"  sessions: {'' if facts.sessions_exact else 'about '}{facts.sessions:,}"
     yield f"  from {lineage.trace_path} ({lineage.trace_rows:,} requests)"

@@ -1,6 +1,6 @@
 """What a transformation is laid over: a trace's span and arrivals, and which of its rows are which.
 
-Everything is found when first asked for, so that a plain transformation reads no more than arrivals.
+Everything is found when first asked for, so that a plain transformation reads none of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.failures import BadInput
-from capture.trace_reader import Trace
+from capture.trace_reader import Segment, Trace, segment_batches
 from replay.transform.rows import Rows
 from replay.transform.selecting import Int32, Mask, Selection, selected, tenants_of
 from replay.transform.sessions import number_sessions
@@ -22,32 +22,31 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """A trace of which the rows are due at arrival − `zero_ns`, the last of them at `span_ns`.
+    """A trace whose first row is due at zero; or rows in memory, those of `trace` where that is given.
 
-    `trace` is None for rows that come from none: they can't be told apart then.
+    Without a trace its requests can't be told apart.
     """
 
-    span_ns: int
-    zero_ns: int = 0
     trace: Trace | None = None
     rows: Rows | None = None
 
-    @classmethod
-    def of(cls, rows: Rows, trace: Trace | None = None) -> Ground:
-        """The ground of a whole trace's rows."""
-        zero_ns = 0
-        if trace is not None and len(rows):
-            zero_ns = int(trace.arrival_ns[rows.row[0]] - rows.due_ns[0])
-        return cls(int(rows.due_ns.max(initial=0)), zero_ns, trace, rows)
+    @functools.cached_property
+    def span_ns(self) -> int:
+        """When the last row is due, before all steps."""
+        if self.rows is not None:
+            return int(self.rows.due_ns.max(initial=0))
+        first_ns, last_ns = arrival_ends_ns(self._needed())
+        return last_ns - first_ns
 
     @functools.cached_property
     def due_ns(self) -> Int64:
-        """When each row of the trace is due, before all steps, int64[rows]."""
-        if self.trace is not None:
-            return self.trace.arrival_ns - self.zero_ns
+        """When each row of the trace is due before all steps, int64[rows]; −1 for rows that are not there."""
         if self.rows is None:
-            raise TypeError("a ground without a trace needs rows")
-        due_ns = np.full(int(self.rows.row.max(initial=-1)) + 1, -1, np.int64)
+            trace = self._needed()
+            since_first: Int64 = trace.arrival_ns - trace.arrival_ns[0]
+            return since_first
+        most = int(self.rows.row.max(initial=-1)) + 1
+        due_ns = np.full(most if self.trace is None else self.trace.rows, -1, np.int64)
         due_ns[self.rows.row] = self.rows.due_ns
         return due_ns
 
@@ -70,3 +69,19 @@ class Ground:
         if self.trace is None:
             raise BadInput("transform: steps for some requests need the trace; none is at hand")
         return self.trace
+
+
+def arrival_ends_ns(trace: Trace) -> tuple[int, int]:
+    """The first and the last arrival of a trace, in ns; reads no more than its files' ends."""
+    ends = [_ends_ns(segment) for segment in trace.segments if segment.file.metadata.num_rows]
+    return min(first for first, _ in ends), max(last for _, last in ends)
+
+
+def _ends_ns(segment: Segment) -> tuple[int, int]:
+    last_group = segment.file.num_row_groups - 1
+    ends = [
+        [batch.column(0) for batch in segment_batches(segment, ["arrival_ns"], groups=[group])]
+        for group in (0, last_group)
+    ]
+    # A null is refused where rows are read.
+    return int(ends[0][0][0].as_py() or 0), int(ends[1][-1][-1].as_py() or 0)

@@ -75,9 +75,12 @@ class Lay(Step):
             return cloned
         origin = np.repeat(np.arange(len(rows)), copies)[clones]
         drawn = 2 * uniform(self.key, rows.session[origin], nth[clones]) - 1
-        due_ns, start_ns = cloned.due_ns.copy(), cloned.start_ns.copy()
+        due_ns = cloned.due_ns.copy()
         due_ns[clones] = self._shifted(due_ns[clones], drawn)
-        start_ns[clones] = np.minimum(self._shifted(start_ns[clones], drawn), due_ns[clones])
+        start_ns = due_ns
+        if cloned.start_ns is not cloned.due_ns:
+            start_ns = cloned.start_ns.copy()
+            start_ns[clones] = np.minimum(self._shifted(start_ns[clones], drawn), due_ns[clones])
         return dataclasses.replace(cloned, due_ns=due_ns, start_ns=start_ns)
 
     def _shifted(self, at_ns: Int64, drawn: npt.NDArray[np.float64]) -> Int64:

@@ -24,14 +24,13 @@ from replay.transform.laying import LabelPhases, Lay, Limit
 from replay.transform.mixing import Mix, TenantLimit
 from replay.transform.moments import Moment, resolve
 from replay.transform.pipeline import schedule_rows
-from replay.transform.replayable import choose, told
-from replay.transform.rows import Rows, Step, base_rows
+from replay.transform.rows import Rows, Step
 from replay.transform.schedule_format import Schedule
-from replay.transform.sessions import number_sessions
 from replay.transform.settings import INSTANT, LENGTH, WORD, Settings, setting
 from replay.transform.shapes import Curve, PhaseLabel, Setting, Shape
 from replay.transform.shapes.curves import constant
 from replay.transform.shapes.phases import BASE, OWN, partition
+from replay.transform.trace_rows import TraceRows
 
 Float64 = npt.NDArray[np.float64]
 
@@ -89,6 +88,8 @@ class Plan:
         """
         found = list(self._whole())
         streams = np.random.default_rng(self.seed).spawn(2 + len(self.shapes) + len(self.mix))
+        if not (self.shapes or self.mix or self.phases or self.limits):
+            return tuple(found)
         laid = _Laid(ground, self, found)
         for mix, stream in zip(self.mix, streams[2 + len(self.shapes) :], strict=True):
             laid.mix(mix, stream)
@@ -206,13 +207,7 @@ def apply_plan(rows: Rows, plan: Plan, trace: Trace | None = None) -> Schedule:
 
     `trace` is needed where steps are for some of the requests.
     """
-    return apply_bound(rows, plan, trace)[0]
-
-
-def apply_bound(rows: Rows, plan: Plan, trace: Trace | None = None) -> tuple[Schedule, tuple[Step, ...]]:
-    """As `apply_plan`, and the steps as they were bound to the trace."""
-    found = plan.bound(Ground.of(rows, trace))
-    return schedule_rows(rows, found), found
+    return schedule_rows(rows, plan.bound(Ground(trace, rows)))
 
 
 def rows_of_trace(trace: Trace) -> tuple[Rows, dict[str, int]]:
@@ -220,12 +215,6 @@ def rows_of_trace(trace: Trace) -> tuple[Rows, dict[str, int]]:
 
     See `replayable` for what is left out. Raises `BadInput` when nothing is left.
     """
-    kept, left_out = choose(trace)
-    if not kept.any():
-        raise BadInput(f"{trace.name}: no request in it can be replayed ({told(left_out)}); capture others")
-    end_ns = trace.column("end_ns").fill_null(-1).to_numpy(zero_copy_only=False)
-    rows = base_rows(trace.arrival_ns, end_ns, number_sessions(trace.column("session_id"))).take(kept)
-    first_ns = int(rows.due_ns[0])
-    return dataclasses.replace(
-        rows, due_ns=rows.due_ns - first_ns, start_ns=np.maximum(rows.start_ns - first_ns, 0)
-    ), left_out
+    read = TraceRows(trace)
+    rows = Rows.joined(list(read.batches()))
+    return rows, read.left_out

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.transform.inspection import MOST_BUCKETS, RateCurve, bucket_width_s
-from replay.transform.schedule_format import PHASES, Schedule
+from replay.transform.schedule_format import Schedule
+from replay.transform.shapes.phases import MOST_PHASES
 
 Int64 = npt.NDArray[np.int64]
 
@@ -21,7 +22,7 @@ _STEPS_S: Final = (0.01, 0.1, 1, 5, 60, 3600, 86400)
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleFacts:
-    """Rows, span in ns, rows of each phase (int64, by the index in `PHASES`), rate, and sessions.
+    """Rows, span in ns, rows of each phase (int64[`MOST_PHASES`], by their numbers), rate, and sessions.
 
     `sessions` is exact up to 65,536; above it is an estimate with a standard error of 0.4 %.
     """
@@ -41,7 +42,7 @@ class Gathering:
         self.rows = 0
         """Rows taken in so far."""
         self._span_ns = 0
-        self._phases = np.zeros(len(PHASES), np.int64)
+        self._phases = np.zeros(MOST_PHASES, np.int64)
         self._sessions = SmallestNumbers()
         self._rate = _Counts()
 
@@ -55,7 +56,7 @@ class Gathering:
         """Take in the next piece, in due order."""
         self.rows += len(piece)
         self._span_ns = max(self._span_ns, piece.span_ns)
-        self._phases += np.bincount(piece.phase, minlength=len(PHASES))
+        self._phases += np.bincount(piece.phase, minlength=MOST_PHASES)
         self._sessions.add(piece.session)
         self._rate.add(piece.due_ns)
 

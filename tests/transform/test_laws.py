@@ -156,9 +156,9 @@ def test_batch_borders_change_nothing(rows: Rows, plan: Plan, cuts: list[int]) -
         whole = apply_plan(rows, plan)
     except BadInput as refused:
         with pytest.raises(BadInput, match=re.escape(str(refused))):
-            list(stream(batches(rows, cuts), plan.bound(Ground.of(rows)), followed(rows)))
+            list(stream(batches(rows, cuts), plan.bound(Ground(rows=rows)), followed(rows)))
         return
-    pieces = list(stream(batches(rows, cuts), plan.bound(Ground.of(rows)), followed(rows)))
+    pieces = list(stream(batches(rows, cuts), plan.bound(Ground(rows=rows)), followed(rows)))
     assert_equal(Schedule.joined(pieces), whole)
 
 

@@ -115,7 +115,7 @@ def test_a_crowd_on_one_tenant_leaves_the_others_alone(trace: Trace) -> None:
 
 
 def test_a_mix_takes_sessions_whole_and_can_keep_the_total(trace: Trace) -> None:
-    long_ones = Ground(0, trace=trace).sessions_with(Selection(min_input_tokens=4000))
+    long_ones = Ground(trace).sessions_with(Selection(min_input_tokens=4000))
     assert long_ones.sum() == 4 * selected(trace, Selection(min_input_tokens=4000)).sum()
     twice = made(trace, Plan(mix=(Mix(x=2, min_input_tokens=4000),)))
     counts = np.bincount(twice.row, minlength=ROWS)

@@ -19,6 +19,7 @@ from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.cli import app
 from replay.transform import draws
+from replay.transform.ground import Ground
 from replay.transform.inspection import rate_curve
 from replay.transform.making import Making
 from replay.transform.pipeline import schedule_rows
@@ -27,7 +28,7 @@ from replay.transform.rows import base_rows
 from replay.transform.schedule_facts import Gathering, SmallestNumbers
 from replay.transform.schedule_format import SCHEDULE_SCHEMA, Schedule, read_schedule, write_pieces
 from replay.transform.sessions import hash_names
-from replay.transform.shapes import Spike
+from replay.transform.shapes import Quiet, Spike
 
 S = 1_000_000_000
 
@@ -72,7 +73,7 @@ def chats(tmp_path: Path) -> Trace:
 def test_a_file_in_pieces_gives_what_memory_gives(
     chats: Trace, batch_rows: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    plan = Plan(speed=2, amplify=3.4, jitter_ns=5 * S, spikes=(Spike(20 * S, 20 * S, 2.5),), seed=3)
+    plan = Plan(speed=2, amplify=3.4, jitter_ns=5 * S, shapes=(Spike(20 * S, 20 * S, 2.5),), seed=3)
     # In memory, by other means: names numbered in a dictionary, rows chosen afterwards.
     names = chats.column("session_id").to_pylist()
     numbers = [hash_of(name, at) for at, name in enumerate(names)]
@@ -85,7 +86,7 @@ def test_a_file_in_pieces_gives_what_memory_gives(
             **vars(chosen)
             | {"due_ns": chosen.due_ns - first_ns, "start_ns": np.maximum(chosen.start_ns - first_ns, 0)}
         ),
-        plan.bound(),
+        plan.bound(Ground(chats)),
     )
     monkeypatch.setattr(replay.transform.trace_rows, "BATCH_ROWS", batch_rows)
     monkeypatch.setattr(replay.transform.trace_rows, "LINKED_ROWS", batch_rows)
@@ -111,8 +112,8 @@ def hash_of(name: str | None, at: int) -> int:
 def test_a_making_that_fails_leaves_what_was_there(chats: Trace, tmp_path: Path) -> None:
     output = tmp_path / "s.parquet"
     output.write_bytes(b"precious")
-    making = Making(chats, Plan(amplify=2, spikes=(Spike(10_000 * S, S, 2),)))
-    with pytest.raises(BadInput, match="no request is due in its window; the schedule spans 0s to"):
+    making = Making(chats, Plan(amplify=2, shapes=(Quiet(0, 10_000 * S, 0),)))
+    with pytest.raises(BadInput, match="no request is left"):
         write_pieces(output, making.pieces(), making.lineage, overwrite=True)
     assert output.read_bytes() == b"precious"
     assert {entry.name for entry in tmp_path.iterdir()} == {"chats.parquet", "s.parquet"}
