@@ -30,6 +30,7 @@ except ImportError:  # `mitmdump -s` of a checkout that is not installed
 from capture.body_condition import Condition
 from capture.choice import BY_FILTER
 from capture.copied_body import CopyBudget
+from capture.encryption_keys import Keys
 from capture.exchange import Exchange
 from capture.failures import BadInput, where_it_failed
 from capture.flow_choice import UNDECIDED, FlowChoice
@@ -308,6 +309,7 @@ class StandaloneAddon:
         loader.add_option("peaktape_response_bodies", bool, True, "Keep response bodies in the trace.")
         loader.add_option("peaktape_redact", str, "", "Further header and parameter names, comma-separated.")
         loader.add_option("peaktape_policy", str, "", "Redaction policy, a YAML file.")
+        loader.add_option("peaktape_key", str, "", "Encrypt: env:NAME, file:PATH or kms:MODULE:CLASS.")
 
     def configure(self, updated: set[str]) -> None:
         """Start recording once the output is known; later changes of it are refused."""
@@ -320,19 +322,21 @@ class StandaloneAddon:
         names = [name.strip() for name in ctx.options.peaktape_redact.split(",")]
         file = ctx.options.peaktape_policy
         try:
+            keys = Keys.of(ctx.options.peaktape_key) if ctx.options.peaktape_key else None
             redaction = policy_of(Path(file) if file else None, tuple(name for name in names if name))
-            if output.prepare(overwrite=ctx.options.peaktape_overwrite) is None:
+            if output.prepare(keys, overwrite=ctx.options.peaktape_overwrite) is None:
                 output.clear()
+            options = RecorderOptions(
+                segment_bytes=ctx.options.peaktape_segment_mb << 20,
+                segment_s=float(ctx.options.peaktape_segment_s),
+                response_bodies=ctx.options.peaktape_response_bodies,
+                redaction=redaction,
+                keys=keys,
+            )
+            recorder = Recorder(output.folder, options, source="mitmproxy addon")
         except (BadInput, OSError) as error:
-            logger.error("peaktape: %s", str(error).replace("--overwrite", "--set peaktape_overwrite=true"))
+            logger.error("peaktape: %s", _as_options(str(error)))
             return
-        options = RecorderOptions(
-            segment_bytes=ctx.options.peaktape_segment_mb << 20,
-            segment_s=float(ctx.options.peaktape_segment_s),
-            response_bodies=ctx.options.peaktape_response_bodies,
-            redaction=redaction,
-        )
-        recorder = Recorder(output.folder, options, source="mitmproxy addon")
         recorder.start()
         self._recording = recorder, output
         self.addons.append(CaptureAddon(recorder))
@@ -356,6 +360,12 @@ class StandaloneAddon:
         logger.info("peaktape: trace: %s", recorded.trace)
         if recorded.trouble:
             logger.error("peaktape: %s", recorded.trouble)
+
+
+def _as_options(text: str) -> str:
+    """A failure's way out in the words of `mitmdump --set`."""
+    text = text.replace("--overwrite", "--set peaktape_overwrite=true")
+    return text.replace("--key", "--set peaktape_key")
 
 
 if __name__.startswith("__mitmproxy_script__"):

@@ -13,6 +13,7 @@ from typing import Any
 
 from capture.__about__ import VERSION
 from capture.choice import Choice
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.redaction import RedactionPolicy
 from capture.trace_format import TraceMetadata
@@ -23,7 +24,7 @@ class RecorderOptions:
     """How much is held, when a segment is closed, what is recorded at all, and what of it is kept.
 
     `spool_bytes` may wait in memory for the recorder, `journal_bytes` on disk for the compactor; what comes
-    beyond is dropped and counted.
+    beyond is dropped and counted. With `keys` nothing that is on a disk can be read without them.
     """
 
     segment_bytes: int = 64 << 20
@@ -33,6 +34,7 @@ class RecorderOptions:
     response_bodies: bool = True
     redaction: RedactionPolicy = dataclasses.field(default_factory=RedactionPolicy)
     choice: Choice = dataclasses.field(default_factory=Choice)
+    keys: Keys | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +75,19 @@ class CaptureFacts:
         )
 
     def to_json(self) -> str:
-        """All of it but the policy's key, for `from_json`."""
+        """All of it but the policy's key and those of encryption, for `from_json`."""
         options = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)}
         options["redaction"] = self.options.redaction.to_values()
+        del options["keys"]
         options["choice"] = dataclasses.asdict(self.options.choice)
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return json.dumps({**own, "options": options}, default=str)
 
     @classmethod
-    def from_json(cls, raw: str | bytes, place: str, key: bytes | None = None) -> CaptureFacts:
-        """What `to_json` wrote, with the policy's `key` or a new one.
+    def from_json(
+        cls, raw: str | bytes, place: str, key: bytes | None = None, keys: Keys | None = None
+    ) -> CaptureFacts:
+        """What `to_json` wrote, with the policy's `key` or a new one, and the `keys` of encryption.
 
         Raises `BadInput` naming `place` when it is not that.
         """
@@ -97,7 +102,9 @@ class CaptureFacts:
                     "folder": Path(found["folder"]),
                     "spool": Path(found["spool"]),
                     "upstreams": tuple(found["upstreams"]),
-                    "options": RecorderOptions(**{**options, "redaction": redaction, "choice": choice}),
+                    "options": RecorderOptions(
+                        **{**options, "redaction": redaction, "choice": choice, "keys": keys}
+                    ),
                 }
             )
         except (ValueError, KeyError, TypeError) as error:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from capture.failures import BadInput, where_it_failed
-from capture.journal import Kind, read_frames
+from capture.encrypted_parquet import open_parquet
+from capture.encryption_keys import Keys
+from capture.failures import BadInput, KeyRefused, where_it_failed
+from capture.journal import Frame, Kind
 from capture.journal_folder import segment_of
 from capture.row_frames import readable_columns
+from capture.sealing import opened_frames
 from capture.segments import sync_path, write_segment
 from capture.trace_format import TRACE_SCHEMA, TraceMetadata, check_schema
 from capture.trace_writer import batch_of
@@ -42,24 +44,27 @@ class Compacted:
     dropped: dict[str, int]
 
 
-def compact(journal: Path, metadata: TraceMetadata, *, empty_too: bool = False) -> Compacted:
+def compact(
+    journal: Path, metadata: TraceMetadata, keys: Keys | None = None, *, empty_too: bool = False
+) -> Compacted:
     """Make the segment of a closed journal file, then remove the file.
 
     A journal without rows leaves no segment, unless `empty_too`. A segment that is there already is this
     journal's when it is of the same capture; anything else in its place is set aside as NAME.damaged.
-    Raises OSError when the disk refuses; the journal stays then.
+    With `keys`, the segment is encrypted, and the journal may be sealed.
+    Raises OSError when the disk refuses, `KeyRefused` when a key is missing; the journal stays then.
     """
     segment = segment_of(journal)
-    done = _rows_of_same(segment, metadata)
+    done = _rows_of_same(segment, metadata, keys)
     if done is not None:
         journal.unlink()
         return Compacted(done, segment.stat().st_size, {})
     dropped: Counter[str] = Counter()
-    batches = list(_batches(journal.read_bytes(), dropped))
+    batches = list(_batches(opened_frames(journal.read_bytes(), keys, str(journal)), dropped))
     rows = sum(batch.num_rows for batch in batches)
     size_bytes = 0
     if rows or empty_too:
-        size_bytes = write_segment(segment, batches, _counted(metadata, dropped))
+        size_bytes = write_segment(segment, batches, _counted(metadata, dropped), keys)
     journal.unlink()
     sync_path(journal.parent)
     return Compacted(rows, size_bytes, dict(dropped))
@@ -75,10 +80,10 @@ def _counted(metadata: TraceMetadata, dropped: Counter[str]) -> TraceMetadata:
     return dataclasses.replace(metadata, counts=counts)
 
 
-def rows_in(data: bytes) -> Iterator[dict[str, Any]]:
+def rows_in(frames: Iterable[Frame]) -> Iterator[dict[str, Any]]:
     """The rows of a journal in the order in which they ended: what was asked joined with what came of it."""
     asked: dict[Any, dict[str, Any]] = {}
-    for kind, columns in readable_columns(read_frames(data)):
+    for kind, columns in readable_columns(frames):
         name = columns.get("request_id")
         if kind == Kind.REQUEST:
             asked[name] = columns
@@ -88,25 +93,27 @@ def rows_in(data: bytes) -> Iterator[dict[str, Any]]:
             yield {**asked.pop(name, {}), **columns}
 
 
-def _rows_of_same(segment: Path, metadata: TraceMetadata) -> int | None:
+def _rows_of_same(segment: Path, metadata: TraceMetadata, keys: Keys | None) -> int | None:
     """The rows of a segment that this capture wrote before, None when there is none; others are set aside."""
     if not segment.exists():
         return None
     try:
-        with pq.ParquetFile(segment) as file:
+        with open_parquet(segment, keys) as file:
             found = check_schema(file.schema_arrow, file.metadata.metadata, str(segment))
             if (found.source, found.wall_zero_ns) == (metadata.source, metadata.wall_zero_ns):
                 return int(file.metadata.num_rows)
+    except KeyRefused:
+        raise
     except (OSError, pa.ArrowException, BadInput) as error:
         logger.warning("peaktape: %s is in the way and is set aside: %s", segment, error)
     segment.rename(segment.with_name(f"{segment.name}.damaged"))
     return None
 
 
-def _batches(data: bytes, dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
+def _batches(frames: Iterable[Frame], dropped: Counter[str]) -> Iterator[pa.RecordBatch]:
     rows: list[dict[str, Any]] = []
     size_bytes = 0
-    for row in rows_in(data):
+    for row in rows_in(frames):
         if any(row.get(name) is None for name in _WANTED):
             dropped["journal_damaged"] += 1
             continue

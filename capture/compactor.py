@@ -1,5 +1,7 @@
 """The compactor's process: one job a line on stdin, one answer a line on stdout, until stdin ends.
 
+The first line is the keys of an encrypted capture as `Keys.handed_over` has them, else empty.
+
     {"journal": path, "metadata": text, "empty_too": bool}
         → {"rows": int, "segment_bytes": int, "dropped": {cause: rows}} or {"error": text, "cause": text}
 
@@ -20,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from capture.encryption_keys import Keys
+from capture.failures import KeyRefused
 from capture.trace_format import TraceMetadata
 
 _RESTART_S: Final = 1.0
@@ -28,7 +32,8 @@ _RESTART_S: Final = 1.0
 class CompactorProcess:
     """A compactor, started when it is needed and again when it died. One job at a time; not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys | None = None) -> None:
+        self._keys = keys
         self._process: subprocess.Popen[bytes] | None = None
         self._busy = False
         self._heard = b""
@@ -97,6 +102,8 @@ class CompactorProcess:
         if process.stdout:
             os.set_blocking(process.stdout.fileno(), False)
         self._process = process
+        if process.stdin:
+            process.stdin.write((self._keys.handed_over() if self._keys else "").encode() + b"\n")
         return process
 
 
@@ -112,15 +119,18 @@ def main() -> None:
     with contextlib.suppress(OSError):  # beyond the recorder's, of which we are a child
         os.nice(4)
     logging.basicConfig(handlers=[stderr_handler()], level=logging.WARNING)
+    keys = Keys.taken_over(sys.stdin.buffer.readline().decode())
     for line in sys.stdin.buffer:
         job = json.loads(line)
         metadata = TraceMetadata.from_json(job["metadata"].encode(), "compactor")
         answer: dict[str, Any]
         try:
-            done = compact(Path(job["journal"]), metadata, empty_too=job["empty_too"])
+            done = compact(Path(job["journal"]), metadata, keys, empty_too=job["empty_too"])
             answer = {"rows": done.rows, "segment_bytes": done.segment_bytes, "dropped": done.dropped}
         except OSError as error:
             answer = {"error": error.strerror or str(error), "cause": drop_cause(error)}
+        except KeyRefused as error:
+            answer = {"error": str(error), "cause": "key_refused"}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}", "cause": "compactor_error"}
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")

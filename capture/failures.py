@@ -25,6 +25,10 @@ class BadInput(PeaktapeError):  # noqa: N818 - the text is the name: "bad input:
     """A file, an option or a value that can't be used as it is."""
 
 
+class KeyRefused(BadInput):
+    """A key that is missing, malformed or wrong, or that a key service does not give: no damage of a file."""
+
+
 class TargetRefused(PeaktapeError):  # noqa: N818
     """A target that a replay must not fire at without the user's explicit word."""
 

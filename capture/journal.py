@@ -35,6 +35,9 @@ class Kind(enum.IntEnum):
     LOST = 3  # it will not be recorded, and the cause
     COUNTS = 4  # what the proxy has counted
     STATE = 8  # the journal up to here is complete: how far the spools are read, and what is counted
+    KEY = 16  # of a sealed file: what opens its other frames (see `sealing`)
+    TEXT = 17  # of a file that is one text
+    BYTES = 18  # of a file that is one stream of bytes: the next of them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +62,26 @@ def frame_parts(kind: int, payload: Sequence[Buffer]) -> list[Buffer]:
     for part in payload:
         checksum = zlib.crc32(part, checksum)
     return [_HEADER.pack(MAGIC, kind, 0, length, checksum), *payload]
+
+
+def frames_of(parts: Sequence[Buffer]) -> Iterator[tuple[int, list[Buffer]]]:
+    """Kind and payload of each frame in buffers that `frame_parts` made, one frame after the other."""
+    rest = iter(parts)
+    for header in rest:
+        if not len(header):  # the empty body of the frame before
+            continue
+        _, kind, _, length, _ = _HEADER.unpack(header)
+        payload: list[Buffer] = []
+        while length > 0:
+            payload.append(next(rest))
+            length -= len(payload[-1])
+        yield kind, payload
+
+
+def payload_bytes(header: Buffer) -> int:
+    """How long the payload is that follows a frame's first `HEADER_BYTES`; 0 when they are no such."""
+    magic, _, _, length, _ = _HEADER.unpack_from(header)
+    return int(length) if magic == MAGIC and length <= PAYLOAD_LIMIT_BYTES else 0
 
 
 def read_frames(data: Buffer, start: int = 0, *, more_may_come: bool = False) -> Iterator[Frame]:

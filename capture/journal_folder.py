@@ -2,7 +2,8 @@
 
 A file begins with the requests that were in flight when it was begun and a STATE frame, and appears with
 both by rename: so the newest file alone tells how far the spools are read and what is in flight, and an
-older one can go as soon as it is compacted. Journal k becomes segment k. Everything here raises OSError.
+older one can go as soon as it is compacted. Journal k becomes segment k. With keys, each file is sealed.
+Everything here raises OSError, and `KeyRefused` where there are keys, or should be.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from capture.encryption_keys import Keys
 from capture.frame_files import FrameFile
-from capture.journal import Buffer, Kind, read_frames
+from capture.journal import Buffer, Kind
 from capture.row_frames import readable_columns
+from capture.sealing import Seal, opened_frames
 from capture.segments import SEGMENT_NAME, sync_path
 
 _ROOMY_BYTES: Final = 1 << 30
@@ -45,8 +48,10 @@ class LeftBehind:
 class JournalFolder:
     """Writes the journal of one capture; the newest file is `number`. Not thread-safe but for `sync`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: Keys | None = None) -> None:
         self.folder = folder
+        self._keys = keys
+        self._seal: Seal | None = None
         self.number = max(numbers_in(folder), default=0)
         self._file: FrameFile | None = None
         self._begun_bytes = 0
@@ -69,9 +74,10 @@ class JournalFolder:
         final = self.folder / JOURNAL_NAME.format(number=self.number + 1)
         temporary = final.with_name(f".{final.name}.tmp")
         temporary.unlink(missing_ok=True)
+        seal = None if self._keys is None else Seal(self._keys)
         begun = FrameFile(temporary)
         try:
-            begun.append(first)
+            begun.append(first if seal is None else [*seal.head, *seal.sealed(first)])
             begun.sync()
             temporary.replace(final)
         except OSError:
@@ -80,6 +86,7 @@ class JournalFolder:
             raise
         self.close()
         self.number += 1
+        self._seal = seal
         self._file, self._begun_bytes, self._synced_bytes = begun, begun.size_bytes, begun.size_bytes
 
     def check_room(self, more_bytes: int) -> None:
@@ -101,7 +108,7 @@ class JournalFolder:
         """Append frames: all of them, or none and OSError."""
         if self._file is None:
             raise OSError("no journal is begun")
-        self._file.append(parts)
+        self._file.append(parts if self._seal is None else self._seal.sealed(parts))
 
     def sync(self) -> None:
         """Bring the newest file to the disk; to be called by a thread that may wait."""
@@ -146,14 +153,14 @@ def segment_of(journal: Path) -> Path:
     return journal.with_name(SEGMENT_NAME.format(number=int(journal.stem.rpartition("-")[2])))
 
 
-def left_behind(journal: Path, *, to_last_state: bool) -> LeftBehind:
+def left_behind(journal: Path, keys: Keys | None = None, *, to_last_state: bool) -> LeftBehind:
     """What the newest journal file tells of a capture that was cut off; its damaged frames are passed over.
 
     With `to_last_state` what stands behind the last STATE frame is cut off the file: the spool has it still,
     and it is taken from there again. Without, it counts.
     """
     data = journal.read_bytes()
-    frames = list(read_frames(data))
+    frames = list(opened_frames(data, keys, str(journal)))
     states = [at for at, frame in enumerate(frames) if frame.kind == Kind.STATE]
     if to_last_state and states:
         frames = frames[: states[-1] + 1]
@@ -166,9 +173,10 @@ def left_behind(journal: Path, *, to_last_state: bool) -> LeftBehind:
     return left
 
 
-def ended_in(journal: Path) -> int:
+def ended_in(journal: Path, keys: Keys | None = None) -> int:
     """The rows that a journal file holds."""
-    return sum(frame.kind == Kind.END for frame in read_frames(journal.read_bytes()))
+    frames = opened_frames(journal.read_bytes(), keys, str(journal))
+    return sum(frame.kind == Kind.END for frame in frames)
 
 
 def _count_in(left: LeftBehind, kind: int, columns: Mapping[str, Any]) -> None:

@@ -15,7 +15,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -28,17 +27,16 @@ from capture.failures import where_it_failed
 from capture.frame_files import FolderLock
 from capture.handover import REPORT_S, Handover
 from capture.recorder_process import FACTS_NAME, LEAVE_A_TRACE
+from capture.sealing import sealed_text
 from capture.segments import MARKER_NAME
+from capture.spool_folder import new_spool
 from capture.trace_format import TraceMetadata
 
 __all__ = ["Recorder", "RecorderOptions"]
 
 FIRST_PROXY: Final = "proxy-0"
-SPOOL_VARIABLE: Final = "PEAKTAPE_SPOOL"
-"""Names the folder for what waits for the recorder: in memory, and never one that is backed up."""
 _CHECK_S: Final = 0.1
 _RESTART_S: Final = 0.5
-_IN_MEMORY: Final = ("/dev/shm", "/run/shm")  # noqa: S108 (that others can't read it is checked below)
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +44,19 @@ logger = logging.getLogger(__name__)
 class Recorder(Handover):
     """Records one capture into `folder`: the handover of its first proxy, and all that is common to several.
 
-    `counts` may be called by anyone; `stop` once, at the end.
+    `counts` may be called by anyone; `stop` once, at the end. With keys, making one raises `BadInput` when
+    there is no folder in memory for the spool, or a key service gives no key.
     """
 
     def __init__(
         self, folder: Path, options: RecorderOptions, source: str, upstreams: tuple[str, ...] = ()
     ) -> None:
+        if options.keys is not None:
+            options.keys.data_key  # noqa: B018 - a key service that gives none is told now
         facts = CaptureFacts(
             capture_id=secrets.token_hex(8),
             folder=folder.absolute(),
-            spool=Path(tempfile.mkdtemp(prefix="peaktape-", dir=_memory_folder())),
+            spool=new_spool(in_memory_only=options.keys is not None),
             zero_ns=time.monotonic_ns(),
             wall_zero_ns=time.time_ns(),
             source=source,
@@ -93,7 +94,7 @@ class Recorder(Handover):
         try:
             if not self._lock.take():
                 logger.error("peaktape: another capture writes into %s as well", self.facts.folder)
-            marker.write_text(self.facts.to_json())
+            marker.write_bytes(sealed_text(self.facts.to_json(), self.facts.options.keys))
         except OSError as error:
             logger.warning("peaktape: %s can't be written: %s", marker, error.strerror)
 
@@ -206,6 +207,7 @@ class Recorder(Handover):
                 logger.error(said, where_it_failed(error))
 
     def _start_process(self) -> None:
+        keys = self.facts.options.keys
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "capture.recorder_process", str(self.facts.spool)],
@@ -216,8 +218,9 @@ class Recorder(Handover):
                 env=child_environment(),
             )
             if self._process.stdin:
+                told = (self.facts.options.redaction.key.hex(), keys.handed_over() if keys else "")
                 with contextlib.suppress(OSError):
-                    self._process.stdin.write(self.facts.options.redaction.key.hex().encode() + b"\n")
+                    self._process.stdin.write("".join(f"{line}\n" for line in told).encode())
             if self._process.stdout:
                 os.set_blocking(self._process.stdout.fileno(), False)
         except OSError as error:
@@ -238,17 +241,3 @@ def child_environment() -> dict[str, str]:
     """Our environment for a child that imports this package, installed or not."""
     paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _memory_folder() -> str | None:
-    """A folder in memory, where requests may lie as they came; None for the usual temporary one."""
-    chosen = os.environ.get(SPOOL_VARIABLE)
-    for folder in filter(None, (chosen, *_IN_MEMORY, os.environ.get("XDG_RUNTIME_DIR"))):
-        if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    logger.warning(
-        "peaktape: no folder in memory is known here, requests pass through %s as they come; name one in %s",
-        tempfile.gettempdir(),
-        SPOOL_VARIABLE,
-    )
-    return None

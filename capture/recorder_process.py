@@ -1,8 +1,9 @@
 """The recorder's own process: spools in, journal out, and a compactor that makes segments of the journal.
 
-Started by the proxy with the spool's folder as its argument, and the policy's key, which is never on a disk,
-as the first line on stdin; ends in order when its stdin does and every proxy is gone, however they went.
-Killed, it leaves spools and journal from which the next one goes on. What it counts it tells on stdout.
+Started by the proxy with the spool's folder as its argument and, as the first lines on stdin, what is never
+on a disk: the policy's key, and the keys of encryption or nothing. Ends in order when its stdin does and
+every proxy is gone, however they went. Killed, it leaves spools and journal from which the next one goes on.
+What it counts it tells on stdout.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Final
 from capture.capture_facts import CaptureFacts
 from capture.compactor import CompactorProcess
 from capture.counts import totals
+from capture.encryption_keys import Keys
 from capture.intake import Intake
 from capture.journal_folder import JournalFolder, LeftBehind, ended_in, journals_in, left_behind
 from capture.segments import remove_halves
@@ -63,18 +65,18 @@ class RecorderProcess:
         self._stdin, self._stdout = stdin, stdout
         self._empty_too = False
         self._jobs: deque[_Job] = deque()
-        self._compactor = CompactorProcess()
+        self._compactor = CompactorProcess(facts.options.keys)
         self._segment = self._segment_bytes = self.recorded = self.cut_off = 0
         self._compaction_trouble = ""
         self._retry_at_s = 0.0
         self._written_totals: dict[str, Any] | None = None
         self._finishing = False
         remove_halves(facts.folder)
-        self._journal = JournalFolder(facts.folder)
+        self._journal = JournalFolder(facts.folder, facts.options.keys)
         journals = journals_in(facts.folder)
         self._intake = Intake(facts, self._journal, self._left_behind(journals))
         self._jobs.extend(_Job(journal, self._metadata()) for journal in journals)
-        self.recorded = self._intake.rows - sum(ended_in(journal) for journal in journals)
+        self.recorded = self._intake.rows - sum(ended_in(path, facts.options.keys) for path in journals)
         for segment in facts.folder.glob("segment-*.parquet"):
             self._segment += 1
             self._segment_bytes += _size(segment)
@@ -86,7 +88,7 @@ class RecorderProcess:
         """What the newest journal tells that can be read; one that can't is set aside."""
         while journals:
             try:
-                return left_behind(journals[-1], to_last_state=self._facts.spool.is_dir())
+                return left_behind(journals[-1], self._options.keys, to_last_state=self._facts.spool.is_dir())
             except OSError as error:
                 damaged = journals.pop()
                 logger.warning("peaktape: %s is set aside: %s", damaged, error)
@@ -291,7 +293,8 @@ def main() -> None:
     step_back(5)
     logging.basicConfig(handlers=[stderr_handler()], level=logging.WARNING)
     key = bytes.fromhex(_line_of(sys.stdin.fileno()))
-    facts = CaptureFacts.from_json((spool / FACTS_NAME).read_bytes(), str(spool / FACTS_NAME), key)
+    keys = Keys.taken_over(_line_of(sys.stdin.fileno()))
+    facts = CaptureFacts.from_json((spool / FACTS_NAME).read_bytes(), str(spool / FACTS_NAME), key, keys)
     os.set_blocking(sys.stdout.fileno(), False)
     RecorderProcess(facts, sys.stdin.fileno(), sys.stdout.fileno()).run()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from capture.counts import Counts
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.journal_folder import journals_in
@@ -20,7 +21,7 @@ from capture.recorder import Recorder, RecorderOptions
 from capture.recovery import Recovered, recover_folder
 from capture.segments import MARKER_NAME, clear_folder, prepare_folder, remove_folder, was_cut_off
 from capture.trace_format import TraceMetadata
-from capture.trace_writer import refuse_existing, write_trace
+from capture.trace_writer import refuse_existing, refuse_input, write_trace
 
 SEGMENTS_SUFFIX: Final = ".segments"
 
@@ -39,19 +40,21 @@ class Output:
             return cls(name.with_name(name.name + SEGMENTS_SUFFIX), name)
         return cls(name, None)
 
-    def prepare(self, *, overwrite: bool) -> Recovered | None:
+    def prepare(self, keys: Keys | None = None, *, overwrite: bool) -> Recovered | None:
         """Make sure that a capture can go there; what it recovered of one that was cut off, None without.
 
         Such a capture's rows become segments first, and the new one goes on beside them, unless it may
-        overwrite. Raises `BadInput` when the output exists and may not be replaced, or can't be written.
+        overwrite. Raises `BadInput` when the output exists and may not be replaced, holds the key, can't be
+        written, or holds what `keys` don't open.
         """
+        refuse_input(self.file or self.folder, [keys.path if keys else None])
         if self.file is not None:
             refuse_existing(self.file, overwrite=overwrite)
         left = was_cut_off(self.folder) and not overwrite
         if FolderLock(self.folder / MARKER_NAME).is_taken() and overwrite:
             raise BadInput(f"{self.folder}: another capture writes here; choose another name")
         prepare_folder(self.folder, overwrite=overwrite, go_on=left)
-        return recover_folder(self.folder) if left else None
+        return recover_folder(self.folder, keys) if left else None
 
     def clear(self) -> None:
         """Remove what an earlier capture left in the folder; to be called once the new one can begin."""
@@ -83,7 +86,12 @@ def record(
     `show` gets the counts every `show_every_s` from a thread of its own: a terminal that doesn't take the
     line delays nobody. Whatever `serve` raises is raised once everything that was seen is on disk.
     """
-    recorder = Recorder(output.folder, options, source, upstreams)
+    try:
+        recorder = Recorder(output.folder, options, source, upstreams)
+    except BadInput:
+        with contextlib.suppress(OSError):  # a folder that holds something stays
+            output.folder.rmdir()
+        raise
     try:
         with every(show_every_s, lambda: show(recorder.counts()), "peaktape-counter", wait=False):
             serve(recorder)
@@ -118,7 +126,7 @@ def conclude(recorder: Recorder, output: Output) -> Recorded:
         recorder.forget()
         return Recorded(counts, output.folder)
     try:
-        merge_segments(output.folder, output.file, recorder.metadata())
+        merge_segments(output.folder, output.file, recorder.metadata(), recorder.facts.options.keys)
     except (BadInput, KeyboardInterrupt) as error:
         reason = str(error) or f"{output.file}: interrupted"
         recorder.let_go()
@@ -129,11 +137,12 @@ def conclude(recorder: Recorder, output: Output) -> Recorded:
     return Recorded(counts, output.file)
 
 
-def recover(name: Path) -> tuple[Recovered, Path]:
+def recover(name: Path, keys: Keys | None = None) -> tuple[Recovered, Path]:
     """Make a trace of what a capture that was cut off left; what came of it, and where the trace is.
 
     `name` is what the capture was told (NAME.parquet or a folder), or the folder of the segments. Raises
-    `BadInput` when nothing is left there, or when it can't be recovered; it is there still then.
+    `BadInput` when nothing is left there, or when it can't be recovered; it is there still then. With `keys`
+    what is left may be encrypted, and the trace is.
     """
     output = Output.named(name)
     if name.name.endswith(f".parquet{SEGMENTS_SUFFIX}"):
@@ -144,28 +153,29 @@ def recover(name: Path) -> tuple[Recovered, Path]:
         raise BadInput(f"{output.folder}: nothing to recover, its capture came to its end")
     if output.file is not None:
         refuse_existing(output.file, overwrite=False)
-    recovered = recover_folder(output.folder)
+    refuse_input(output.file or output.folder, [keys.path if keys else None])
+    recovered = recover_folder(output.folder, keys)
     if output.file is None:
         return recovered, output.folder
     if not any(output.folder.glob("segment-*.parquet")):
         if not recovered.damaged:
             remove_folder(output.folder)
         raise BadInput(f"{output.folder}: no request had reached the recorder; there is no trace to make")
-    merge_folder(output.folder, output.file)
+    merge_folder(output.folder, output.file, keys)
     if not recovered.damaged:
         remove_folder(output.folder)
     return recovered, output.file
 
 
-def merge_folder(folder: Path, file: Path) -> int:
+def merge_folder(folder: Path, file: Path, keys: Keys | None = None) -> int:
     """Make one trace file of all segments in `folder`, of whichever captures; the number of rows."""
     from capture.trace_reader import open_trace
 
-    trace = open_trace(folder)
-    return write_trace(file, trace.iter_batches(), trace.metadata)
+    trace = open_trace(folder, keys)
+    return write_trace(file, trace.iter_batches(), trace.metadata, keys=keys)
 
 
-def merge_segments(folder: Path, file: Path, metadata: TraceMetadata) -> int:
+def merge_segments(folder: Path, file: Path, metadata: TraceMetadata, keys: Keys | None = None) -> int:
     """Make one trace file, in arrival order, of a folder of segments; the number of rows.
 
     The file appears whole or not at all and replaces what is there; the folder stays. Raises `BadInput`.
@@ -173,6 +183,8 @@ def merge_segments(folder: Path, file: Path, metadata: TraceMetadata) -> int:
     from capture.trace_reader import open_trace
 
     if not metadata.counts.get("recorded"):
-        return write_trace(file, (), metadata, overwrite=True)
-    trace = open_trace(folder)  # whose metadata tells of all its captures, and of the hosts that were seen
-    return write_trace(file, trace.iter_batches(), trace.metadata, overwrite=True)
+        return write_trace(file, (), metadata, overwrite=True, keys=keys)
+    trace = open_trace(
+        folder, keys
+    )  # whose metadata tells of all its captures, and of the hosts that were seen
+    return write_trace(file, trace.iter_batches(), trace.metadata, overwrite=True, keys=keys)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from capture.capture_facts import CaptureFacts
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.journal_folder import journals_in, left_behind
 from capture.recorder_process import RecorderProcess
+from capture.sealing import opened_text
 from capture.segments import MARKER_NAME, set_damaged_aside
 
 _PATIENCE_S: Final = 30.0
@@ -31,11 +33,12 @@ class Recovered:
     damaged: tuple[Path, ...]
 
 
-def recover_folder(folder: Path, *, patience_s: float = _PATIENCE_S) -> Recovered:
+def recover_folder(folder: Path, keys: Keys | None = None, *, patience_s: float = _PATIENCE_S) -> Recovered:
     """Make segments of all that a capture into `folder` left, and end it: only segments stay.
 
     Processes of that capture that still write are waited for. Raises `BadInput` when they don't end, when
-    the facts of the capture can't be read, or when the disk refuses; what was left is there still then.
+    the facts of the capture can't be read, also for want of its `keys`, or when the disk refuses; what was
+    left is there still then.
     """
     lock = FolderLock(folder / MARKER_NAME)
     until_s = time.monotonic() + patience_s
@@ -44,9 +47,9 @@ def recover_folder(folder: Path, *, patience_s: float = _PATIENCE_S) -> Recovere
             raise BadInput(f"{folder}: a capture writes here still; end it (SIGTERM) and try again")
         time.sleep(0.1)
     try:
-        facts = _facts(folder)
+        facts = _facts(folder, keys)
         recovered = _finish(facts) if facts is not None else Recovered(0, 0, ())
-        damaged = tuple(set_damaged_aside(folder))
+        damaged = tuple(set_damaged_aside(folder, keys))
         if facts is not None:
             shutil.rmtree(facts.spool, ignore_errors=True)
         (folder / MARKER_NAME).unlink(missing_ok=True)
@@ -70,17 +73,18 @@ def _finish(facts: CaptureFacts) -> Recovered:
     return Recovered(process.recorded - before, process.cut_off, ())
 
 
-def _facts(folder: Path) -> CaptureFacts | None:
+def _facts(folder: Path, keys: Keys | None) -> CaptureFacts | None:
     """What the marker tells, or the newest journal that can be read; None where nothing was left."""
     marker = folder / MARKER_NAME
     journals = journals_in(folder)
-    told = [(marker, marker.read_text(errors="replace"))] if marker.stat().st_size else []
-    told += [(path, left_behind(path, to_last_state=False).facts) for path in reversed(journals)]
+    told = [(marker, opened_text(marker.read_bytes(), keys, str(marker)))]
+    told += [(path, left_behind(path, keys, to_last_state=False).facts) for path in reversed(journals)]
     trouble = BadInput(f"{folder}: its journals can't be read, and the marker is gone; remove them to go on")
     for place, text in told:
         try:
             if text:
-                return dataclasses.replace(CaptureFacts.from_json(text, str(place)), folder=folder.absolute())
+                facts = CaptureFacts.from_json(text, str(place), keys=keys)
+                return dataclasses.replace(facts, folder=folder.absolute())
         except BadInput as error:
             trouble = error
     if journals:

@@ -18,9 +18,10 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from capture.failures import BadInput
+from capture.encrypted_parquet import open_parquet
+from capture.encryption_keys import Keys
+from capture.failures import BadInput, KeyRefused
 from capture.trace_format import TRACE_SCHEMA, TraceMetadata
 from capture.trace_writer import ROW_GROUP_ROWS, TraceFile
 
@@ -34,27 +35,30 @@ _OURS: Final = re.compile(
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_segment(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata) -> int:
-    """Write rows as one segment, sorted by arrival; the file's size in bytes.
+def write_segment(
+    path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, keys: Keys | None = None
+) -> int:
+    """Write rows as one segment, sorted by arrival and encrypted if there are keys; the file's size in bytes.
 
-    It appears by rename once it is safe on disk. Raises OSError when the disk refuses: nothing is left then.
+    It appears by rename once it is safe on disk. Raises OSError when the disk refuses, and `KeyRefused`:
+    nothing is left then.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        _write(temporary, batches, metadata)
+        _write(temporary, batches, metadata, keys)
         temporary.replace(path)
         sync_path(path.parent)
         return path.stat().st_size
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, KeyRefused) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise error if isinstance(error, OSError) else OSError(str(error)) from error
+        raise error if isinstance(error, OSError | KeyRefused) else OSError(str(error)) from error
 
 
-def _write(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata) -> None:
+def _write(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, keys: Keys | None) -> None:
     table = pa.Table.from_batches(batches, TRACE_SCHEMA).combine_chunks()
     order = pc.sort_indices(table["arrival_ns"])
-    with TraceFile(path) as file:
+    with TraceFile(path, keys) as file:
         for start in range(0, table.num_rows, ROW_GROUP_ROWS):
             for batch in table.take(order.slice(start, ROW_GROUP_ROWS)).to_batches():
                 file.write(batch)
@@ -101,11 +105,14 @@ def clear_folder(folder: Path) -> None:
             path.unlink()
 
 
-def set_damaged_aside(folder: Path) -> Iterator[Path]:
-    """Rename segments that can't be read to NAME.damaged; their new names."""
+def set_damaged_aside(folder: Path, keys: Keys | None = None) -> Iterator[Path]:
+    """Rename segments that can't be read to NAME.damaged; their new names.
+
+    Raises `KeyRefused` at one that a key is missing for: that is no damage.
+    """
     for path in sorted(folder.glob("segment-*.parquet")):
         try:
-            with pq.ParquetFile(path):
+            with open_parquet(path, keys):
                 continue
         except (OSError, pa.ArrowException):
             yield path.rename(path.with_name(f"{path.name}.damaged"))

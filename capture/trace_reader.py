@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from capture.encrypted_parquet import open_parquet
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.trace_format import OUTCOMES, TRACE_SCHEMA, TraceMetadata, check_schema
 
@@ -47,18 +49,19 @@ class Segment:
     shift_ns: int = 0
 
 
-def open_trace(argument: str | Path) -> Trace:
+def open_trace(argument: str | Path, keys: Keys | None = None) -> Trace:
     """The trace that `argument` names: a file, a folder of segments, or a glob.
 
-    Raises `BadInput` (place, found, wanted) for what is missing, truncated, no trace, empty, or out of order.
+    Files that are encrypted are opened with `keys`. Raises `KeyRefused` when those are missing or wrong, and
+    `BadInput` (place, found, wanted) for what is missing, truncated, no trace, empty, or out of order.
     """
     paths = _paths(str(argument))
-    segments = [_open_segment(path) for path in paths]
+    segments = [_open_segment(path, keys) for path in paths]
     zero_ns = min(segment.metadata.wall_zero_ns for segment in segments)
     segments = [
         dataclasses.replace(segment, shift_ns=segment.metadata.wall_zero_ns - zero_ns) for segment in segments
     ]
-    trace = Trace(str(argument), segments)
+    trace = Trace(str(argument), segments, keys)
     if trace.rows == 0:
         seen = trace.metadata.counts.get("seen", 0)
         lost = ", ".join(f"{cause} {n:,}" for cause, n in trace.metadata.counts.get("dropped", {}).items())
@@ -87,9 +90,9 @@ def _paths(argument: str) -> list[Path]:
     return found
 
 
-def _open_segment(path: Path) -> Segment:
+def _open_segment(path: Path, keys: Keys | None) -> Segment:
     try:
-        file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
+        file = open_parquet(path, keys)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
             f"{path}: not a whole Parquet file ({_first_line(error)}); a trace wanted; copy it again"
@@ -98,10 +101,14 @@ def _open_segment(path: Path) -> Segment:
 
 
 class Trace:
-    """A trace opened for reading. Rows come in arrival order; every batch read is checked."""
+    """A trace opened for reading. Rows come in arrival order; every batch read is checked.
 
-    def __init__(self, name: str, segments: Sequence[Segment]) -> None:
+    `keys` are those it was opened with: another process that opens it needs them too.
+    """
+
+    def __init__(self, name: str, segments: Sequence[Segment], keys: Keys | None = None) -> None:
         self.name = name
+        self.keys = keys
         self.segments = tuple(segments)
         self.metadata = _merged(self.segments)
         counts = [

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from capture.encrypted_parquet import parquet_writer
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.trace_format import HEADERS_TYPE, METADATA_KEY, TRACE_SCHEMA, TraceMetadata
 
@@ -109,10 +110,12 @@ class TraceFile:
     so that a reader needs little memory whatever the trace's size. The file is unreadable until `close`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(
+    def __init__(self, path: Path, keys: Keys | None = None) -> None:
+        """With `keys` all of it is encrypted; raises `KeyRefused` when a key service gives none."""
+        self._writer = parquet_writer(
             path,
             TRACE_SCHEMA,
+            keys,
             compression="zstd",
             compression_level=3,
             use_dictionary=_FEW_VALUES,
@@ -176,13 +179,18 @@ def batch_of(rows: list[dict[str, Any]]) -> pa.RecordBatch:
 
 
 def write_trace(
-    path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, *, overwrite: bool = False
+    path: Path,
+    batches: Iterable[pa.RecordBatch],
+    metadata: TraceMetadata,
+    *,
+    overwrite: bool = False,
+    keys: Keys | None = None,
 ) -> int:
     """Write batches (already in arrival order) as one trace file; the number of rows written.
 
     `metadata.counts` gets "recorded" from the rows themselves when it is not set.
     """
-    with replace_when_whole(path, overwrite=overwrite) as temporary, TraceFile(temporary) as file:
+    with replace_when_whole(path, overwrite=overwrite) as temporary, TraceFile(temporary, keys) as file:
         for batch in batches:
             file.write(batch)
         counts: Mapping[str, Any] = {

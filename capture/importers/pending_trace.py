@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from capture.__about__ import VERSION
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import ROW_GROUP_BYTES, ROW_GROUP_ROWS, batch_of, write_trace
@@ -71,8 +72,11 @@ def write_pending(
     limit: int | None = None,
     overwrite: bool = False,
     on_rows: Callable[[int], None] = lambda _: None,
+    keys: Keys | None = None,
 ) -> WrittenTrace:
-    """Write at most `limit` rows of `pending` to `path`; `on_rows` hears how many are done so far.
+    """Write at most `limit` rows of `pending` to `path`, encrypted if there are `keys`.
+
+    `on_rows` hears how many are done so far.
 
     Raises `BadInput` when the source is broken or holds no request; `path` then stays as it was.
     """
@@ -102,7 +106,7 @@ def write_pending(
         clock_tick_ns=pending.clock_tick_ns,
         notes=pending.notes,
     )
-    rows = write_trace(path, batches(), metadata, overwrite=overwrite)
+    rows = write_trace(path, batches(), metadata, overwrite=overwrite, keys=keys)
     return WrittenTrace(rows, span[1] - span[0], path.stat().st_size, dict(pending.dropped))
 
 

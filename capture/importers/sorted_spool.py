@@ -1,7 +1,8 @@
 """Sorting more than memory holds: items go in as they come and come out by key, in flat memory.
 
 Sorted runs lie in one temporary file that has no name (it is gone with the process, whatever kills it), and
-are merged as they are drawn. What the items are is the importers' business.
+are merged as they are drawn. What is on the disk is encrypted, block by block, with a key that never leaves
+this process: items may be requests that no policy has seen yet. What they are is the importers' business.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from capture.failures import BadInput
 
@@ -37,6 +40,7 @@ class SortedSpool:
         self._held_bytes = 0
         self._descriptor: int | None = None
         self._end = 0
+        self._cipher = AESGCM(AESGCM.generate_key(256))
         self._runs: list[list[tuple[int, int]]] = []
         self.count = 0
         self.drawn = 0
@@ -90,7 +94,7 @@ class SortedSpool:
 
     def _append(self, block: list[Entry]) -> tuple[int, int]:
         folder = self._folder or Path(tempfile.gettempdir())
-        data = marshal.dumps(block)
+        data = self._cipher.encrypt(_nonce(self._end), marshal.dumps(block), None)
         try:
             if self._descriptor is None:
                 self._descriptor, name = tempfile.mkstemp(prefix=".peaktape-sort-", dir=folder)
@@ -112,7 +116,13 @@ class SortedSpool:
             data = bytearray()
             while len(data) < size:
                 data += os.pread(self._descriptor, size - len(data), offset + len(data))
-            yield from marshal.loads(data)  # noqa: S302 - our own bytes, in a file without a name
+            block = self._cipher.decrypt(_nonce(offset), data, None)
+            yield from marshal.loads(block)  # noqa: S302 - our own bytes, as the cipher says
+
+
+def _nonce(offset: int) -> bytes:
+    """A block's place in the file: no other block of this key has it."""
+    return offset.to_bytes(12, "big")
 
 
 def _by_key(entry: Entry) -> tuple[Any, int]:

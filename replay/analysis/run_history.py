@@ -165,7 +165,7 @@ def baseline_for(history: pa.Table, run: str, series: Sequence[Series]) -> Basel
     rows = history.filter(pc.equal(history["run"], run)).sort_by("started")
     if not rows.num_rows:
         return None
-    latest = rows.slice(rows.num_rows - 1).to_pylist()[0]
+    latest = rows.drop_columns(["started"]).slice(rows.num_rows - 1).to_pylist()[0]  # ns are no datetime
     started_ns = rows["started"].cast(pa.int64())[-1].as_py()
     same = [
         one

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from replay.cli.key_option import Key, keys_of
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,6 +30,7 @@ def audit(
             "and headers that are not on the default list are searched for.",
         ),
     ] = None,
+    key: Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
 ) -> None:
     """Search a trace for what should not be in it: secrets, cards, e-mail addresses, unlisted headers.
@@ -57,7 +60,7 @@ def audit(
 
     everything = RedactionPolicy(kinds=(*DEFAULT_KINDS, *OPTIONAL_KINDS))
     chosen = everything if policy is None else policy_of(policy)
-    opened = open_trace(trace)
+    opened = open_trace(trace, keys_of(key))
     auditing = Audit(chosen)
     _search(opened, auditing, Console(stderr=True))
     findings = auditing.findings()

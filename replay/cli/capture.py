@@ -17,6 +17,7 @@ import typer
 import replay.cli.capture_flags as flags
 from capture.failures import BadInput, PeaktapeError
 from replay.cli.capture_notes import JsonNotes, Notes, TextNotes, log_as_json
+from replay.cli.key_option import keys_of
 
 if TYPE_CHECKING:
     from capture.metrics_server import MetricsServer
@@ -34,6 +35,7 @@ def capture(
     response_bodies: flags.ResponseBodies = "keep",
     redact: flags.Redact = None,
     policy: flags.Policy = None,
+    key: flags.Key = None,
     segment_mb: flags.SegmentMb = 64,
     segment_s: flags.SegmentS = 10.0,
     rewrite_host: flags.RewriteHost = False,
@@ -73,6 +75,7 @@ def capture(
       peaktape capture --upstream http://127.0.0.1:8000 -o api.parquet --filter '~u /v1/' --sample 1%
       peaktape capture --upstream http://127.0.0.1:8000 -o peak.parquet --from 09:00 --to 10:30
       peaktape capture --upstream http://127.0.0.1:8000 -o prod/ --metrics 127.0.0.1:9464 --log-format json
+      peaktape capture --upstream http://127.0.0.1:8000 -o secret.parquet --key file:trace.key
       peaktape capture --mode regular --listen 127.0.0.1:8080 -o prod.parquet
     """
     from capture.switch_signals import ignore_switch_signals
@@ -105,6 +108,7 @@ def capture(
             response_bodies=response_bodies == "keep",
             redaction=policy_of(policy, redact or ()),
             choice=flags.choice_of(filter_text, sample, sample_seed, max_body, paused=paused),
+            keys=keys_of(key),
         )
         window = flags.window_of_flags(start, end, lasts)
         with contextlib.ExitStack() as stack:
@@ -165,7 +169,7 @@ class _Run:
         from capture.recording import Output, record
 
         output = Output.named(self.name)
-        recovered = output.prepare(overwrite=overwrite)
+        recovered = output.prepare(self.options.keys, overwrite=overwrite)
         if recovered is not None:
             text = f"recovered {recovered.rows:,} rows of a capture that was cut off"
             self.notes.say("recovered", text, rows=recovered.rows)

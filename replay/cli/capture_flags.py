@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from replay.cli.key_option import Key as Key
+
 if TYPE_CHECKING:
     from capture.choice import Choice
     from capture.time_window import TimeWindow

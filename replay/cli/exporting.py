@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from replay.cli.key_option import Key, key_file_of, keys_of
 from replay.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file i
 
 
 @app.command("har")
-def har(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+def har(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
     """Export to HAR, for browsers' tools and mitmproxy; `peaktape import har` makes the same rows of it.
 
     Bodies are decoded, as in every HAR; what else HAR has no place for stands in
@@ -48,11 +49,11 @@ def har(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> N
     """
     from capture.exporters.har import HAR
 
-    _export(trace, output, overwrite, lambda _: HAR)
+    _export(trace, output, key, overwrite, lambda _: HAR)
 
 
 @app.command("mooncake")
-def mooncake(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+def mooncake(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
     """Export to a Mooncake trace: JSON lines of instants, lengths and prefix-block ids, without any text.
 
     Requests whose token counts are unknown are left out and counted.
@@ -65,7 +66,7 @@ def mooncake(trace: TraceArgument, output: Output, overwrite: Overwrite = False)
     from capture.exporters.lengths import mooncake as format_of
     from capture.exporters.prefix_blocks import tokens_a_word
 
-    _export(trace, output, overwrite, lambda opened: format_of(tokens_a_word(opened)))
+    _export(trace, output, key, overwrite, lambda opened: format_of(tokens_a_word(opened)))
 
 
 @app.command("vegeta")
@@ -76,6 +77,7 @@ def vegeta(
         str | None,
         typer.Option("--target", metavar="URL", help="Where targets lie; default: the captured hosts."),
     ] = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Export to vegeta's JSON targets (vegeta attack -format=json -lazy). Arrivals are lost: vegeta paces.
@@ -88,7 +90,7 @@ def vegeta(
     from capture.exporters.vegeta import vegeta as format_of
 
     base_url = None if target is None else checked_base(target)
-    _export(trace, output, overwrite, lambda _: format_of(base_url))
+    _export(trace, output, key, overwrite, lambda _: format_of(base_url))
 
 
 @app.command("aiperf")
@@ -98,6 +100,7 @@ def aiperf(
     path: Annotated[
         str, typer.Option("--path", metavar="PATH", help="Which requests: AIPerf sends to one path.")
     ] = "/v1/chat/completions",
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Export to AIPerf's trace input: each request's own body at its own instant.
@@ -112,11 +115,11 @@ def aiperf(
     """
     from capture.exporters.aiperf import aiperf as format_of
 
-    _export(trace, output, overwrite, lambda _: format_of(path))
+    _export(trace, output, key, overwrite, lambda _: format_of(path))
 
 
 @app.command("guidellm")
-def guidellm(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+def guidellm(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
     """Export to GuideLLM's trace input (data kind mooncake, profile replay): lengths and prefix blocks.
 
     Requests whose token counts are unknown are left out and counted.
@@ -128,11 +131,11 @@ def guidellm(trace: TraceArgument, output: Output, overwrite: Overwrite = False)
     from capture.exporters.lengths import guidellm as format_of
     from capture.exporters.prefix_blocks import tokens_a_word
 
-    _export(trace, output, overwrite, lambda opened: format_of(tokens_a_word(opened)))
+    _export(trace, output, key, overwrite, lambda opened: format_of(tokens_a_word(opened)))
 
 
 @app.command("csv")
-def csv(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> None:
+def csv(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
     """Export to CSV, a line per request: everything but headers, bodies and chunks.
 
     Instants are ns from the trace's zero; arrival_epoch_ns is the wall clock.
@@ -143,10 +146,12 @@ def csv(trace: TraceArgument, output: Output, overwrite: Overwrite = False) -> N
     """
     from capture.exporters.csv_table import CSV
 
-    _export(trace, output, overwrite, lambda _: CSV)
+    _export(trace, output, key, overwrite, lambda _: CSV)
 
 
-def _export(name: str, output: Path, overwrite: bool, format_of: Callable[[Trace], ExportFormat]) -> None:
+def _export(
+    name: str, output: Path, key: str | None, overwrite: bool, format_of: Callable[[Trace], ExportFormat]
+) -> None:
     """Export with progress on stderr; what came of it goes to stdout, what is lost to stderr."""
     from rich.console import Console
 
@@ -155,9 +160,10 @@ def _export(name: str, output: Path, overwrite: bool, format_of: Callable[[Trace
     from capture.trace_reader import open_trace
     from capture.trace_writer import refuse_existing, refuse_input
 
-    refuse_input(output, [name])
+    keys = keys_of(key)
+    refuse_input(output, [name, key_file_of(keys)])
     refuse_existing(output, overwrite=overwrite)
-    trace = open_trace(name)
+    trace = open_trace(name, keys)
     console = Console(stderr=True)
     with progress_bar(console) as progress:
         task = progress.add_task(f"writing {output.name}", total=trace.rows, rows="")
@@ -169,6 +175,8 @@ def _export(name: str, output: Path, overwrite: bool, format_of: Callable[[Trace
             overwrite=overwrite,
             on_rows=lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows"),
         )
+    if keys is not None:
+        console.print(f"note: {output} is not encrypted", markup=False, highlight=False, soft_wrap=True)
     for sentence in done.lost:
         console.print(f"lost: {sentence}", markup=False, highlight=False, soft_wrap=True)
     for cause, count in done.left_out.items():

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from replay.cli.key_option import Key, key_file_of, keys_of
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from capture.encryption_keys import Keys
 
 TABLE_NAME = "history.parquet"
 
@@ -26,13 +30,14 @@ def history(
     baseline_for: Annotated[
         Path | None, typer.Option(help="Also name the run that this one should be compared with.")
     ] = None,
+    key: Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")] = False,
 ) -> None:
     """Keep every run's summary in one table, and show how each figure went from build to build.
 
     Runs are added once and stay on record when their files are gone. Figures are compared within one
     schedule; a change point is where a figure's level changed for good (E-divisive), and INVALID or partial
-    runs are in no series. The table opens in DuckDB: one row per run, group and figure.
+    runs are in no series. The table opens in DuckDB: one row per run, group and figure; it is not encrypted.
 
     \b
     Examples:
@@ -47,6 +52,7 @@ def history(
     import pyarrow.compute as pc
 
     from capture.failures import BadInput
+    from capture.trace_writer import refuse_input
     from replay.analysis.run_history import DEFAULT_METRICS, series_of, with_changes
     from replay.analysis.run_history import baseline_for as chosen
     from replay.cli.printing import show
@@ -56,7 +62,9 @@ def history(
         raise BadInput(f"--by: {by} found, all, endpoint, model or phase wanted")
     if not runs.is_dir():
         raise BadInput(f"{runs}: no folder of runs; name the one that `peaktape replay -o` writes into")
-    kept = _updated(runs, table or runs / TABLE_NAME)
+    keys, place = keys_of(key), table or runs / TABLE_NAME
+    refuse_input(place, [key_file_of(keys)])
+    kept = _updated(runs, place, keys)
     known = set(kept["metric"].to_pylist())
     for name in metric or ():
         if name not in known:
@@ -88,7 +96,7 @@ def _name_of(path: Path, folder: Path) -> str:
         return str(path)
 
 
-def _updated(folder: Path, path: Path) -> pa.Table:
+def _updated(folder: Path, path: Path, keys: Keys | None) -> pa.Table:
     """The table at `path` with the runs of `folder` that it lacked; it is written when there were any."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -106,7 +114,7 @@ def _updated(folder: Path, path: Path) -> pa.Table:
     known = known_runs(kept)
     fresh = []
     for file in sorted(folder.rglob("*.parquet")):
-        metadata = read_metadata(file)
+        metadata = read_metadata(file, keys)
         if metadata is not None and (_name_of(file, folder), metadata.zero_wall_ns) not in known:
             fresh.append(file)
     if not fresh and not kept.num_rows:
@@ -115,7 +123,7 @@ def _updated(folder: Path, path: Path) -> pa.Table:
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task("summing up runs", total=len(fresh), rows="")
         for file in fresh:
-            run, metadata = read_run(file, bodies=False)
+            run, metadata = read_run(file, keys, bodies=False)
             added.append(
                 history_rows(_name_of(file, folder), metadata, summarise(RunTable.of(run, metadata)))
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from replay.cli.import_run import (
     File,
     IgnoreEos,
+    Key,
     Limit,
     Model,
     Output,
@@ -27,6 +28,7 @@ def azure_llm(
     ignore_eos: IgnoreEos = False,
     seed: Seed = 0,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import an Azure LLM inference trace: CSV with TIMESTAMP, ContextTokens, GeneratedTokens.
@@ -45,7 +47,7 @@ def azure_llm(
 
     requests = ChatRequests(model=model, stream=stream, ignore_eos=ignore_eos)
     run_import(
-        lambda _: open_azure_llm(file, SyntheticPrompts(seed), requests), file, output, limit, overwrite
+        lambda _: open_azure_llm(file, SyntheticPrompts(seed), requests), file, output, limit, key, overwrite
     )
 
 
@@ -59,6 +61,7 @@ def mooncake(
     ignore_eos: IgnoreEos = False,
     seed: Seed = 0,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import a Mooncake trace: JSON lines with timestamp, input_length, output_length, hash_ids.
@@ -82,6 +85,7 @@ def mooncake(
         file,
         output,
         limit,
+        key,
         overwrite,
     )
 
@@ -94,6 +98,7 @@ def otlp(
     ignore_eos: IgnoreEos = False,
     seed: Seed = 0,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import OpenTelemetry GenAI spans: OTLP JSON, as the collector's file exporter writes it.
@@ -117,6 +122,7 @@ def otlp(
         file,
         output,
         limit,
+        key,
         overwrite,
     )
 
@@ -131,6 +137,7 @@ def burstgpt(
     ignore_eos: IgnoreEos = False,
     seed: Seed = 0,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import a BurstGPT trace: CSV with Timestamp, Model, Request tokens, Response tokens.
@@ -156,5 +163,6 @@ def burstgpt(
         file,
         output,
         limit,
+        key,
         overwrite,
     )

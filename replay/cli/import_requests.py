@@ -8,6 +8,7 @@ import typer
 
 from replay.cli.import_run import (
     File,
+    Key,
     Limit,
     Output,
     Overwrite,
@@ -31,6 +32,7 @@ def har(
     redact: Redact = None,
     policy: Policy = None,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import a HAR as browsers and proxies export it, also gzipped or mitmproxy's .zhar.
@@ -52,6 +54,7 @@ def har(
         file,
         output,
         limit,
+        key,
         overwrite,
     )
 
@@ -65,6 +68,7 @@ def mitm(
     redact: Redact = None,
     policy: Policy = None,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import a mitmproxy flow file (.mitm, .flow), as written by mitmdump -w or mitmproxy's save.
@@ -85,6 +89,7 @@ def mitm(
         file,
         output,
         limit,
+        key,
         overwrite,
     )
 
@@ -95,6 +100,7 @@ def gor(
     redact: Redact = None,
     policy: Policy = None,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import a GoReplay file (gor --output-file), requests with the answers recorded beside them.
@@ -114,6 +120,7 @@ def gor(
         file,
         output,
         limit,
+        key,
         overwrite,
     )
 
@@ -142,6 +149,7 @@ def access_log(
     redact: Redact = None,
     policy: Policy = None,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import an access log of nginx, Apache or Envoy, text or JSON lines.
@@ -166,6 +174,7 @@ def access_log(
         file,
         output,
         limit,
+        key,
         overwrite,
     )
 
@@ -179,6 +188,7 @@ def vegeta(
     redact: Redact = None,
     policy: Policy = None,
     limit: Limit = None,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Import vegeta's JSON targets (vegeta attack -format=json), evenly spaced at --rate.
@@ -199,5 +209,6 @@ def vegeta(
         file,
         output,
         limit,
+        key,
         overwrite,
     )

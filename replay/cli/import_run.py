@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from replay.cli.key_option import Key, key_file_of, keys_of
 from replay.cli.progress_bar import progress_bar
+
+__all__ = ["Key"]
 
 if TYPE_CHECKING:
     from capture.importers.captured_rows import Watch
@@ -75,7 +78,12 @@ def rounded_as(unround: bool, refuse: bool) -> Rounded:
 
 
 def run_import(
-    begin: Callable[[Watch], PendingTrace], file: Path, output: Path, limit: int | None, overwrite: bool
+    begin: Callable[[Watch], PendingTrace],
+    file: Path,
+    output: Path,
+    limit: int | None,
+    key: str | None,
+    overwrite: bool,
 ) -> None:
     """Import with progress on stderr; what came of it goes to stdout, what to know about it to stderr."""
     from rich.console import Console
@@ -83,7 +91,8 @@ def run_import(
     from capture.importers.pending_trace import write_pending
     from capture.trace_writer import refuse_existing, refuse_input
 
-    refuse_input(output, [file])
+    keys = keys_of(key)
+    refuse_input(output, [file, key_file_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     console = Console(stderr=True)
     with progress_bar(console) as progress:
@@ -96,7 +105,7 @@ def run_import(
             share = max(pending.fraction_read(), rows / limit if limit else 0.0)
             progress.update(task, completed=min(1.0, share), rows=f"· {rows:,} rows")
 
-        written = write_pending(pending, output, limit=limit, overwrite=overwrite, on_rows=on_rows)
+        written = write_pending(pending, output, limit=limit, overwrite=overwrite, on_rows=on_rows, keys=keys)
     for note in pending.notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     for cause, count in written.dropped.items():

@@ -6,9 +6,12 @@ from typing import Annotated
 
 import typer
 
+from replay.cli.key_option import Key, keys_of
+
 
 def inspect(
     trace: Annotated[str, typer.Argument(help="A trace: a file, a folder of segments, or a quoted glob.")],
+    key: Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")] = False,
 ) -> None:
     """Show what a trace holds: rate over time, sessions, endpoints, outcomes, tokens, doubts.
@@ -17,6 +20,7 @@ def inspect(
     Examples:
       peaktape inspect prod.parquet
       peaktape inspect segments/ --json | jq .endpoints
+      peaktape inspect secret.parquet --key file:trace.key
     """
     import json
 
@@ -28,7 +32,7 @@ def inspect(
     from replay.transform.inspection import inspect_trace
 
     with Console(stderr=True).status(f"reading {trace}"):
-        facts = inspect_trace(open_trace(trace))
+        facts = inspect_trace(open_trace(trace, keys_of(key)))
     if as_json:
         typer.echo(json.dumps(trace_json(facts), indent=2))
         return

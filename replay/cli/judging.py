@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from replay.cli.key_option import Key, key_file_of, keys_of
+
 if TYPE_CHECKING:
+    from capture.encryption_keys import Keys
     from replay.analysis.run_table import RunTable
     from replay.analysis.values import DiffResult, RunSummary
 
@@ -23,6 +26,7 @@ def report(
     slo: Slo = None,
     html: Html = None,
     as_json: Json = False,
+    key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Show what one run measured, whether it is valid, and whether it met its objectives.
@@ -44,8 +48,9 @@ def report(
     from replay.report.terminal import run_report
 
     objectives = parse_objectives(slo) if slo else ()
-    _refuse(html, [run], overwrite=overwrite)
-    summary = summarise(_table(run), objectives)
+    keys = keys_of(key)
+    _refuse(html, [run, key_file_of(keys)], overwrite=overwrite)
+    summary = summarise(_table(run, keys), objectives)
     _show(run_json(summary) if as_json else run_report(summary), as_json=as_json)
     if html is not None:
         _write_page(html, run_page(summary, _command()), overwrite=overwrite)
@@ -69,6 +74,7 @@ def diff(
     html: Html = None,
     as_json: Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
+    key: Key = None,
     resamples: Annotated[int, typer.Option(min=200, max=100_000, help="Bootstrap resamples.")] = 2000,
     overwrite: Overwrite = False,
 ) -> None:
@@ -96,8 +102,9 @@ def diff(
 
     share = parse_share(tolerance, "--tolerance")
     objectives = parse_objectives(slo) if slo else ()
-    _refuse(html, [baseline, candidate, *(same_build or ())], overwrite=overwrite)
-    before, after = _table(baseline), _table(candidate)
+    keys = keys_of(key)
+    _refuse(html, [baseline, candidate, *(same_build or ()), key_file_of(keys)], overwrite=overwrite)
+    before, after = _table(baseline, keys), _table(candidate, keys)
     try:
         result = compare(
             before,
@@ -105,7 +112,7 @@ def diff(
             tolerance=share,
             objectives=objectives,
             resamples=resamples,
-            same_build=(_table(same_build[0]), _table(same_build[1])) if same_build else None,
+            same_build=(_table(same_build[0], keys), _table(same_build[1], keys)) if same_build else None,
             rng=np.random.default_rng(seed),
         )
     except RunInvalid:
@@ -126,11 +133,11 @@ def write_diff_page(path: Path, result: DiffResult, command: tuple[str, ...], *,
     _write_page(path, diff_page(result, command), overwrite=overwrite)
 
 
-def _table(path: Path) -> RunTable:
+def _table(path: Path, keys: Keys | None) -> RunTable:
     from replay.analysis.run_table import RunTable
     from replay.engine.run_format import read_run
 
-    return RunTable.of(*read_run(path, bodies=False))
+    return RunTable.of(*read_run(path, keys, bodies=False))
 
 
 def _show(content: Any, *, as_json: bool) -> None:
@@ -144,7 +151,7 @@ def _show(content: Any, *, as_json: bool) -> None:
         show(content)
 
 
-def _refuse(page: Path | None, runs: list[Path], *, overwrite: bool) -> None:
+def _refuse(page: Path | None, runs: list[Path | None], *, overwrite: bool) -> None:
     from capture.trace_writer import refuse_existing, refuse_input
 
     if page is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import replay.cli.transforming as transforming
 
 if TYPE_CHECKING:
+    from capture.encryption_keys import Keys
     from capture.trace_reader import Trace
     from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
@@ -35,7 +36,9 @@ class Scheduled:
     trace: Trace
 
 
-def scheduled(source: str, moved: str | None, plan: Plan, folder: Path) -> Scheduled:
+def scheduled(
+    source: str, moved: str | None, plan: Plan, folder: Path, keys: Keys | None = None
+) -> Scheduled:
     """The schedule that `source` is, or that `plan` makes of it (written into `folder`); `BadInput`."""
     from rich.console import Console
 
@@ -47,7 +50,7 @@ def scheduled(source: str, moved: str | None, plan: Plan, folder: Path) -> Sched
     path = Path(source)
     with Console(stderr=True).status(f"reading {source}"):
         if not (path.is_file() and is_schedule(path)):
-            opened = open_trace(source)
+            opened = open_trace(source, keys)
             schedule, lineage = transforming.planned(opened, plan)
             path = folder / "inline.schedule.parquet"
             write_schedule(path, schedule, lineage)
@@ -55,7 +58,7 @@ def scheduled(source: str, moved: str | None, plan: Plan, folder: Path) -> Sched
         if plan != Untouched(seed=plan.seed):
             raise BadInput(f"{source}: is a schedule already; transform flags go with `peaktape transform`")
         schedule, lineage = read_schedule(path)
-        opened = open_trace(moved or lineage.trace_path)
+        opened = open_trace(moved or lineage.trace_path, keys)
         if opened.fingerprint != lineage.trace_fingerprint:
             raise BadInput(
                 f"{opened.name}: not the trace that {source} was made from; "

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from replay.cli.key_option import Key as Key
+
 SAFETY = "Target"
 CONNECTIONS = "Connections"
 BOUNDS = "Validity"

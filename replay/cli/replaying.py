@@ -14,8 +14,10 @@ import typer
 import replay.cli.replay_flags as asked
 import replay.cli.transform_flags as flags
 import replay.cli.transforming as transforming
+from replay.cli.key_option import key_file_of, keys_of
 
 if TYPE_CHECKING:
+    from capture.encryption_keys import Keys
     from replay.engine.run_format import RunMetadata
     from replay.engine.supervisor import ReplayOrder
 
@@ -67,6 +69,7 @@ def replay(
     allow_captured_host: asked.AllowCapturedHost = False,
     max_lateness_p99: asked.MaxLatenessP99 = None,
     max_lateness: asked.MaxLateness = None,
+    key: asked.Key = None,
     overwrite: asked.Overwrite = False,
 ) -> None:
     """Fire a trace or a schedule at a target, open loop: every request leaves when it is due.
@@ -128,11 +131,12 @@ def replay(
         headers=headers_of(header, auth_env, auth_header), aborts=aborts, connections=connections
     )
     bounds = bounds_of(max_lateness_p99, max_lateness)
+    keys = keys_of(key)
     for path in (output, partial_of(output)):
-        refuse_input(path, [source, trace, recipe, ca, client_cert, client_key])
+        refuse_input(path, [source, trace, recipe, ca, client_cert, client_key, key_file_of(keys)])
         refuse_existing(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
-        found = scheduled(source, trace, plan, Path(folder))
+        found = scheduled(source, trace, plan, Path(folder), keys)
         refuse_input(output, [found.trace.name])
         connecting = guarded(
             connecting,
@@ -152,14 +156,14 @@ def replay(
             weaving=weave,
             bounds=bounds,
         )
-        fire(order, output, bodies)
-    finish(output)
+        fire(order, output, bodies, keys)
+    finish(output, keys)
 
 
-def fire(order: ReplayOrder, output: Path, bodies: str = "drop") -> RunMetadata:
+def fire(order: ReplayOrder, output: Path, bodies: str = "drop", keys: Keys | None = None) -> RunMetadata:
     """Run the replay with a live line on stderr; SIGINT and SIGTERM end it early, the run then is partial.
 
-    `bodies` is what the run keeps of the answers' bodies (`run_format.BODIES`).
+    `bodies` is what the run keeps of the answers' bodies (`run_format.BODIES`); with `keys` it is encrypted.
     """
     from rich.console import Console
 
@@ -167,7 +171,7 @@ def fire(order: ReplayOrder, output: Path, bodies: str = "drop") -> RunMetadata:
     from replay.engine.supervisor import Supervisor
     from replay.report.live import LiveLine
 
-    writer = RunWriter(output, bodies)
+    writer = RunWriter(output, bodies, keys)
     try:
         with LiveLine(Console(stderr=True, highlight=False), order.label) as line:
             supervisor = Supervisor(order, writer, line.show)
@@ -189,7 +193,7 @@ def _signals(stop: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def finish(output: Path) -> None:
+def finish(output: Path, keys: Keys | None = None) -> None:
     """Print what a fresh run says; raise `RunInvalid` or end with 130 when it can't carry a verdict."""
     from capture.failures import RunInvalid
     from replay.analysis.run_table import RunTable
@@ -198,7 +202,7 @@ def finish(output: Path) -> None:
     from replay.engine.run_format import read_run
     from replay.report.terminal import run_report
 
-    summary = summarise(RunTable.of(*read_run(output, bodies=False)))
+    summary = summarise(RunTable.of(*read_run(output, keys, bodies=False)))
     show(run_report(summary))
     typer.echo(f"run: {output}")
     if summary.partial:

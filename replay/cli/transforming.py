@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import replay.cli.transform_flags as flags
+from replay.cli.key_option import Key, key_file_of, keys_of
 
 if TYPE_CHECKING:
     from capture.trace_reader import Trace
@@ -174,12 +175,13 @@ def transform(
     print_recipe: Annotated[
         bool, typer.Option("--print-recipe", help="Print the whole as a recipe on stdout, and nothing else.")
     ] = False,
+    key: Key = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Make a schedule from a trace: faster, larger, with spikes and ramps laid over the real arrivals.
 
-    The schedule refers to the trace's rows and copies no body. Order: slice, speed, thin, amplify, mix,
-    ramps, spikes, shapes, limits; their times are those of the replay, after --speed, or shares of it (25%).
+    The schedule refers to the trace's rows and copies no body; it is not encrypted. Order: slice, speed,
+    thin, amplify, mix, ramps, spikes, shapes, limits; times are those of the replay, or shares of it (25%).
 
     \b
     Examples:
@@ -192,6 +194,7 @@ def transform(
       peaktape transform prod.parquet -o stairs.schedule.parquet --shape 'stairs from=1,to=4,steps=6'
       peaktape transform prod.parquet -o launch.schedule.parquet --recipe samples/recipes/product-launch.yml
     """
+    from capture.trace_reader import open_trace
     from capture.trace_writer import refuse_existing, refuse_input
     from replay.transform.recipe_file import recipe_text
 
@@ -215,26 +218,25 @@ def transform(
         map_model=map_model,
         map_endpoint=map_endpoint,
     )
-    refuse_input(output, [trace, recipe])
+    keys = keys_of(key)
+    refuse_input(output, [trace, recipe, key_file_of(keys)])
     refuse_existing(output, overwrite=overwrite)
-    facts, lineage = _made(trace, plan, output, overwrite=overwrite)
+    facts, lineage = _made(open_trace(trace, keys), plan, output, overwrite=overwrite)
     if print_recipe:
         typer.echo(recipe_text(plan), nl=False)
     else:
         _show(output, facts, lineage)
 
 
-def _made(trace: str, plan: Plan, output: Path, *, overwrite: bool) -> tuple[ScheduleFacts, Lineage]:
+def _made(opened: Trace, plan: Plan, output: Path, *, overwrite: bool) -> tuple[ScheduleFacts, Lineage]:
     from rich.console import Console
 
-    from capture.trace_reader import open_trace
     from replay.cli.progress_bar import progress_bar
     from replay.transform.making import Making
     from replay.transform.schedule_facts import Gathering
     from replay.transform.schedule_format import write_pieces
 
     with progress_bar(Console(stderr=True, highlight=False)) as progress:
-        opened = open_trace(trace)
         making = Making(opened, plan, _surveyed(opened, plan.rules))
         task = progress.add_task(f"writing {output.name}", total=making.rows_to_read, rows="")
         gathering = Gathering()

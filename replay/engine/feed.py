@@ -17,6 +17,7 @@ from typing import Final
 
 import numpy as np
 
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from replay.engine.frames import FrameSplitter, frame, unpack
 from replay.engine.requests import Prepared, Rewrite
@@ -55,7 +56,8 @@ class Share:
     """Which requests a worker is fed, and in which form.
 
     `serialise_for` is the target of a sender that takes bytes. With `first_turns_only` the later turns are
-    left out; `Feed.fetch` brings them one by one. With `weaving`, bodies stay beside those bytes.
+    left out; `Feed.fetch` brings them one by one. With `weaving`, bodies stay beside those bytes. `keys` open
+    the trace.
     """
 
     trace: str
@@ -66,6 +68,7 @@ class Share:
     serialise_for: Target | None = None
     first_turns_only: bool = False
     weaving: bool = False
+    keys: Keys | None = None
 
     def rows(self, schedule: Schedule) -> np.ndarray:
         """Indices of the share's requests, int64, ascending."""

@@ -126,7 +126,7 @@ def _prepared(share: Share, reader: tuple[Trace, Schedule], rows: np.ndarray) ->
 
 
 def _opened(share: Share) -> tuple[Trace, Schedule]:
-    trace = open_trace(share.trace)
+    trace = open_trace(share.trace, share.keys)
     trace.arrival_ns  # noqa: B018 - read now what finding rows takes, not when the first is wanted
     return trace, read_schedule(Path(share.schedule))[0]
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from capture.encrypted_parquet import open_parquet
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
+from replay.engine.sealed_stream import open_stream, starts_sealed
 
 FORMAT_VERSION: Final = 1
 METADATA_KEY: Final = b"peaktape.run"
@@ -130,8 +132,10 @@ def partial_of(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def read_run(path: Path, *, bodies: bool = True) -> tuple[pa.Table, RunMetadata]:
-    """A run's table (`RUN_SCHEMA`) and its metadata; raises `BadInput` for anything else.
+def read_run(path: Path, keys: Keys | None = None, *, bodies: bool = True) -> tuple[pa.Table, RunMetadata]:
+    """A run's table (`RUN_SCHEMA`) and its metadata, decrypted with `keys` if it is encrypted.
+
+    Raises `BadInput` for anything else, `KeyRefused` when the key is missing or wrong.
 
     Nullable columns that a run of an earlier version lacks come back as nulls; without `bodies`, so does
     `body`, which is not read then. What a killed replay left (`partial_of`) reads as far as it goes, as a
@@ -142,7 +146,7 @@ def read_run(path: Path, *, bodies: bool = True) -> tuple[pa.Table, RunMetadata]
     try:
         partial = _is_stream(path)
         names = [name for name in RUN_SCHEMA.names if bodies or name != "body"]
-        table, footer = _read_stream(path, names) if partial else _read_file(path, names)
+        table, footer = _read_stream(path, names, keys) if partial else _read_file(path, names, keys)
     except (OSError, pa.ArrowException) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a readable run ({found}); make one with `peaktape replay`") from error
@@ -154,13 +158,15 @@ def read_run(path: Path, *, bodies: bool = True) -> tuple[pa.Table, RunMetadata]
     return table, dataclasses.replace(metadata, partial=True) if partial else metadata
 
 
-def read_metadata(path: Path) -> RunMetadata | None:
+def read_metadata(path: Path, keys: Keys | None = None) -> RunMetadata | None:
     """What a run file at `path` says of itself, its rows left unread; None where there is no run file.
 
-    A killed replay's leftovers are none: see `read_run`. Raises `BadInput` for metadata that can't be read.
+    A killed replay's leftovers are none: see `read_run`. Raises `BadInput` for metadata that can't be read,
+    `KeyRefused` for an encrypted file that `keys` don't open: what it is can't be told.
     """
     try:
-        raw = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+        with open_parquet(path, keys) as file:
+            raw = (file.metadata.metadata or {}).get(METADATA_KEY)
     except (OSError, pa.ArrowException):
         return None
     return None if raw is None else _parse_metadata(raw, path)
@@ -181,24 +187,31 @@ def _whole(table: pa.Table, path: Path) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=RUN_SCHEMA)
 
 
-def _read_file(path: Path, names: list[str]) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
-    with pq.ParquetFile(path) as file:
+def _read_file(
+    path: Path, names: list[str], keys: Keys | None
+) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
+    with open_parquet(path, keys) as file:
         there = set(file.schema_arrow.names)
         return file.read([name for name in names if name in there]), file.metadata.metadata
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether the file begins as an Arrow IPC stream does (Arrow columnar format, "Encapsulated message")."""
+    """Whether the file begins as an Arrow IPC stream does (Arrow columnar format, "Encapsulated message"),
+    or is a sealed one."""
+    if starts_sealed(path):
+        return True
     with path.open("rb") as file:
         return file.read(4) == b"\xff\xff\xff\xff"
 
 
-def _read_stream(path: Path, names: list[str]) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
+def _read_stream(
+    path: Path, names: list[str], keys: Keys | None
+) -> tuple[pa.Table, Mapping[bytes, bytes] | None]:
     batches = []
     options = pa.ipc.IpcReadOptions()
-    with path.open("rb") as file, pa.ipc.open_stream(file) as about:
+    with open_stream(path, keys) as file, pa.ipc.open_stream(file) as about:
         options.included_fields = [at for at, name in enumerate(about.schema.names) if name in names]
-    with path.open("rb") as file, pa.ipc.open_stream(file, options=options) as stream:
+    with open_stream(path, keys) as file, pa.ipc.open_stream(file, options=options) as stream:
         # The last batch may have been cut off by whatever ended the replay.
         with contextlib.suppress(StopIteration, pa.ArrowException, OSError):
             while True:

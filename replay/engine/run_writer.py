@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import IO, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from capture.encrypted_parquet import parquet_writer
+from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from replay.engine.run_format import DROP, METADATA_KEY, RUN_SCHEMA, RunMetadata, partial_of
+from replay.engine.sealed_stream import SealedWriter, open_stream
 
 BATCHES_A_GROUP: Final = 20
 GROUP_BYTES: Final = 32 << 20
@@ -27,19 +29,21 @@ class RunWriter:
 
     The partial file is an Arrow IPC stream: whatever ends the replay, it reads up to its last whole batch.
     `bodies` is what the run keeps of answers (`BODIES`); it stands in the metadata that is written, too.
+    With `keys` the run is encrypted, and the partial file a sealed one.
     """
 
-    def __init__(self, path: Path, bodies: str = DROP) -> None:
+    def __init__(self, path: Path, bodies: str = DROP, keys: Keys | None = None) -> None:
         self.bodies = bodies
+        self._keys = keys
         self._path = path
         self._partial = partial_of(path)
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
-        self._file: IO[bytes] | None = None
+        self._file: IO[bytes] | SealedWriter | None = None
         self.written = 0
         self.longest_write_s = 0.0
         with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._partial.open("wb")
+            self._file = self._partial.open("wb") if keys is None else SealedWriter(self._partial, keys)
 
     def begin(self, metadata: RunMetadata) -> None:
         """Start the rows; `metadata` is what is known by now, and stays in the partial file."""
@@ -68,7 +72,7 @@ class RunWriter:
         try:
             with self._disk():
                 self._close()
-                _to_parquet(self._partial, temporary, metadata.to_json())
+                _to_parquet(self._partial, temporary, metadata.to_json(), self._keys)
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
                 temporary.replace(self._path)
@@ -106,13 +110,14 @@ class RunWriter:
             ) from error
 
 
-def _to_parquet(partial: Path, path: Path, metadata: bytes) -> None:
+def _to_parquet(partial: Path, path: Path, metadata: bytes, keys: Keys | None) -> None:
     with (
-        partial.open("rb") as rows,
+        open_stream(partial, keys) as rows,
         pa.ipc.open_stream(rows) as stream,
-        pq.ParquetWriter(
+        parquet_writer(
             path,
             RUN_SCHEMA,
+            keys,
             compression="zstd",
             compression_level=3,
             use_dictionary=["phase", "endpoint", "model", "error", "finish_reason"],

@@ -183,6 +183,7 @@ class Supervisor:
             order.lead_ns,
             order.mode,
             order.weaving,
+            order.trace.keys,
         )
         ours.sendall(frame(("job", job)))
 

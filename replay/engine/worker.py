@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from capture.descriptors import allow_many_files
+from capture.encryption_keys import Keys
 from capture.failures import PeaktapeError
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange, finished
@@ -60,6 +61,7 @@ class Job:
     lead_ns: int
     mode: str = OPEN
     weaving: bool = False
+    keys: Keys | None = None
 
 
 class Worker:
@@ -198,6 +200,7 @@ def _share(job: Job) -> Share:
         serialise_for=job.connecting.target if job.sender == WIRE else None,
         first_turns_only=job.mode == PARTLY_OPEN,
         weaving=job.weaving,
+        keys=job.keys,
     )
 
 

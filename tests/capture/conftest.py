@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from capture_rig import Upstream, running_upstream
 
-from capture.recorder import SPOOL_VARIABLE
+from capture.spool_folder import SPOOL_VARIABLE
 
 
 @pytest.fixture(autouse=True)

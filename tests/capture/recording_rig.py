@@ -9,8 +9,10 @@ from typing import Any
 
 from capture.capture_facts import CaptureFacts, RecorderOptions
 from capture.compaction import compact, rows_in
+from capture.encryption_keys import Keys
 from capture.exchange import Exchange, RequestHead
 from capture.intake import Intake
+from capture.journal import read_frames
 from capture.journal_folder import JournalFolder, journals_in, left_behind
 from capture.recorder import Recorder
 
@@ -58,8 +60,9 @@ class Desk:
     def new_intake(self) -> Intake:
         """An intake as a recorder's process makes one: it goes on from what is there."""
         journals = journals_in(self.folder)
-        left = left_behind(journals[-1], to_last_state=True) if journals else None
-        return Intake(self.facts, JournalFolder(self.folder), left)
+        keys = self.facts.options.keys
+        left = left_behind(journals[-1], keys, to_last_state=True) if journals else None
+        return Intake(self.facts, JournalFolder(self.folder, keys), left)
 
     def taken(self) -> bool:
         """Take all that was handed over, until nothing comes; whether anything was written."""
@@ -70,16 +73,18 @@ class Desk:
 
     def journaled(self) -> list[dict[str, Any]]:
         """The rows in all journals."""
-        return [row for journal in journals_in(self.folder) for row in rows_in(journal.read_bytes())]
+        return [
+            row for journal in journals_in(self.folder) for row in rows_in(read_frames(journal.read_bytes()))
+        ]
 
     def on_disk(self) -> bytes:
         """Every byte in the capture's folder."""
         return b"".join(path.read_bytes() for path in self.folder.iterdir())
 
-    def compacted(self) -> Iterator[dict[str, int]]:
+    def compacted(self, keys: Keys | None = None) -> Iterator[dict[str, int]]:
         """Make segments of all journals; the rows that were lost on the way, by cause."""
         for journal in journals_in(self.folder):
-            yield compact(journal, self.facts.metadata({"recorded": self.intake.rows})).dropped
+            yield compact(journal, self.facts.metadata({"recorded": self.intake.rows}), keys).dropped
 
 
 def eventually(condition: Any) -> None:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 from replay_rig import MS, chat
 
-from capture.failures import BadInput
+from capture.encryption_keys import Keys
+from capture.failures import BadInput, KeyRefused
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import batch_of, write_trace
 from replay.analysis.run_table import RunTable
@@ -34,22 +35,29 @@ def unsent(numbers: Sequence[int]) -> pa.RecordBatch:
     return batch_of_unsent(rows, ["not_sent"] * len(rows))
 
 
-def test_rows_and_metadata_survive_the_file(tmp_path: Path) -> None:
-    writer = RunWriter(tmp_path / "run.parquet")
+KEYS = Keys.of("env:K", {"K": "5a" * 32})
+
+
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["plain", "encrypted"])
+def test_rows_and_metadata_survive_the_file(tmp_path: Path, keys: Keys | None) -> None:
+    writer = RunWriter(tmp_path / "run.parquet", keys=keys)
     writer.begin(ABOUT)
     for start in range(0, 30, 10):
         writer.add(unsent(range(start, start + 10)))
     writer.finish(ABOUT)
-    table, metadata = read_run(tmp_path / "run.parquet")
+    table, metadata = read_run(tmp_path / "run.parquet", keys)
     assert table["request_id"].to_pylist() == [f"r{i}" for i in range(30)]
     assert metadata == ABOUT
     assert writer.abandon() is None
     assert [path.name for path in tmp_path.iterdir()] == ["run.parquet"]
 
 
+@pytest.mark.parametrize("keys", [None, KEYS], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("cut_bytes", [0, 1, 40, 300])
-def test_what_a_killed_replay_left_reads_to_its_last_whole_batch(tmp_path: Path, cut_bytes: int) -> None:
-    writer = RunWriter(tmp_path / "run.parquet")
+def test_what_a_killed_replay_left_reads_to_its_last_whole_batch(
+    tmp_path: Path, cut_bytes: int, keys: Keys | None
+) -> None:
+    writer = RunWriter(tmp_path / "run.parquet", keys=keys)
     writer.begin(ABOUT)
     writer.add(unsent(range(10)))
     whole_bytes = partial_of(tmp_path / "run.parquet").stat().st_size
@@ -57,12 +65,26 @@ def test_what_a_killed_replay_left_reads_to_its_last_whole_batch(tmp_path: Path,
     left = partial_of(tmp_path / "run.parquet")
     os.truncate(left, left.stat().st_size - cut_bytes)
     assert left.stat().st_size > whole_bytes
-    table, metadata = read_run(left)
+    table, metadata = read_run(left, keys)
     assert table.num_rows == (10 if cut_bytes else 20)
     assert metadata.partial
     assert metadata.scheduled == 30
     validity = judge(RunTable.of(table, metadata))
     assert "whole" in [check.name for check in validity.checks if not check.passed]
+
+
+def test_a_partial_run_with_a_key_is_read_with_it_alone(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "run.parquet", keys=KEYS)
+    writer.begin(ABOUT)
+    writer.add(unsent(range(2_000)))  # several frames, none of them a batch
+    left = partial_of(tmp_path / "run.parquet")
+    assert not any(word in left.read_bytes() for word in (b"request_id", b"due_ns", b"peaktape.run"))
+    assert read_run(left, KEYS)[0].num_rows == 2_000
+    with pytest.raises(KeyRefused, match=r"partial: encrypted, and no key is given"):
+        read_run(left)
+    with pytest.raises(KeyRefused, match=r"partial: encrypted with another key than env:K gives"):
+        read_run(left, Keys.of("env:K", {"K": "a5" * 32}))
+    writer.abandon()
 
 
 def test_a_missing_run_names_what_is_there_instead(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from capture.failures import PeaktapeError
+from capture.encryption_keys import Keys
+from capture.failures import KeyRefused, PeaktapeError
 from replay.cli import app
-from replay.engine.run_format import METADATA_KEY, RUN_SCHEMA, RunMetadata
+from replay.engine.run_format import METADATA_KEY, RUN_SCHEMA, RunMetadata, read_run
 from replay.engine.run_rows import batch_of_unsent
+from replay.engine.run_writer import RunWriter
 
 MS = 1_000_000
 
@@ -41,11 +43,35 @@ def write_run(path: Path, day: int, e2e_ms: float) -> None:
         for row, e2e in zip(batch_of_unsent(rows, ["not_sent"] * 30).to_pylist(), e2e_ns, strict=True)
     ]
     about = RunMetadata(
-        f"build-{day}", "http://127.0.0.1:1", 1, day * 86_400 * 10**9, "trace", "schedule", (), scheduled=30
+        f"build-{day}",
+        "http://127.0.0.1:1",
+        1,
+        day * 86_400 * 10**9 + 123,
+        "trace",
+        "schedule",
+        (),
+        scheduled=30,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = RUN_SCHEMA.with_metadata({METADATA_KEY: about.to_json()})
     pq.write_table(pa.Table.from_pylist(answered, schema=schema), path)
+
+
+def test_encrypted_runs_are_summed_up_with_their_key_and_never_passed_over(tmp_path: Path) -> None:
+    keys = Keys.of("env:K", {"K": "5a" * 32})
+    write_run(tmp_path / "plain.parquet", 1, 50.0)
+    run, about = read_run(tmp_path / "plain.parquet")
+    writer = RunWriter(tmp_path / "runs" / "a.parquet", keys=keys)
+    writer.begin(about)
+    writer.add(run.combine_chunks().to_batches()[0])
+    writer.finish(about)
+    with pytest.raises(KeyRefused, match=r"a\.parquet: encrypted, and no key is given"):
+        said(tmp_path / "runs")
+    (tmp_path / "key").write_text("5a" * 32)
+    given = ("--key", f"file:{tmp_path / 'key'}")
+    assert json.loads(said(tmp_path / "runs", "--json", *given))["runs"] == 1
+    with pytest.raises(PeaktapeError, match="is the input"):
+        said(tmp_path / "runs", "--table", tmp_path / "key", *given)
 
 
 def said(*arguments: object) -> str:

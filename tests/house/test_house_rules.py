@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ ROOMS = {
     "typer": ("replay.cli",),
     "plotly": ("replay.report",),
     "plotext": ("replay.report",),
+    "cryptography": ("capture.encryption_keys", "capture.sealing", "capture.importers.sorted_spool"),
 }
 
 
@@ -80,6 +82,17 @@ def test_heavy_libraries_stay_in_their_rooms(module: str, tree: ast.Module) -> N
         allowed = ROOMS.get(imported.partition(".")[0])
         if allowed is not None:
             assert module.startswith(allowed), f"{module} imports {imported}"
+
+
+def test_traces_and_runs_are_opened_and_written_by_the_one_door_that_encrypts() -> None:
+    others = ("replay.transform.schedule_format", "replay.demo.arrivals", "replay.cli.history")
+    # These hold no content.
+    calls = re.compile(r"pq\.(ParquetFile|ParquetWriter|read_\w+|write_\w+)\(")
+    for package in ("capture", "replay"):
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            if calls.search(path.read_text()):
+                assert name in ("capture.encrypted_parquet", *others)
 
 
 def test_there_are_no_circles() -> None:

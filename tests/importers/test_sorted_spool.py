@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def test_the_temporary_file_has_no_name_while_it_is_in_use(tmp_path: Path) -> No
         spool.add(number, number, 100)
     assert list(tmp_path.iterdir()) == []
     assert list(spool) == sorted(numbers)
+
+
+def test_what_lies_on_the_disk_is_encrypted(tmp_path: Path) -> None:
+    spool = SortedSpool(tmp_path, held_bytes=1_000)
+    for number in range(1_000):
+        spool.add(number, "a word that no policy has seen", 100)
+    places = {os.path.realpath(place): place for place in Path("/proc/self/fd").iterdir()}
+    (data,) = (place.read_bytes() for real, place in places.items() if real.startswith(f"{tmp_path}/"))
+    assert len(data) > 1_000 * 20
+    assert b"no policy" not in data
+    assert len(list(spool)) == 1_000
 
 
 def test_a_folder_that_can_not_be_written_gives_one_line(tmp_path: Path) -> None:
