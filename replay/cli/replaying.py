@@ -31,6 +31,7 @@ def replay(
     spike: flags.Spikes = None,
     ramp: flags.Ramps = None,
     jitter: flags.Jitter = "1s",
+    method: flags.Method = "auto",
     seed: flags.Seed = 0,
     trace: asked.MovedTrace = None,
     workers: asked.Workers = None,
@@ -93,7 +94,7 @@ def replay(
         unix_socket=unix_socket,
     )
     connecting.check(sender)
-    plan = flags.plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
+    plan = flags.plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed, method)
     rewrite = Rewrite(
         headers=headers_of(header, auth_env, auth_header), aborts=aborts, connections=connections
     )

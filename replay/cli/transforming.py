@@ -36,9 +36,20 @@ Ramps = Annotated[
     list[str] | None,
     typer.Option("--ramp", help="at=0s,for=60s,from=0.5,to=3; may be repeated.", rich_help_panel=PANEL),
 ]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="How --amplify does it. auto: clones shifted so that the burst curve is that of so many users; "
+        "or jitter, tied, speed, superposition, traceupscaler, resample.",
+        rich_help_panel=PANEL,
+    ),
+]
 Jitter = Annotated[
     str,
-    typer.Option(help="Clones are shifted by up to ± this, so that they do not tie.", rich_help_panel=PANEL),
+    typer.Option(
+        help="Clones in spikes and ramps, and of --method jitter, are shifted by up to ± this.",
+        rich_help_panel=PANEL,
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same schedule.", rich_help_panel=PANEL)]
 
@@ -52,6 +63,7 @@ def plan_of(
     ramps: list[str] | None,
     jitter: str,
     seed: int,
+    method: str = "auto",
 ) -> Plan:
     """The flags as a `Plan`; raises `BadInput` naming the flag."""
     from capture.failures import BadInput
@@ -74,29 +86,32 @@ def plan_of(
         ramps=tuple(Ramp.parse(text) for text in ramps or ()),
         jitter_ns=parse_duration_ns(jitter, "--jitter"),
         seed=seed,
+        method=method,
     )
 
 
 def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
     """The schedule that `plan` makes of `trace`, and its lineage."""
     from capture.__about__ import VERSION
-    from replay.transform.plan import apply_plan, rows_of_trace
+    from replay.transform.pipeline import schedule_rows
+    from replay.transform.plan import rows_of_trace, settled_steps
     from replay.transform.replayable import told
     from replay.transform.schedule_format import Lineage
 
     base, left_out = rows_of_trace(trace)
-    steps = plan.steps
+    steps = settled_steps(base, plan, trace.metadata.clock_tick_ns)
+    said = tuple(map(str, steps))
     if left_out:
-        steps = (told(left_out), *steps)
+        said = (told(left_out), *said)
     lineage = Lineage(
         trace_path=str(Path(trace.name).absolute()),
         trace_fingerprint=trace.fingerprint,
         trace_rows=trace.rows,
-        steps=steps,
+        steps=said,
         seed=plan.seed,
         tool_version=VERSION,
     )
-    return apply_plan(base, plan), lineage
+    return schedule_rows(base, steps), lineage
 
 
 def transform(
@@ -109,6 +124,7 @@ def transform(
     spike: Spikes = None,
     ramp: Ramps = None,
     jitter: Jitter = "1s",
+    method: Method = "auto",
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
@@ -121,6 +137,7 @@ def transform(
     Examples:
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5 --amplify 3 --seed 1
+      peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
       peaktape transform prod.parquet -o spike.schedule.parquet --spike at=60s,for=30s,x=4
       peaktape transform 'segments/*.parquet' -o ramp.schedule.parquet --ramp at=0s,for=2m,from=0.5,to=3
     """
@@ -133,7 +150,7 @@ def transform(
     from replay.transform.inspection import rate_curve
     from replay.transform.schedule_format import write_schedule
 
-    plan = plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
+    plan = plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed, method)
     refuse_input(output, [trace])
     refuse_existing(output, overwrite=overwrite)
     notes = Console(stderr=True, highlight=False)

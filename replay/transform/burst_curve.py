@@ -96,7 +96,7 @@ def dispersion_error(span_ns: int, windows_s: Sequence[float] = WINDOWS_S) -> Fl
 
 
 def envelope(at_ns: Int64, windows_s: Sequence[float] = WINDOWS_S) -> Int64:
-    """The arrival envelope: the largest count in any window of each length, wherever it begins, int64[windows].
+    """The arrival envelope, int64[windows]: the largest count in any window of each length, at any instant.
 
     `at_ns` int64[n], ascending. A window holds its beginning, and not its end.
     """

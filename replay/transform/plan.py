@@ -14,6 +14,8 @@ from capture.failures import BadInput
 from capture.quantities import check_factor
 from capture.trace_reader import Trace
 from replay.transform import draws, steps
+from replay.transform.amplification.amplify import METHODS, Amplify
+from replay.transform.amplification.settling import settled
 from replay.transform.pipeline import schedule_rows
 from replay.transform.replayable import choose, told
 from replay.transform.rows import Rows, Step, base_rows
@@ -30,6 +32,7 @@ class Plan:
     speed: float = 1.0
     thin: float = 1.0
     amplify: float = 1.0
+    method: str = "auto"
     jitter_ns: int = steps.DEFAULT_JITTER_NS
     ramps: tuple[Ramp, ...] = ()
     spikes: tuple[Spike, ...] = ()
@@ -40,15 +43,17 @@ class Plan:
         check_factor(self.amplify, "--amplify")
         if not 0 < self.thin <= 1:
             raise BadInput(f"--thin: {self.thin:g} found, a share above 0 and up to 1 wanted")
+        if self.method not in METHODS:
+            raise BadInput(f"--method: {self.method!r} found, one of {', '.join(METHODS)} wanted")
         if self.seed < 0:
             raise BadInput(f"--seed: {self.seed} found, 0 or more wanted")
 
-    def bound(self) -> tuple[Step, ...]:
-        """The steps in order. Each draws by its own key, so one does not shift another's."""
+    def bound(self) -> tuple[Step | Amplify, ...]:
+        """The steps in order, to be settled. Each draws by its own key, so one does not shift another's."""
         streams = iter(np.random.default_rng(self.seed).spawn(2 + len(self.ramps) + len(self.spikes)))
         keys = (draws.key_of(stream) for stream in streams)
         for_thin, for_amplify = next(keys), next(keys)
-        found: list[Step] = []
+        found: list[Step | Amplify] = []
         if self.slice_ns is not None:
             found.append(steps.Slice(*self.slice_ns))
         if self.speed != 1:
@@ -56,22 +61,25 @@ class Plan:
         if self.thin != 1:
             found.append(steps.Thin(self.thin, for_thin))
         if self.amplify != 1:
-            found.append(steps.Amplify(self.amplify, for_amplify, self.jitter_ns))
+            found.append(Amplify(self.amplify, for_amplify, self.method, self.jitter_ns))
         shapes: tuple[Ramp | Spike, ...] = (*self.ramps, *self.spikes)
         for shape in shapes:
             copies = math.prod(step.most_copies for step in found)
             found.append(Lay(shape, next(keys), self.jitter_ns, copies))
         return tuple(found)
 
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps in order, as a person writes them, for the lineage."""
-        return tuple(map(str, self.bound()))
+
+def settled_steps(rows: Rows, plan: Plan, tick_ns: int = 1) -> tuple[Step, ...]:
+    """The steps of `plan` for the rows of a whole trace; `str` of each is what the lineage says.
+
+    `tick_ns` is the step of the clock that stamped the trace.
+    """
+    return settled(plan.bound(), lambda: [rows], int(rows.due_ns.max(initial=0)), len(rows), tick_ns)
 
 
 def apply_plan(rows: Rows, plan: Plan) -> Schedule:
     """All steps of `plan` on the rows of a whole trace, in memory; raises what `pipeline.stream` raises."""
-    return schedule_rows(rows, plan.bound())
+    return schedule_rows(rows, settled_steps(rows, plan))
 
 
 def rows_of_trace(trace: Trace) -> tuple[Rows, dict[str, int]]:

@@ -15,7 +15,7 @@ from capture.failures import BadInput
 from replay.transform import draws
 from replay.transform.linking import TurnLinker
 from replay.transform.pipeline import schedule_rows, stream
-from replay.transform.plan import Plan, apply_plan
+from replay.transform.plan import Plan, apply_plan, settled_steps
 from replay.transform.rows import Rows, base_rows
 from replay.transform.schedule_format import PHASES, SCHEDULE_SCHEMA, Schedule
 from replay.transform.sessions import hash_names, number_sessions
@@ -148,9 +148,9 @@ def test_batch_borders_change_nothing(rows: Rows, plan: Plan, cuts: list[int]) -
         whole = apply_plan(rows, plan)
     except BadInput as refused:
         with pytest.raises(BadInput, match=re.escape(str(refused))):
-            list(stream(batches(rows, cuts), plan.bound(), followed(rows)))
+            list(stream(batches(rows, cuts), settled_steps(rows, plan), followed(rows)))
         return
-    pieces = list(stream(batches(rows, cuts), plan.bound(), followed(rows)))
+    pieces = list(stream(batches(rows, cuts), settled_steps(rows, plan), followed(rows)))
     assert_equal(Schedule.joined(pieces), whole)
 
 

@@ -1,8 +1,8 @@
 """Which method amplifies a trace, with which shifts, and why: values that the lineage names.
 
-`auto` fits the shifts of clones to the burst curve of f times as many users (`curve_fit`) and, where the trace
-is small enough to try, takes the most typical of several draws: the index of dispersion alone doesn't pin the
-tail, so the arrival envelope has a say, too.
+`auto` fits the shifts of clones to the burst curve of f times as many users (`curve_fit`) and, where the
+trace is small enough to try, takes the most typical of several draws: the index of dispersion alone doesn't
+pin the tail, so the arrival envelope has a say, too.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from replay.transform.rows import Rows
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-FEWEST_ARRIVALS: Final = 50
+FEWEST_ARRIVALS: Final = 100
 SHORTEST_SPAN_NS: Final = 1_000_000_000
+FEWEST_TICKS: Final = 200
+COARSE_TICK_NS: Final = 100_000_000
 LONGEST_SHARE: Final = 4
 """No clone is moved by more than this part (1/4) of the time; and see `curve_fit`, where long shifts cost."""
 MOST_IN_WINDOW: Final = 1_000_000
@@ -47,22 +49,34 @@ class Measured:
     spectrum: Spectrum | None
     late: LateSessions
     sample: tuple[Int64, Int64] | None
+    tick_ns: int = 1
 
 
 class Measuring:
     """Measures arrivals batch by batch, in bounded memory: the first pass before an amplification."""
 
-    def __init__(self, span_ns: int, expected: int, factor: float) -> None:
-        """`span_ns`: no arrival lies beyond; `expected`: about how many there are; `factor`: what is planned."""
+    def __init__(
+        self, span_ns: int, expected: int, factor: float, tick_ns: int = 1, *, spectrum: bool = True
+    ) -> None:
+        """`span_ns`: no arrival lies beyond; `expected`: about how many there are; `factor`: the plan's.
+
+        Nothing finer than `tick_ns`, the step of the trace's clock, is measured. Without `spectrum`, only
+        what every method needs.
+        """
         self._span_ns = span_ns
-        self._counts = ArrivalCounts(span_ns, expected)
+        self._tick_ns = tick_ns
+        self._counts = ArrivalCounts(span_ns, expected, tick_ns) if spectrum else None
+        self.arrivals = 0
         self._late_from_ns = span_ns - longest_shift_ns(span_ns, expected, factor)
         self._late: list[tuple[Int64, Int64]] = []
-        self._kept: list[tuple[Int64, Int64]] | None = [] if expected * factor <= MOST_TRIED else None
+        few = spectrum and expected * factor <= MOST_TRIED
+        self._kept: list[tuple[Int64, Int64]] | None = [] if few else None
 
     def add(self, rows: Rows) -> None:
         """Count the rows of a batch, in any order."""
-        self._counts.add(rows.due_ns, rows.session)
+        self.arrivals += len(rows)
+        if self._counts is not None:
+            self._counts.add(rows.due_ns, rows.session)
         late = rows.due_ns >= self._late_from_ns
         if late.any():
             self._late.append((rows.due_ns[late], rows.session[late]))
@@ -71,13 +85,16 @@ class Measuring:
 
     def measured(self) -> Measured:
         """What was measured."""
-        enough = self._counts.arrivals >= FEWEST_ARRIVALS and self._span_ns >= SHORTEST_SPAN_NS
+        enough = self.arrivals >= FEWEST_ARRIVALS and self._span_ns >= max(
+            SHORTEST_SPAN_NS, FEWEST_TICKS * self._tick_ns
+        )
         return Measured(
             span_ns=self._span_ns,
-            arrivals=self._counts.arrivals,
-            spectrum=self._counts.spectrum() if enough else None,
+            arrivals=self.arrivals,
+            spectrum=self._counts.spectrum() if enough and self._counts is not None else None,
             late=LateSessions.of(*_joined(self._late)),
             sample=None if self._kept is None else _joined(self._kept),
+            tick_ns=self._tick_ns,
         )
 
 
@@ -97,7 +114,7 @@ class Choice:
 
 
 def longest_shift_ns(span_ns: int, arrivals: int, factor: float) -> int:
-    """The longest shift that may be fitted: an eighth of the time, and less where too many rows would wait."""
+    """The longest shift that may be fitted: a quarter of the time; less where too many rows would wait."""
     per_ns = max(arrivals * factor, 1) / max(span_ns, 1)
     return max(1, min(span_ns // LONGEST_SHARE, int(MOST_IN_WINDOW / per_ns)))
 
@@ -107,7 +124,9 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
     if measured.span_ns == 0:
         return Choice(TIED, key, ("auto: all requests are due at one instant",))
     if measured.spectrum is None:
-        jitter = Shifts((min(1_000_000_000, max(measured.span_ns // LONGEST_SHARE, 1)),), (1.0,), uniform=True)
+        jitter = Shifts(
+            (min(1_000_000_000, max(measured.span_ns // LONGEST_SHARE, 1)),), (1.0,), uniform=True
+        )
         why = f"auto: {measured.arrivals} requests in {measured.span_ns / 1e9:.3g}s say too little of bursts"
         return Choice(jitter, key, (why,))
     most_ns = longest_shift_ns(measured.span_ns, measured.arrivals, factor)
@@ -119,6 +138,8 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
     ]
     if most_ns < measured.span_ns // LONGEST_SHARE:
         reasons.append(f"shifts kept to ±{most_ns / 1e9:.3g}s to sort in memory")
+    if measured.tick_ns >= COARSE_TICK_NS:
+        reasons.append(f"nothing finer than the clock's tick of {measured.tick_ns / 1e9:.3g}s was judged")
     if measured.sample is not None:
         key = typical_key(*measured.sample, measured, fit.shifts, factor, key)
         reasons.append(f"the most typical of {DRAWS} draws")

@@ -1,4 +1,4 @@
-"""Which shifts of clones give the burst curve of f times as many users: a fit of a mixture to the spectrum. Pure.
+"""Which shifts of clones give the burst curve of f times as many users: a mixture fitted to the spectrum.
 
 Let S be the spectral density of the arrivals, C that of sessions by themselves, φ the characteristic function
 of a clone's shift, and K the number of copies of a session, E K = f. Copy 0 stays, the others move, each by
@@ -32,7 +32,7 @@ _LEAST_WEIGHT: Final = 0.005
 _ROUNDS: Final = 80
 _RIDGE: Final = 1e-3
 _LONG_COSTS: Final = 200.0
-"""How much more weight costs for shifts as long as the trace: the rate curve is smoothed only where it pays."""
+"""How much more weight costs for shifts as long as the trace: the rate curve is smoothed where it pays."""
 _CLOSE: Final = 0.02
 """A target this close (relative) is as good as met: chance in long windows weighs less than this in short."""
 
@@ -81,7 +81,7 @@ def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
     weights /= weights.sum()
     used = np.flatnonzero(weights)
     shifts = Shifts(
-        tuple(int(round(scale * 1e9)) for scale in scales_s[used]), tuple(weights[used].tolist())
+        tuple(round(float(scale) * 1e9) for scale in scales_s[used]), tuple(weights[used].tolist())
     )
     return Fit(shifts, spectrum.bands.windows_s, model.expected(phis @ weights), model.target)
 
@@ -134,8 +134,8 @@ class _Model:
         phi = phis @ weights
         change = 2 * self._clones * (1 + self._clones * phi) * self._rate
         change += (2 * self._clones + 2 * self._pairs * phi) * self._own
-        columns = [self._bands.dispersion(change * column / self._factor) for column in phis.T]
-        slope: Float64 = np.stack(columns, axis=1) * (self._weight / self.target)[:, None]
+        slope = self._bands.dispersion(change[:, None] * phis / self._factor)
+        slope *= (self._weight / self.target)[:, None]
         return slope
 
 

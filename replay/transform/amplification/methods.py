@@ -97,10 +97,6 @@ class ShiftedClones(Step):
         """⌈factor⌉."""
         return math.ceil(self.factor)
 
-    @functools.cached_property
-    def _quantiles_ns(self) -> Float64:
-        return self.shifts.quantiles_ns()
-
     def apply(self, rows: Rows) -> Rows:
         """The rows and their clones, a row's copies one after the other."""
         whole = math.floor(self.factor)
@@ -116,7 +112,7 @@ class ShiftedClones(Step):
     def _shifts_ns(self, rows: Rows, copies: Int64, cloned: Rows, nth: Int64) -> Int64:
         """One shift for all of a session's copy: it is drawn by the number of the original."""
         most_ns = self.shifts.most_ns
-        drawn = drawn_ns(self._quantiles_ns, uniform(self.key, np.repeat(rows.session, copies), nth))
+        drawn = drawn_ns(self.shifts.quantiles_ns, uniform(self.key, np.repeat(rows.session, copies), nth))
         shift = np.rint(drawn).astype(np.int64)
         room = np.repeat(self.late.room_ns(rows.session, self.span_ns, most_ns), copies)
         edge = np.flatnonzero((cloned.start_ns < most_ns) | (room < most_ns))

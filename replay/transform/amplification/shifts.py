@@ -6,6 +6,7 @@ A shift distribution is symmetric and bounded, so that a schedule can be sorted 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Final
 
 import numpy as np
@@ -33,6 +34,7 @@ class Shifts:
         """No shift is farther than this."""
         return max(self.scales_ns, default=0)
 
+    @functools.cached_property
     def quantiles_ns(self) -> Float64:
         """The shifts at 0, 1/4096 … 1 of the probability, float64[4097]."""
         reach = np.concatenate([[0.0], np.geomspace(1e3, max(self.most_ns, 1e3), 2 * _KNOTS)])
@@ -40,14 +42,14 @@ class Shifts:
         below = np.zeros(len(at))
         for scale, weight in zip(self.scales_ns, self.weights, strict=True):
             below += weight * self._below(at, scale)
-        return np.interp(np.linspace(0, 1, _KNOTS + 1), below, at)
+        knots: Float64 = np.interp(np.linspace(0, 1, _KNOTS + 1), below, at)
+        return knots
 
     def _below(self, at: Float64, scale_ns: int) -> Float64:
         """The probability of a shift below `at` for one part of the mixture."""
         place = np.clip(at / max(scale_ns, 1), -1, 1)
-        if self.uniform:
-            return (1 + place) / 2
-        return np.where(place < 0, (1 + place) ** 2 / 2, 1 - (1 - place) ** 2 / 2)
+        triangle: Float64 = np.where(place < 0, (1 + place) ** 2 / 2, 1 - (1 - place) ** 2 / 2)
+        return (1 + place) / 2 if self.uniform else triangle
 
     def __str__(self) -> str:
         if not self.most_ns:
@@ -76,7 +78,8 @@ def folded_ns(shift_ns: Float64, low_ns: Int64, high_ns: Int64) -> Int64:
     lap = np.maximum(2 * room, 1)
     along = np.mod(shift_ns - low_ns, lap)
     folded = low_ns + np.minimum(along, lap - along)
-    return np.clip(np.rint(folded).astype(np.int64), low_ns, high_ns)
+    inside: Int64 = np.clip(np.rint(folded).astype(np.int64), low_ns, high_ns)
+    return inside
 
 
 def _seconds(time_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""The spectrum of arrivals: how much of their variance lies at which frequency, and how much of it sessions make.
+"""The spectrum of arrivals: how much of their variance lies at which frequency, and how much sessions make.
 
 Arrivals are counted in fine bins, in one pass over a trace of any length, and turned into a cosine spectrum:
 the cosines are those of a rate that is mirrored at both ends of the trace, as clones are that would leave it.
@@ -24,6 +24,8 @@ _FINEST_BIN_NS: Final = 1_000_000
 _USUAL_BIN_NS: Final = 10_000_000
 _USUAL_BINS: Final = 1 << 19
 _MOST_BINS: Final = 1 << 21
+_FEWEST_BINS: Final = 1 << 12
+_BINS_PER_ARRIVAL: Final = 64
 _MOST_SAMPLED: Final = 1 << 20
 _SIGNS: Final = 8
 _SINGLE_FREQUENCIES: Final = 16
@@ -48,11 +50,12 @@ class Bands(NamedTuple):
     beyond: Float64
 
     def dispersion(self, density: Float64) -> Float64:
-        """IDC(w) of arrivals with this spectral density (float64[bands]), float64[windows].
+        """IDC(w) of arrivals with this spectral density (float64[bands, …]), float64[windows, …].
 
         IDC(w) = (w/π) ∫ S(ω) sinc²(ωw/2) dω; above the bins' resolution, the density of the last octave.
         """
-        found: Float64 = self.transfer @ density + self.beyond * density[-_BANDS_PER_OCTAVE:].mean()
+        found: Float64 = self.transfer @ density
+        found += np.multiply.outer(self.beyond, density[-_BANDS_PER_OCTAVE:].mean(axis=0))
         return found
 
 
@@ -74,10 +77,10 @@ class Spectrum:
 class ArrivalCounts:
     """Counts arrivals of one trace, batch by batch and in any order, in bounded memory."""
 
-    def __init__(self, span_ns: int, expected: int) -> None:
-        """`span_ns`: no arrival lies beyond; `expected`: about how many there are."""
+    def __init__(self, span_ns: int, expected: int, tick_ns: int = 1) -> None:
+        """`span_ns`: no arrival lies beyond; `expected`: about how many; `tick_ns`: the clock's step."""
         self._span_ns = max(span_ns, 1)
-        self._bin_ns, bins = _bins(self._span_ns)
+        self._bin_ns, bins = _bins(self._span_ns, expected, tick_ns)
         self._counts = np.zeros(bins, np.int64)
         self._share = min(1.0, _MOST_SAMPLED / max(expected, 1))
         self._sampled: list[tuple[Int64, Int64]] = []
@@ -98,10 +101,10 @@ class ArrivalCounts:
         self._sampled.append((place, session))
 
     def spectrum(self) -> Spectrum:
-        """The spectrum of what was counted; at least one arrival and, for meaningful bands, some hundred bins."""
+        """The spectrum of what was counted: at least one arrival; some hundred bins, to mean anything."""
         bins = len(self._counts)
         edges = _band_edges(bins)
-        rad_per_s = np.pi * np.arange(bins) / (bins * self._bin_ns / 1e9)
+        rad_per_s: Float64 = np.pi * np.arange(bins, dtype=np.float64) / (bins * self._bin_ns / 1e9)
         span_s = bins * self._bin_ns / 1e9
         bands = _bands(rad_per_s, edges, self._bin_ns / 1e9, span_s)
         total = _banded(_power(self._counts.astype(np.float64)), edges) / self.arrivals
@@ -132,12 +135,13 @@ def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
     return counts.spectrum()
 
 
-def _bins(span_ns: int) -> tuple[int, int]:
+def _bins(span_ns: int, expected: int, tick_ns: int) -> tuple[int, int]:
     """A bin's width in ns and how many bins cover the span, a number that is fast to transform."""
     from scipy import fft  # not needed to import the steps
 
     usual_ns = min(span_ns // _USUAL_BINS, _USUAL_BIN_NS)
-    wanted_ns = max(_FINEST_BIN_NS, usual_ns, span_ns // _MOST_BINS)
+    most = min(_MOST_BINS, max(_FEWEST_BINS, _BINS_PER_ARRIVAL * expected))
+    wanted_ns = max(_FINEST_BIN_NS, usual_ns, span_ns // most, tick_ns)
     bins = fft.next_fast_len(span_ns // wanted_ns + 1, real=True)
     return -(-(span_ns + 1) // bins), bins
 
@@ -184,7 +188,7 @@ def _bands(rad_per_s: Float64, edges: Int64, bin_s: float, span_s: float) -> Ban
 
 
 def _smoothed(density: Float64, bands: Bands) -> Float64:
-    """The density with bands of few frequencies drawn from their neighbours (local linear in log frequency)."""
+    """The density; where a band has few frequencies, a local line through its neighbours (log frequency)."""
     at = np.log(bands.per_s)
     smooth = density.copy()
     for band in np.flatnonzero(bands.frequencies < 200):
