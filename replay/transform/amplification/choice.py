@@ -30,7 +30,7 @@ FEWEST_TICKS: Final = 200
 COARSE_TICK_NS: Final = 100_000_000
 LONGEST_SHARE: Final = 4
 """No clone is moved by more than this part (1/4) of the time; and see `curve_fit`, where long shifts cost."""
-MOST_IN_WINDOW: Final = 1_000_000
+MOST_IN_WINDOW: Final = 400_000
 """Amplified rows that may lie within one shift of each other on average, so that they sort in memory."""
 DRAWS: Final = 8
 MOST_TRIED: Final = 250_000

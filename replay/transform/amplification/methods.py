@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.quantities import check_factor
-from replay.transform.amplification.shifts import Shifts, drawn_ns, folded_ns
+from replay.transform.amplification.shifts import Shifts, folded_ns
 from replay.transform.draws import uniform
 from replay.transform.rows import Rows, Step
 from replay.transform.steps import clone_rows
 
 Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
 _FLAGS: Final = 1 << 22
 
@@ -112,12 +111,13 @@ class ShiftedClones(Step):
     def _shifts_ns(self, rows: Rows, copies: Int64, cloned: Rows, nth: Int64) -> Int64:
         """One shift for all of a session's copy: it is drawn by the number of the original."""
         most_ns = self.shifts.most_ns
-        drawn = drawn_ns(self.shifts.quantiles_ns, uniform(self.key, np.repeat(rows.session, copies), nth))
-        shift = np.rint(drawn).astype(np.int64)
-        room = np.repeat(self.late.room_ns(rows.session, self.span_ns, most_ns), copies)
-        edge = np.flatnonzero((cloned.start_ns < most_ns) | (room < most_ns))
-        low = -np.minimum(cloned.start_ns[edge], most_ns)
-        shift[edge] = folded_ns(drawn[edge], low, room[edge])
+        shift = self.shifts.drawn_ns(uniform(self.key, np.repeat(rows.session, copies), nth))
+        room = self.late.room_ns(rows.session, self.span_ns, most_ns)
+        near_an_end = (rows.start_ns < most_ns) | (room < most_ns)
+        if near_an_end.any():
+            edge = np.flatnonzero(np.repeat(near_an_end, copies))
+            low = -np.minimum(cloned.start_ns[edge], most_ns)
+            shift[edge] = folded_ns(shift[edge], low, np.repeat(room, copies)[edge])
         shift[nth == 0] = 0
         return shift
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-_KNOTS: Final = 4096
+_QUANTILES: Final = 1 << 16
+_KNOTS: Final = 1 << 13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +35,22 @@ class Shifts:
         """No shift is farther than this."""
         return max(self.scales_ns, default=0)
 
+    def drawn_ns(self, chance: Float64) -> Int64:
+        """The shift for each of `chance` (float64[n] in [0, 1)), one of 65,536, int64[n] ns."""
+        drawn: Int64 = self._quantiles_ns.take((chance * _QUANTILES).astype(np.int64))
+        return drawn
+
     @functools.cached_property
-    def quantiles_ns(self) -> Float64:
-        """The shifts at 0, 1/4096 … 1 of the probability, float64[4097]."""
-        reach = np.concatenate([[0.0], np.geomspace(1e3, max(self.most_ns, 1e3), 2 * _KNOTS)])
+    def _quantiles_ns(self) -> Int64:
+        """The shifts in the middle of each 1/65,536 of the probability, int64[65536]."""
+        reach = np.concatenate([[0.0], np.geomspace(1e3, max(self.most_ns, 1e3), _KNOTS)])
         at = np.concatenate([-reach[:0:-1], reach])
         below = np.zeros(len(at))
         for scale, weight in zip(self.scales_ns, self.weights, strict=True):
             below += weight * self._below(at, scale)
-        knots: Float64 = np.interp(np.linspace(0, 1, _KNOTS + 1), below, at)
-        return knots
+        middles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+        quantiles: Int64 = np.rint(np.interp(middles, below, at)).astype(np.int64)
+        return quantiles
 
     def _below(self, at: Float64, scale_ns: int) -> Float64:
         """The probability of a shift below `at` for one part of the mixture."""
@@ -56,31 +63,23 @@ class Shifts:
             return "clones not shifted"
         if self.uniform:
             return f"clones shifted evenly by up to ±{_seconds(self.most_ns)}"
-        parts = sorted(zip(self.weights, self.scales_ns, strict=True), key=lambda part: part[1])
-        told = ", ".join(f"{weight:.0%} ±{_seconds(scale)}" for weight, scale in parts)
-        return f"clones shifted by a mixture of {told}"
+        half, most = np.quantile(np.abs(self._quantiles_ns), [0.5, 0.9])
+        return (
+            f"clones shifted by up to ±{_seconds(self.most_ns)}, half of them within ±{_seconds(half)}, "
+            f"nine of ten within ±{_seconds(most)}"
+        )
 
 
 TIED: Final = Shifts((0,), (1.0,))
 
 
-def drawn_ns(quantiles_ns: Float64, chance: Float64) -> Float64:
-    """The shift for each of `chance` (float64[n] in [0, 1)) by `Shifts.quantiles_ns`, float64[n] ns."""
-    place = chance * (len(quantiles_ns) - 1)
-    below = place.astype(np.int64)
-    place -= below
-    return quantiles_ns[below] * (1 - place) + quantiles_ns[below + 1] * place
-
-
-def folded_ns(shift_ns: Float64, low_ns: Int64, high_ns: Int64) -> Int64:
+def folded_ns(shift_ns: Int64, low_ns: Int64, high_ns: Int64) -> Int64:
     """Shifts mirrored at both ends of [low, high] (low ≤ 0 ≤ high) until they lie inside, int64[n] ns."""
-    room = (high_ns - low_ns).astype(np.float64)
-    lap = np.maximum(2 * room, 1)
+    lap = np.maximum(2 * (high_ns - low_ns), 1)
     along = np.mod(shift_ns - low_ns, lap)
-    folded = low_ns + np.minimum(along, lap - along)
-    inside: Int64 = np.clip(np.rint(folded).astype(np.int64), low_ns, high_ns)
+    inside: Int64 = np.clip(low_ns + np.minimum(along, lap - along), low_ns, high_ns)
     return inside
 
 
-def _seconds(time_ns: int) -> str:
+def _seconds(time_ns: float) -> str:
     return f"{time_ns / 1e9:.3g}s"

@@ -27,7 +27,9 @@ _MOST_BINS: Final = 1 << 21
 _FEWEST_BINS: Final = 1 << 12
 _BINS_PER_ARRIVAL: Final = 64
 _MOST_SAMPLED: Final = 1 << 20
-_SIGNS: Final = 8
+_SIGNS: Final = 2
+_SIGNS_FOR_SLOW: Final = 8
+_COARSER: Final = 16
 _SINGLE_FREQUENCIES: Final = 16
 _BANDS_PER_OCTAVE: Final = 4
 _WINDOWS: Final = 28
@@ -114,17 +116,23 @@ class ArrivalCounts:
         """The density of sessions by themselves, of a sample of them.
 
         With a random sign for each session, what different sessions have in common cancels out on average,
-        and what a session's requests have in common stays.
+        and what a session's requests have in common stays. Few frequencies want many signs, but not all bins.
         """
         place = np.concatenate([piece[0] for piece in self._sampled])
         session = np.concatenate([piece[1] for piece in self._sampled])
-        if not len(session) or len(np.unique(session)) == len(session):
+        ordered = np.sort(session)
+        if not len(session) or not (ordered[1:] == ordered[:-1]).any():
             return np.ones(len(edges) - 1)
-        density = np.zeros(len(edges) - 1)
-        for nth in range(_SIGNS):
-            signs = np.where(uniform(_SIGN_KEY, session, nth) < 0.5, 1.0, -1.0)
-            signed = np.bincount(place, weights=signs, minlength=len(self._counts))
-            density += _banded(_power(signed), edges) / (len(session) * _SIGNS)
+        bins = len(self._counts)
+        density = _signed_density(place, session, bins, edges, _SIGNS)
+        slow = edges <= bins // _COARSER // 2
+        slow[: _SINGLE_FREQUENCIES // 2] = True
+        coarse_edges = edges[slow]
+        if len(coarse_edges) > 1 and bins // _COARSER > coarse_edges[-1]:
+            coarse = _signed_density(
+                place // _COARSER, session, bins // _COARSER, coarse_edges, _SIGNS_FOR_SLOW, _SIGNS
+            )
+            density[: len(coarse)] = coarse
         return _smoothed(density, bands)
 
 
@@ -135,6 +143,18 @@ def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
     return counts.spectrum()
 
 
+def _signed_density(
+    place: Int64, session: Int64, bins: int, edges: Int64, signs: int, first_sign: int = 0
+) -> Float64:
+    """The mean density of counts with a random sign per session, float64[bands], over several such signs."""
+    density = np.zeros(len(edges) - 1)
+    for nth in range(first_sign, first_sign + signs):
+        sign = np.where(uniform(_SIGN_KEY, session, nth) < 0.5, 1.0, -1.0)
+        signed = np.bincount(place, weights=sign, minlength=bins)
+        density += _banded(_power(signed), edges) / (len(session) * signs)
+    return density
+
+
 def _bins(span_ns: int, expected: int, tick_ns: int) -> tuple[int, int]:
     """A bin's width in ns and how many bins cover the span, a number that is fast to transform."""
     from scipy import fft  # not needed to import the steps
@@ -142,7 +162,7 @@ def _bins(span_ns: int, expected: int, tick_ns: int) -> tuple[int, int]:
     usual_ns = min(span_ns // _USUAL_BINS, _USUAL_BIN_NS)
     most = min(_MOST_BINS, max(_FEWEST_BINS, _BINS_PER_ARRIVAL * expected))
     wanted_ns = max(_FINEST_BIN_NS, usual_ns, span_ns // most, tick_ns)
-    bins = fft.next_fast_len(span_ns // wanted_ns + 1, real=True)
+    bins = _COARSER * fft.next_fast_len(span_ns // wanted_ns // _COARSER + 1, real=True)
     return -(-(span_ns + 1) // bins), bins
 
 
