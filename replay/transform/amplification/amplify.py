@@ -57,7 +57,9 @@ class Amplify:
 
     def measuring(self, span_ns: int, expected: int, tick_ns: int = 1) -> Measuring:
         """What takes in the arrivals before the step can be settled (see `Measuring`)."""
-        return Measuring(span_ns, expected, self.factor, tick_ns, spectrum=self.method == "auto")
+        reach_ns = self.jitter_ns if self.method == "jitter" else 0
+        wanted = self.method == "auto" and self.factor > 1
+        return Measuring(span_ns, expected, self.factor, tick_ns, spectrum=wanted, reach_ns=reach_ns)
 
     def settled(self, measured: Measured) -> Step:
         """The step, for arrivals of which so much was measured."""

@@ -56,18 +56,25 @@ class Measuring:
     """Measures arrivals batch by batch, in bounded memory: the first pass before an amplification."""
 
     def __init__(
-        self, span_ns: int, expected: int, factor: float, tick_ns: int = 1, *, spectrum: bool = True
+        self,
+        span_ns: int,
+        expected: int,
+        factor: float,
+        tick_ns: int = 1,
+        *,
+        spectrum: bool = True,
+        reach_ns: int = 0,
     ) -> None:
         """`span_ns`: no arrival lies beyond; `expected`: about how many there are; `factor`: the plan's.
 
         Nothing finer than `tick_ns`, the step of the trace's clock, is measured. Without `spectrum`, only
-        what every method needs.
+        what every method needs; `reach_ns` is how far clones may be shifted then.
         """
         self._span_ns = span_ns
         self._tick_ns = tick_ns
         self._counts = ArrivalCounts(span_ns, expected, tick_ns) if spectrum else None
         self.arrivals = 0
-        self._late_from_ns = span_ns - longest_shift_ns(span_ns, expected, factor)
+        self._late_from_ns = span_ns - max(longest_shift_ns(span_ns, expected, factor), reach_ns)
         self._late: list[tuple[Int64, Int64]] = []
         few = spectrum and expected * factor <= MOST_TRIED
         self._kept: list[tuple[Int64, Int64]] | None = [] if few else None

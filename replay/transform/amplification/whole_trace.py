@@ -118,8 +118,8 @@ class Resampling(_WholeTrace):
 
     A session is a client: it keeps its requests and their distances. Its start is drawn from all sessions'
     starts, smoothed between neighbours, so that the rate curve stays, with more chance in it:
-    IDC'(w) ≈ 1 + factor · IDC(w) for sessions of one request. Sessions that begin near the end may go on
-    after it. No original stays where it was.
+    IDC'(w) ≈ 1 + factor · IDC(w) for sessions of one request and windows that hold many of them. Sessions
+    that begin near the end may go on after it. No original stays where it was.
     """
 
     @property
