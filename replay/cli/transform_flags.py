@@ -71,10 +71,19 @@ Limits = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How --amplify does it. auto: clones shifted so that the burst curve is that of as many"
+        " users; jitter, tied, speed, superposition, traceupscaler, resample.",
+        rich_help_panel=PANEL,
+    ),
+]
 Jitter = Annotated[
     str | None,
     typer.Option(
-        help="Clones are shifted by up to ± this, so that they do not tie; default 1s.", rich_help_panel=PANEL
+        help="Clones in shapes, and of --method jitter, are shifted by up to ± this; default 1s.",
+        rich_help_panel=PANEL,
     ),
 ]
 Seed = Annotated[

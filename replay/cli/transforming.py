@@ -32,6 +32,7 @@ def plan_of(
     shapes: list[str] | None = None,
     mix: list[str] | None = None,
     limits: list[str] | None = None,
+    method: str | None = None,
     jitter: str | None = None,
     seed: int | None = None,
     **content: Any,
@@ -48,7 +49,7 @@ def plan_of(
     from replay.transform.shapes import Ramp, Spike
 
     plan = Plan() if recipe is None else read_recipe(recipe)
-    given: dict[str, Any] = {"speed": speed, "amplify": amplify, "seed": seed}
+    given: dict[str, Any] = {"speed": speed, "amplify": amplify, "method": method, "seed": seed}
     given["thin"] = None if thin is None else parse_share(thin, "--thin")
     given["slice_ns"] = None if slice_ is None else parse_window_ns(slice_, "--slice")
     given["jitter_ns"] = None if jitter is None else parse_duration_ns(jitter, "--jitter")
@@ -164,6 +165,7 @@ def transform(
     shape: flags.Shapes = None,
     mix: flags.Mixes = None,
     limit: flags.Limits = None,
+    method: flags.Method = None,
     jitter: flags.Jitter = None,
     seed: flags.Seed = None,
     unique_prompts: flags.UniquePrompts = False,
@@ -187,6 +189,8 @@ def transform(
     Examples:
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5 --amplify 3 --seed 1
+      peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
+      peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
       peaktape transform prod.parquet -o spike.schedule.parquet --spike at=60s,for=30s,x=4
       peaktape transform prod.parquet -o crowd.schedule.parquet \\
         --spike at=50%,for=10%,x=8,form=decay,model=chat-large,name=crowd
@@ -209,6 +213,7 @@ def transform(
         shapes=shape,
         mix=mix,
         limits=limit,
+        method=method,
         jitter=jitter,
         seed=seed,
         unique_prompts=unique_prompts,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from capture.trace_reader import Segment, Trace, segment_batches
 from replay.transform.rows import Rows
 from replay.transform.selecting import Int32, Mask, Selection, selected, tenants_of
 from replay.transform.sessions import number_sessions
+from replay.transform.trace_rows import TraceRows
 
 Int64 = npt.NDArray[np.int64]
 
@@ -29,6 +31,22 @@ class Ground:
 
     trace: Trace | None = None
     rows: Rows | None = None
+    on_rows: Callable[[int], None] = lambda rows: None
+    """Told how many rows more were read."""
+
+    def batches(self) -> Iterator[Rows]:
+        """All rows, in order, anew each time."""
+        return iter([self.rows]) if self.rows is not None else TraceRows(self._needed()).batches(self.on_rows)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, about."""
+        return len(self.rows) if self.rows is not None else self._needed().rows
+
+    @property
+    def tick_ns(self) -> int:
+        """The step of the clock that stamped the arrivals, as far as that is known."""
+        return 1 if self.trace is None else self.trace.metadata.clock_tick_ns
 
     @functools.cached_property
     def span_ns(self) -> int:

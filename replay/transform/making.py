@@ -31,14 +31,18 @@ class Making:
         self._plan = plan
         self._notes = tuple(notes)
         self._phases: tuple[str, ...] = (BASE,)
+        self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
-        self.rows_to_read = trace.rows * self._read.passes
+        self.rows_to_read = trace.rows * (self._read.passes + (plan.amplify != 1))
         """Trace rows that will be read in all, those read twice counted twice."""
 
     def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""
-        steps = self._plan.bound(Ground(self._trace))  # what is wrong with it is said before all is read
+        steps = self._plan.bound(
+            Ground(self._trace, on_rows=on_rows)
+        )  # what is wrong with it is said before all is read
         self._phases = phase_names(steps)
+        self._told = self._plan.told(steps)
         followed = self._read.followed(on_rows)
         copies = math.prod(step.most_copies for step in steps)
         return stream(self._read.batches(on_rows, copies), steps, followed)
@@ -46,7 +50,7 @@ class Making:
     def lineage(self) -> Lineage:
         """Where the schedule comes from; what was left out is known when all pieces were taken."""
         left_out, rules = self._read.left_out, self._plan.rules
-        steps = (*self._plan.steps, *self._notes)
+        steps = (*self._told, *self._notes)
         if left_out:
             steps = (told(left_out), *steps)
         return Lineage(

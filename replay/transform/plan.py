@@ -18,6 +18,8 @@ from capture.failures import BadInput
 from capture.quantities import check_factor
 from capture.trace_reader import Trace
 from replay.transform import draws, steps
+from replay.transform.amplification.amplify import METHODS, Amplify
+from replay.transform.amplification.settling import settled
 from replay.transform.content_rules import CLONES, KEEP, ContentRules
 from replay.transform.ground import Ground
 from replay.transform.laying import LabelPhases, Lay, Limit
@@ -62,6 +64,7 @@ class Plan:
     speed: float = 1.0
     thin: float = 1.0
     amplify: float = 1.0
+    method: str = "auto"
     jitter_ns: int = steps.DEFAULT_JITTER_NS
     mix: tuple[Mix, ...] = ()
     shapes: tuple[Shape, ...] = ()
@@ -76,6 +79,8 @@ class Plan:
         check_factor(self.amplify, "--amplify")
         if not 0 < self.thin <= 1:
             raise BadInput(f"--thin: {self.thin:g} found, a share above 0 and up to 1 wanted")
+        if self.method not in METHODS:
+            raise BadInput(f"--method: {self.method!r} found, one of {', '.join(METHODS)} wanted")
         if self.seed < 0:
             raise BadInput(f"--seed: {self.seed} found, 0 or more wanted")
         if sum(mix.keep_total for mix in self.mix) > 1:
@@ -86,7 +91,7 @@ class Plan:
 
         Raises `BadInput` for a shape that lies outside the replay, and phases that overlap.
         """
-        found = list(self._whole())
+        found = self._settled(ground)
         streams = np.random.default_rng(self.seed).spawn(2 + len(self.shapes) + len(self.mix))
         if not (self.shapes or self.mix or self.phases or self.limits):
             return tuple(found)
@@ -101,8 +106,14 @@ class Plan:
         found += (Limit(limit, ground.tenants(limit.tenant)) for limit in self.limits)
         return tuple(found)
 
-    def _whole(self) -> Iterator[Step]:
-        """The steps that act on all of the time."""
+    def _settled(self, ground: Ground) -> list[Step]:
+        """The steps that act on all of the time, with the amplification that suits the arrivals."""
+        asked = tuple(self._whole())
+        if self.amplify == 1:
+            return [step for step in asked if isinstance(step, Step)]
+        return list(settled(asked, ground.batches, ground.span_ns, ground.count, ground.tick_ns))
+
+    def _whole(self) -> Iterator[Step | Amplify]:
         streams = np.random.default_rng(self.seed).spawn(2)
         for_thin, for_amplify = map(draws.key_of, streams)
         if self.slice_ns is not None:
@@ -112,12 +123,13 @@ class Plan:
         if self.thin != 1:
             yield steps.Thin(self.thin, for_thin)
         if self.amplify != 1:
-            yield steps.Amplify(self.amplify, for_amplify, self.jitter_ns)
+            yield Amplify(self.amplify, for_amplify, self.method, self.jitter_ns)
 
     @property
     def clones(self) -> bool:
         """Whether a request may become several."""
-        return self.amplify > 1 or bool(self.shapes) or any(mix.x > 1 for mix in self.mix)
+        amplified = self.amplify > 1 and self.method != "speed"
+        return amplified or bool(self.shapes) or any(mix.x > 1 for mix in self.mix)
 
     @property
     def rules(self) -> ContentRules:
@@ -127,11 +139,11 @@ class Plan:
             rules = dataclasses.replace(rules, prompts=KEEP)
         return rules
 
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps in order, as a person writes them, for the lineage."""
+    def told(self, bound: Sequence[Step]) -> tuple[str, ...]:
+        """The steps in order, as a person writes them, for the lineage; `bound` are they for the trace."""
+        whole = (step for step in bound if not isinstance(step, Lay | LabelPhases | Limit))
         given: tuple[Settings, ...] = (*self.mix, *self.shapes, *self.limits, *self.phases)
-        return (*map(str, self._whole()), *map(str, given), *self.rules.steps)
+        return (*map(str, whole), *map(str, given), *self.rules.steps)
 
 
 class _Laid:
@@ -141,8 +153,11 @@ class _Laid:
         self._ground = ground
         self._plan = plan
         self._found = found
-        start_ns, end_ns = plan.slice_ns or (0, ground.span_ns + 1)
-        self.span_ns = round(max(0, min(end_ns - 1, ground.span_ns) - start_ns) / plan.speed)
+        self.span_ns = ground.span_ns
+        for step in found:
+            if isinstance(step, steps.Slice):
+                self.span_ns = min(self.span_ns, step.to_ns - 1)
+            self.span_ns = max(0, step.at(self.span_ns))
         self._curves: list[tuple[Curve, npt.NDArray[np.bool_] | None]] = []
         self.labels: list[PhaseLabel] = []
 
@@ -185,11 +200,12 @@ class _Laid:
         due_ns = self._ground.due_ns
         if self._plan.slice_ns is not None:
             due_ns = due_ns - self._plan.slice_ns[0]
-        due_ns = np.rint(due_ns / self._plan.speed).astype(np.int64)
+        faster = self._plan.amplify if self._plan.method == "speed" else 1.0
+        due_ns = np.rint(due_ns / (self._plan.speed * faster)).astype(np.int64)
         inside = (due_ns >= start_ns) & (due_ns < end_ns)
         if chosen is not None:
             inside &= chosen
-        expected = np.full(int(inside.sum()), self._plan.thin * self._plan.amplify)
+        expected = np.full(int(inside.sum()), self._plan.thin * self._plan.amplify / faster)
         for curve, mine in self._curves:
             factors = curve.factors(due_ns[inside])
             expected *= factors if mine is None else np.where(mine[inside], factors, 1.0)

@@ -15,15 +15,16 @@ from typing import Any, Final
 from capture.failures import BadInput
 from capture.quantities import parse_duration_ns, parse_factor, parse_share, parse_window_ns
 from capture.yaml_file import YamlReader, listed, load_yaml, told
+from replay.transform.amplification.amplify import METHODS
 from replay.transform.content_rules import CLONES, HITS, PROMPTS, ContentRules
 from replay.transform.mixing import Mix, TenantLimit
 from replay.transform.moments import Share, show_moment
 from replay.transform.plan import DEFAULT_CONTENT, NamedPhase, Plan
-from replay.transform.settings import Settings, read, shown
+from replay.transform.settings import Settings, one_of, read, shown
 from replay.transform.shapes import KINDS, Shape
 
 KEYS: Final = (
-    *("about", "seed", "slice", "speed", "thin", "amplify", "jitter"),
+    *("about", "seed", "slice", "speed", "thin", "amplify", "method", "jitter"),
     *("mix", "shapes", "limits", "phases", "content"),
 )
 CONTENT_KEYS: Final = ("prompts", "prompt_length", "answer_length", "models", "endpoints")
@@ -167,6 +168,7 @@ _SCALARS: Final[tuple[tuple[str, str, Callable[[str, str], Any]], ...]] = (
     ("speed", "speed", parse_factor),
     ("thin", "thin", parse_share),
     ("amplify", "amplify", parse_factor),
+    ("method", "method", one_of(METHODS).parse),
     ("jitter", "jitter_ns", parse_duration_ns),
 )
 
@@ -193,6 +195,8 @@ def _document(plan: Plan) -> Iterator[tuple[str, Any]]:
     for name in ("speed", "thin", "amplify"):
         if getattr(plan, name) != 1:
             yield name, getattr(plan, name)
+    if plan.method != Plan().method:
+        yield "method", plan.method
     if plan.jitter_ns != Plan().jitter_ns:
         yield "jitter", show_moment(plan.jitter_ns)
     if plan.mix:

@@ -34,6 +34,7 @@ slice: 10m..15m
 speed: 5
 thin: 25%
 amplify: 1.5
+method: tied
 jitter: 250ms
 mix:
   - {x: 2, min_input_tokens: 4000, keep_total: true}
@@ -71,6 +72,7 @@ def test_a_recipe_holds_a_whole_transformation(tmp_path: Path) -> None:
         speed=5.0,
         thin=0.25,
         amplify=1.5,
+        method="tied",
         jitter_ns=S // 4,
         mix=(Mix(x=2.0, min_input_tokens=4000, keep_total=True),),
         shapes=(
@@ -143,6 +145,7 @@ def test_a_plan_printed_as_a_recipe_reads_back_as_itself(plan: Plan) -> None:
         ("speed: 0", ":1: speed: 0 found, a number above 0 wanted"),
         ("speed: fast", ":1: speed: fast found, a number above 0 wanted"),
         ("\namplify: 0", ":2: amplify: 0 found"),
+        ("amplify: 2\nmethod: magic", ":2: method: 'magic' found, one of auto, jitter"),
         ("thin: 0%", ":1: --thin: 0 found, a share above 0"),
         ("seed: -1", ":1: seed: '-1' found"),
         ("slice: 5s..2s", ":1: slice: '5s..2s' found, a start before the end wanted"),

@@ -250,7 +250,7 @@ def test_phases_partition_time(labels: list[PhaseLabel]) -> None:
 def test_a_named_phase_precedes_what_shapes_say_and_two_named_ones_must_not_overlap() -> None:
     spike = Spike(20 * S, 10 * S, 2)
     plan = Plan(shapes=(spike,), phases=(NamedPhase("mine", 25 * S, 10 * S),))
-    assert plan.steps[-2:] == ("phase name=mine,at=25s,for=10s", "clones' prompts unique")
+    assert plan.told(())[-2:] == ("phase name=mine,at=25s,for=10s", "clones' prompts unique")
     schedule = apply_plan(even(600), plan)
     per_s = [schedule.phase[(schedule.due_ns // S) == second] for second in range(60)]
     assert all(len(np.unique(phases)) == 1 for phases in per_s)
