@@ -31,6 +31,17 @@ def parse_duration_ns(text: str, place: str) -> int:
     return round(sum(float(number) * UNIT_NS[unit] for number, unit in _PIECE.findall(text)))
 
 
+def parse_window_ns(text: str, place: str) -> tuple[int, int]:
+    """ "10m..15m" → (start, end) in int ns; raises `BadInput` naming `place` unless start < end."""
+    start, dots, end = text.partition("..")
+    if not dots:
+        raise BadInput(f"{place}: {text!r} found, START..END such as 10m..15m wanted")
+    window = (parse_duration_ns(start, place), parse_duration_ns(end, place))
+    if window[0] >= window[1]:
+        raise BadInput(f"{place}: {text!r} found, a start before the end wanted")
+    return window
+
+
 def parse_factor(text: str, place: str) -> float:
     """A finite number above 0; raises `BadInput` naming `place`."""
     try:

@@ -12,7 +12,7 @@ import glob
 import hashlib
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,36 +145,17 @@ class Trace:
 
     def _read_arrivals(self, segment: Segment) -> Int64:
         pieces = [np.empty(0, np.int64)]
-        for batch in _batches(segment, ["arrival_ns"], None):
-            column = batch.column(0)
-            if column.null_count:
-                row = sum(len(piece) for piece in pieces) + int(np.argmax(column.is_null().to_numpy(False)))
-                raise BadInput(f"{segment.path}: row {row}, column arrival_ns: null found, int64 ns wanted")
-            pieces.append(column.to_numpy())
-        arrivals = np.concatenate(pieces)
-        stored = arrivals - segment.shift_ns  # as it stands in the file: a sum that wrapped comes back
-        most_ns = _MOST_NS - segment.shift_ns
-        strange = np.flatnonzero((stored < 0) | (stored > most_ns))
-        if len(strange):
-            row = int(strange[0])
-            raise BadInput(
-                f"{segment.path}: row {row}, column arrival_ns: {stored[row]} found, 0 to {most_ns} ns "
-                "from the trace's zero wanted; write the offsets anew"
-            )
-        return arrivals
+        row = 0
+        for batch in segment_batches(segment, ["arrival_ns"]):
+            pieces.append(valid_arrivals(batch.column(0), segment, row))
+            row += batch.num_rows
+        return np.concatenate(pieces)
 
     def _check_ascending(self) -> None:
         start = 0
         for segment in self.segments:
             end = start + segment.file.metadata.num_rows
-            arrivals = self._stored_arrivals[start:end]
-            backwards = np.flatnonzero(arrivals[1:] < arrivals[:-1])
-            if len(backwards):
-                row = int(backwards[0]) + 1
-                raise BadInput(
-                    f"{segment.path}: row {row}, column arrival_ns: {arrivals[row]} found after "
-                    f"{arrivals[row - 1]}, ascending wanted; sort the rows by arrival_ns"
-                )
+            check_ascending(self._stored_arrivals[start:end], segment)
             start = end
 
     @functools.cached_property
@@ -190,7 +171,7 @@ class Trace:
 
     def column(self, name: str) -> pa.Array:
         """One light column for all rows, in arrival order; not for bodies."""
-        pieces = [batch.column(0) for segment in self.segments for batch in _batches(segment, [name], None)]
+        pieces = [batch.column(0) for segment in self.segments for batch in segment_batches(segment, [name])]
         stored = pa.concat_arrays(pieces)
         order = self._order
         return stored if order is None else stored.take(pa.array(order))
@@ -200,9 +181,8 @@ class Trace:
         names = list(columns or TRACE_SCHEMA.names)
         if self._order is None:
             first = 0
-            for batch in _batches(self.segments[0], names, None):
-                checked = _checked(batch, self.segments[0], first)
-                yield checked
+            for batch in segment_batches(self.segments[0], names):
+                yield checked(batch, self.segments[0], first)
                 first += batch.num_rows
             return
         step = min(BATCH_ROWS, self.rows_a_group)
@@ -216,13 +196,39 @@ class Trace:
 
     def may_lack(self, name: str) -> bool:
         """Whether the column may hold nulls, by the files' own statistics; True where they don't say."""
+        return any(
+            found is None or not found.has_null_count or found.null_count for found in self._statistics(name)
+        )
+
+    def has_any(self, name: str) -> bool:
+        """Whether the column may hold anything but nulls, by the files' own statistics."""
+        return any(
+            found is None or not found.has_null_count or found.num_values for found in self._statistics(name)
+        )
+
+    def may_reach(self, name: str, least: Any) -> bool:
+        """Whether the column may hold a value of `least` or more, by the files' own statistics."""
+        return any(_may_lie(found, lambda low, high: high >= least) for found in self._statistics(name))
+
+    def may_hold(self, name: str, value: Any) -> bool:
+        """Whether the column may hold `value`, by the files' own statistics."""
+        return any(
+            _may_lie(found, lambda low, high: low <= value <= high) for found in self._statistics(name)
+        )
+
+    def may_differ(self, name: str, value: Any) -> bool:
+        """Whether the column may hold another value than `value`, by the files' own statistics."""
+        return any(
+            _may_lie(found, lambda low, high: not low == value == high) for found in self._statistics(name)
+        )
+
+    def _statistics(self, name: str) -> Iterator[Any]:
+        """Of each row group, what Parquet keeps of the column; None where that is nothing."""
         for segment, index in self._groups:
             group = segment.file.metadata.row_group(index)
             columns = [group.column(i) for i in range(group.num_columns)]
             found = [column.statistics for column in columns if column.path_in_schema == name]
-            if not found or found[0] is None or not found[0].has_null_count or found[0].null_count:
-                return True
-        return False
+            yield found[0] if found else None
 
     def take(
         self, rows: npt.NDArray[np.integer[Any]], columns: Sequence[str] | None = None
@@ -245,10 +251,10 @@ class Trace:
             self._window.move_to_end(key)
             return self._window[key]
         segment, index = self._groups[group]
-        pieces = list(_batches(segment, list(names), [index]))
+        pieces = list(segment_batches(segment, names, groups=[index]))
         batch = pa.Table.from_batches(pieces).combine_chunks().to_batches()[0]
         first = int(self._group_starts[group]) - self._first_row(segment)
-        self._window[key] = batch = _checked(batch, segment, first)
+        self._window[key] = batch = checked(batch, segment, first)
         while len(self._window) > WINDOW_ROW_GROUPS:
             self._window.popitem(last=False)
         return batch
@@ -258,17 +264,59 @@ class Trace:
         return sum(int(earlier.file.metadata.num_rows) for earlier in before)
 
 
+def _may_lie(found: Any, asked: Callable[[Any, Any], bool]) -> bool:
+    """Whether a row group's least and greatest value answer yes; yes where they are not known."""
+    if found is not None and found.has_null_count and not found.num_values:
+        return False
+    return found is None or not found.has_min_max or asked(found.min, found.max)
+
+
 def _schema_of(names: Sequence[str]) -> pa.Schema:
     return pa.schema([TRACE_SCHEMA.field(name) for name in names])
 
 
-def _batches(segment: Segment, names: list[str], groups: list[int] | None) -> Iterator[pa.RecordBatch]:
+def valid_arrivals(column: pa.Array, segment: Segment, first_row: int) -> Int64:
+    """A piece of the segment's arrivals from `first_row` on, int64[n]; raises `BadInput` for no arrival."""
+    if column.null_count:
+        row = first_row + int(np.argmax(column.is_null().to_numpy(False)))
+        raise BadInput(f"{segment.path}: row {row}, column arrival_ns: null found, int64 ns wanted")
+    arrivals: Int64 = column.to_numpy()
+    stored = arrivals - segment.shift_ns  # as it stands in the file: a sum that wrapped comes back
+    most_ns = _MOST_NS - segment.shift_ns
+    strange = np.flatnonzero((stored < 0) | (stored > most_ns))
+    if len(strange):
+        row = int(strange[0])
+        raise BadInput(
+            f"{segment.path}: row {first_row + row}, column arrival_ns: {stored[row]} found, 0 to {most_ns} "
+            "ns from the trace's zero wanted; write the offsets anew"
+        )
+    return arrivals
+
+
+def check_ascending(arrivals: Int64, segment: Segment, first_row: int = 0) -> None:
+    """Raise `BadInput` where `arrivals`, the segment's from `first_row` on, go backwards."""
+    backwards = np.flatnonzero(arrivals[1:] < arrivals[:-1])
+    if len(backwards):
+        row = int(backwards[0]) + 1
+        raise BadInput(
+            f"{segment.path}: row {first_row + row}, column arrival_ns: {arrivals[row]} found after "
+            f"{arrivals[row - 1]}, ascending wanted; sort the rows by arrival_ns"
+        )
+
+
+def segment_batches(
+    segment: Segment, names: Sequence[str], batch_rows: int = BATCH_ROWS, groups: list[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The columns of a segment's rows in the file's order; `groups` are the row groups read, None for all.
+
+    Types and order are the schema's, instants on the trace's zero. Raises `BadInput` for damaged data.
+    """
     # One row group at a time: a batch would else span many, and with large bodies take all memory.
     chosen = range(segment.file.num_row_groups) if groups is None else groups
     there = [name for name in names if name in segment.file.schema_arrow.names]
     try:
         for group in chosen:
-            for batch in segment.file.iter_batches(batch_size=BATCH_ROWS, columns=there, row_groups=[group]):
+            for batch in segment.file.iter_batches(batch_size=batch_rows, columns=there, row_groups=[group]):
                 yield _normal(batch, names, segment.shift_ns)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
@@ -299,7 +347,7 @@ def _shifted(column: pa.Array, shift_ns: int) -> pa.Array:
     return pc.add(column, shift_ns)
 
 
-def _checked(batch: pa.RecordBatch, segment: Segment, first_row: int) -> pa.RecordBatch:
+def checked(batch: pa.RecordBatch, segment: Segment, first_row: int) -> pa.RecordBatch:
     """`batch` itself when its values are a trace's; raises `BadInput` with row, column, found, wanted."""
     for name in batch.schema.names:
         column, field = batch.column(name), TRACE_SCHEMA.field(name)

@@ -27,6 +27,7 @@ from replay.cli.replaying import replay
 from replay.cli.selftest import selftest
 from replay.cli.serve import serve_demo
 from replay.cli.transforming import transform
+from replay.cli.verifying import verify_amplification
 
 EXIT_INTERRUPTED = 130
 
@@ -46,6 +47,7 @@ app.add_typer(exporting, name="export")
 app.command()(inspect)
 app.command()(audit)
 app.command()(transform)
+app.command("verify-amplification")(verify_amplification)
 app.command()(replay)
 app.command()(report)
 app.command()(diff)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import replay.cli.transforming as flags
+import replay.cli.transforming as transforming
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from replay.engine.requests import Rewrite
     from replay.engine.supervisor import ReplayOrder
     from replay.engine.target import Guard
+    from replay.transform.content_rules import ContentRules
     from replay.transform.plan import Plan
     from replay.transform.schedule_format import Lineage, Schedule
 
@@ -50,7 +51,7 @@ def scheduled(
     with Console(stderr=True).status(f"reading {source}"):
         if not (path.is_file() and is_schedule(path)):
             opened = open_trace(source, keys)
-            schedule, lineage = flags.planned(opened, plan)
+            schedule, lineage = transforming.planned(opened, plan)
             path = folder / "inline.schedule.parquet"
             write_schedule(path, schedule, lineage)
             return Scheduled(path, schedule, lineage, opened)
@@ -142,7 +143,7 @@ def order_of(
         connecting=connecting,
         sender=chosen,
         sender_reason=why,
-        rewrite=rewrite,
+        rewrite=dataclasses.replace(rewrite, content=content_of(found.lineage, weaving=weaving)),
         label=label or connecting.target.authority,
         workers=workers or workers_for(found.schedule, processors(), chosen),
         lead_ns=lead_ns(connect_time_ns(connecting)),
@@ -151,6 +152,22 @@ def order_of(
         bounds=bounds,
         command=without_secrets(sys.argv[1:]),
     )
+
+
+def content_of(lineage: Lineage, *, weaving: bool) -> ContentRules | None:
+    """The rules for requests' content that a schedule carries, None without any; raises `BadInput`."""
+    from capture.failures import BadInput
+    from replay.transform.content_rules import ContentRules
+
+    if "content" not in lineage.rewrite:
+        return None
+    rules = ContentRules.from_json(lineage.rewrite["content"])
+    if weaving and rules.own_each_time:
+        raise BadInput(
+            "--weave: the schedule gives every request a beginning of its own, and later turns would say "
+            "back another; make one without --unique-prompts and --prefix-hits"
+        )
+    return rules
 
 
 def mode_of(asked: str, *, weave: bool) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import replay.cli.replay_flags as asked
-import replay.cli.transforming as flags
+import replay.cli.transform_flags as flags
+import replay.cli.transforming as transforming
 from replay.cli.key_option import key_file_of, keys_of
 
 if TYPE_CHECKING:
@@ -26,14 +27,25 @@ def replay(
     target: asked.TargetUrl,
     output: asked.Output,
     label: asked.Label = None,
-    speed: flags.Speed = 1.0,
-    amplify: flags.Amplify = 1.0,
-    thin: flags.Thin = "100%",
+    recipe: flags.Recipe = None,
+    speed: flags.Speed = None,
+    amplify: flags.Amplify = None,
+    thin: flags.Thin = None,
     slice_: flags.Slice = None,
     spike: flags.Spikes = None,
     ramp: flags.Ramps = None,
-    jitter: flags.Jitter = "1s",
-    seed: flags.Seed = 0,
+    shape: flags.Shapes = None,
+    mix: flags.Mixes = None,
+    limit: flags.Limits = None,
+    method: flags.Method = None,
+    jitter: flags.Jitter = None,
+    seed: flags.Seed = None,
+    unique_prompts: flags.UniquePrompts = False,
+    keep_prompts: flags.KeepPrompts = False,
+    prefix_hits: flags.PrefixHits = None,
+    prompt_length: flags.PromptLength = None,
+    map_model: flags.MapModel = None,
+    map_endpoint: flags.MapEndpoint = None,
     trace: asked.MovedTrace = None,
     workers: asked.Workers = None,
     sender: asked.SenderName = "auto",
@@ -96,14 +108,34 @@ def replay(
         unix_socket=unix_socket,
     )
     connecting.check(sender)
-    plan = flags.plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
+    plan = transforming.plan_of(
+        recipe=recipe,
+        speed=speed,
+        amplify=amplify,
+        thin=thin,
+        slice_=slice_,
+        spikes=spike,
+        ramps=ramp,
+        shapes=shape,
+        mix=mix,
+        limits=limit,
+        method=method,
+        jitter=jitter,
+        seed=seed,
+        unique_prompts=unique_prompts,
+        keep_prompts=keep_prompts,
+        prefix_hits=prefix_hits,
+        prompt_length=prompt_length,
+        map_model=map_model,
+        map_endpoint=map_endpoint,
+    )
     rewrite = Rewrite(
         headers=headers_of(header, auth_env, auth_header), aborts=aborts, connections=connections
     )
     bounds = bounds_of(max_lateness_p99, max_lateness)
     keys = keys_of(key)
     for path in (output, partial_of(output)):
-        refuse_input(path, [source, trace, ca, client_cert, client_key, key_file_of(keys)])
+        refuse_input(path, [source, trace, recipe, ca, client_cert, client_key, key_file_of(keys)])
         refuse_existing(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
         found = scheduled(source, trace, plan, Path(folder), keys)

@@ -1,157 +1,270 @@
-"""The transform flags, shared by `transform` and `replay`, and the verb `transform`."""
+"""The verb `transform`, and what its flags (in `transform_flags`) come to, for `replay` too."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import replay.cli.transform_flags as flags
 from replay.cli.key_option import Key, key_file_of, keys_of
 
 if TYPE_CHECKING:
     from capture.trace_reader import Trace
+    from replay.transform.content_rules import ContentRules
     from replay.transform.plan import Plan
+    from replay.transform.schedule_facts import ScheduleFacts
     from replay.transform.schedule_format import Lineage, Schedule
-
-PANEL = "Transformation"
-
-Speed = Annotated[
-    float, typer.Option(help="Time compression: 5 replays an hour in 12 minutes.", rich_help_panel=PANEL)
-]
-Amplify = Annotated[
-    float,
-    typer.Option(help="That many times the sessions, each cloned whole; 1.5 works.", rich_help_panel=PANEL),
-]
-Thin = Annotated[str, typer.Option(help="Keep this share of the sessions, e.g. 25%.", rich_help_panel=PANEL)]
-Slice = Annotated[
-    str | None,
-    typer.Option("--slice", help="Only this part of the trace, e.g. 10m..15m.", rich_help_panel=PANEL),
-]
-Spikes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--spike", help="at=60s,for=30s,x=4 (times after --speed); may be repeated.", rich_help_panel=PANEL
-    ),
-]
-Ramps = Annotated[
-    list[str] | None,
-    typer.Option("--ramp", help="at=0s,for=60s,from=0.5,to=3; may be repeated.", rich_help_panel=PANEL),
-]
-Jitter = Annotated[
-    str,
-    typer.Option(help="Clones are shifted by up to ± this, so that they do not tie.", rich_help_panel=PANEL),
-]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same schedule.", rich_help_panel=PANEL)]
+    from replay.transform.shapes import Shape
 
 
 def plan_of(
-    speed: float,
-    amplify: float,
-    thin: str,
-    slice_: str | None,
-    spikes: list[str] | None,
-    ramps: list[str] | None,
-    jitter: str,
-    seed: int,
+    *,
+    recipe: Path | None = None,
+    speed: float | None = None,
+    amplify: float | None = None,
+    thin: str | None = None,
+    slice_: str | None = None,
+    spikes: list[str] | None = None,
+    ramps: list[str] | None = None,
+    shapes: list[str] | None = None,
+    mix: list[str] | None = None,
+    limits: list[str] | None = None,
+    method: str | None = None,
+    jitter: str | None = None,
+    seed: int | None = None,
+    **content: Any,
 ) -> Plan:
-    """The flags as a `Plan`; raises `BadInput` naming the flag."""
-    from capture.failures import BadInput
-    from capture.quantities import parse_duration_ns, parse_share
+    """The recipe, if any, with the flags laid over it: values replace its own, steps come after its own.
+
+    Raises `BadInput` naming the flag, or the recipe's file and line. `content` are the flags of that panel.
+    """
+    from capture.quantities import parse_duration_ns, parse_share, parse_window_ns
+    from replay.transform.mixing import Mix, TenantLimit
     from replay.transform.plan import Plan
+    from replay.transform.recipe_file import read_recipe
+    from replay.transform.settings import read_flag
     from replay.transform.shapes import Ramp, Spike
 
-    window = None
-    if slice_ is not None:
-        start, dots, end = slice_.partition("..")
-        if not dots:
-            raise BadInput(f"--slice: {slice_!r} found, START..END such as 10m..15m wanted")
-        window = (parse_duration_ns(start, "--slice"), parse_duration_ns(end, "--slice"))
-    return Plan(
-        slice_ns=window,
-        speed=speed,
-        amplify=amplify,
-        thin=parse_share(thin, "--thin"),
-        spikes=tuple(Spike.parse(text) for text in spikes or ()),
-        ramps=tuple(Ramp.parse(text) for text in ramps or ()),
-        jitter_ns=parse_duration_ns(jitter, "--jitter"),
-        seed=seed,
+    plan = Plan() if recipe is None else read_recipe(recipe)
+    given: dict[str, Any] = {"speed": speed, "amplify": amplify, "method": method, "seed": seed}
+    given["thin"] = None if thin is None else parse_share(thin, "--thin")
+    given["slice_ns"] = None if slice_ is None else parse_window_ns(slice_, "--slice")
+    given["jitter_ns"] = None if jitter is None else parse_duration_ns(jitter, "--jitter")
+    laid = (
+        *(read_flag(Ramp, text, "--ramp") for text in ramps or ()),
+        *(read_flag(Spike, text, "--spike") for text in spikes or ()),
+        *map(_shape, shapes or ()),
     )
+    return dataclasses.replace(
+        plan,
+        **{name: value for name, value in given.items() if value is not None},
+        shapes=(*plan.shapes, *laid),
+        mix=(*plan.mix, *(read_flag(Mix, text, "--mix") for text in mix or ())),
+        limits=(*plan.limits, *(read_flag(TenantLimit, text, "--limit") for text in limits or ())),
+        content=_content(plan.content, **content),
+    )
+
+
+def _shape(text: str) -> Shape:
+    from capture.failures import BadInput
+    from replay.transform.settings import read_flag
+    from replay.transform.shapes import KINDS
+
+    word, _, settings = text.strip().partition(" ")
+    if word not in KINDS:
+        raise BadInput(
+            f"--shape: {word!r} found, one of {', '.join(KINDS)} wanted, a space, and its settings, "
+            "such as 'stairs from=1,to=4,steps=6'"
+        )
+    return read_flag(KINDS[word], settings, f"--shape {word}")
+
+
+def _content(
+    rules: ContentRules,
+    *,
+    unique_prompts: bool = False,
+    keep_prompts: bool = False,
+    prefix_hits: str | None = None,
+    prompt_length: float | None = None,
+    map_model: list[str] | None = None,
+    map_endpoint: list[str] | None = None,
+) -> ContentRules:
+    from capture.failures import BadInput
+    from capture.quantities import check_factor, parse_share
+    from replay.transform.content_rules import HITS, KEEP, UNIQUE
+
+    asked = {"--unique-prompts": unique_prompts, "--keep-prompts": keep_prompts}
+    asked["--prefix-hits"] = prefix_hits is not None
+    found = [flag for flag, given in asked.items() if given]
+    if len(found) > 1:
+        raise BadInput(f"{' and '.join(found)}: contradict each other; give one of them")
+    given: dict[str, Any] = {}
+    if unique_prompts or keep_prompts:
+        given["prompts"] = UNIQUE if unique_prompts else KEEP
+    if prefix_hits is not None:
+        given |= {"prompts": HITS, "hits": parse_share(prefix_hits, "--prefix-hits")}
+    if prompt_length is not None:
+        given["prompt_length"] = check_factor(prompt_length, "--prompt-length")
+    if map_model:
+        given["models"] = (*rules.models, *(_renaming(text, "--map-model") for text in map_model))
+    if map_endpoint:
+        endpoints = (_renaming(text, "--map-endpoint") for text in map_endpoint)
+        given["endpoints"] = (*rules.endpoints, *endpoints)
+    return dataclasses.replace(rules, **given)
+
+
+def _renaming(text: str, flag: str) -> tuple[str, str]:
+    from capture.failures import BadInput
+
+    old, equals, new = (part.strip() for part in text.partition("="))
+    if not equals or not old or not new:
+        raise BadInput(f"{flag}: {text!r} found, OLD=NEW wanted")
+    return old, new
 
 
 def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
-    """The schedule that `plan` makes of `trace`, and its lineage."""
-    from capture.__about__ import VERSION
-    from replay.transform.plan import apply_plan, rows_of_trace
-    from replay.transform.replayable import told
-    from replay.transform.schedule_format import Lineage
+    """The schedule that `plan` makes of `trace`, in memory, and its lineage."""
+    from replay.transform.making import Making
+    from replay.transform.schedule_format import Schedule
 
-    base, left_out = rows_of_trace(trace)
-    steps = plan.steps
-    if left_out:
-        steps = (told(left_out), *steps)
-    lineage = Lineage(
-        trace_path=str(Path(trace.name).absolute()),
-        trace_fingerprint=trace.fingerprint,
-        trace_rows=trace.rows,
-        steps=steps,
-        seed=plan.seed,
-        tool_version=VERSION,
-    )
-    return apply_plan(base, plan), lineage
+    making = Making(trace, plan, _surveyed(trace, plan.rules))
+    return Schedule.joined(list(making.pieces())), making.lineage()
+
+
+def _surveyed(trace: Trace, rules: ContentRules) -> tuple[str, ...]:
+    """What is to be said of requests whose prompts can't change; raises `BadInput` when all are such."""
+    from capture.failures import BadInput
+    from replay.engine.rewriting import without_text
+
+    if not rules.needs_texts:
+        return ()
+    lacking, looked_at = without_text(trace)
+    if lacking == looked_at:
+        raise BadInput(
+            f"{trace.name}: none of its first {looked_at} requests holds the text of a prompt, so prompts "
+            "can't be made unique, alike or longer; leave that out"
+        )
+    if not lacking:
+        return ()
+    return (f"of the first {looked_at} requests {lacking} hold no prompt's text: they stay as they are",)
 
 
 def transform(
     trace: Annotated[str, typer.Argument(help="A trace: a file, a folder of segments, or a quoted glob.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The schedule to write.")],
-    speed: Speed = 1.0,
-    amplify: Amplify = 1.0,
-    thin: Thin = "100%",
-    slice_: Slice = None,
-    spike: Spikes = None,
-    ramp: Ramps = None,
-    jitter: Jitter = "1s",
-    seed: Seed = 0,
+    recipe: flags.Recipe = None,
+    speed: flags.Speed = None,
+    amplify: flags.Amplify = None,
+    thin: flags.Thin = None,
+    slice_: flags.Slice = None,
+    spike: flags.Spikes = None,
+    ramp: flags.Ramps = None,
+    shape: flags.Shapes = None,
+    mix: flags.Mixes = None,
+    limit: flags.Limits = None,
+    method: flags.Method = None,
+    jitter: flags.Jitter = None,
+    seed: flags.Seed = None,
+    unique_prompts: flags.UniquePrompts = False,
+    keep_prompts: flags.KeepPrompts = False,
+    prefix_hits: flags.PrefixHits = None,
+    prompt_length: flags.PromptLength = None,
+    map_model: flags.MapModel = None,
+    map_endpoint: flags.MapEndpoint = None,
+    print_recipe: Annotated[
+        bool, typer.Option("--print-recipe", help="Print the whole as a recipe on stdout, and nothing else.")
+    ] = False,
     key: Key = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Make a schedule from a trace: faster, larger, with spikes and ramps laid over the real arrivals.
 
     The schedule refers to the trace's rows and copies no body; it is not encrypted. Order: slice, speed,
-    thin, amplify, ramps, spikes; their times are those of the replay, after --speed.
+    thin, amplify, mix, ramps, spikes, shapes, limits; times are those of the replay, or shares of it (25%).
 
     \b
     Examples:
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5 --amplify 3 --seed 1
+      peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
+      peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
       peaktape transform prod.parquet -o spike.schedule.parquet --spike at=60s,for=30s,x=4
+      peaktape transform prod.parquet -o crowd.schedule.parquet \\
+        --spike at=50%,for=10%,x=8,form=decay,model=chat-large,name=crowd
       peaktape transform 'segments/*.parquet' -o ramp.schedule.parquet --ramp at=0s,for=2m,from=0.5,to=3
+      peaktape transform prod.parquet -o stairs.schedule.parquet --shape 'stairs from=1,to=4,steps=6'
+      peaktape transform prod.parquet -o launch.schedule.parquet --recipe samples/recipes/product-launch.yml
     """
-    from rich.console import Console
-
     from capture.trace_reader import open_trace
     from capture.trace_writer import refuse_existing, refuse_input
+    from replay.transform.recipe_file import recipe_text
+
+    plan = plan_of(
+        recipe=recipe,
+        speed=speed,
+        amplify=amplify,
+        thin=thin,
+        slice_=slice_,
+        spikes=spike,
+        ramps=ramp,
+        shapes=shape,
+        mix=mix,
+        limits=limit,
+        method=method,
+        jitter=jitter,
+        seed=seed,
+        unique_prompts=unique_prompts,
+        keep_prompts=keep_prompts,
+        prefix_hits=prefix_hits,
+        prompt_length=prompt_length,
+        map_model=map_model,
+        map_endpoint=map_endpoint,
+    )
+    keys = keys_of(key)
+    refuse_input(output, [trace, recipe, key_file_of(keys)])
+    refuse_existing(output, overwrite=overwrite)
+    facts, lineage = _made(open_trace(trace, keys), plan, output, overwrite=overwrite)
+    if print_recipe:
+        typer.echo(recipe_text(plan), nl=False)
+    else:
+        _show(output, facts, lineage)
+
+
+def _made(opened: Trace, plan: Plan, output: Path, *, overwrite: bool) -> tuple[ScheduleFacts, Lineage]:
+    from rich.console import Console
+
+    from replay.cli.progress_bar import progress_bar
+    from replay.transform.making import Making
+    from replay.transform.schedule_facts import Gathering
+    from replay.transform.schedule_format import write_pieces
+
+    with progress_bar(Console(stderr=True, highlight=False)) as progress:
+        making = Making(opened, plan, _surveyed(opened, plan.rules))
+        task = progress.add_task(f"writing {output.name}", total=making.rows_to_read, rows="")
+        gathering = Gathering()
+
+        def on_rows(rows: int) -> None:
+            progress.update(task, advance=rows, rows=f"· {gathering.rows:,} rows")
+
+        write_pieces(output, gathering.passing(making.pieces(on_rows)), making.lineage, overwrite=overwrite)
+    return gathering.facts(), making.lineage()
+
+
+def _show(output: Path, facts: ScheduleFacts, lineage: Lineage) -> None:
+    from rich.console import Console
+
     from replay.report.rate_plot import rate_plot
     from replay.report.trace_text import schedule_lines
-    from replay.transform.inspection import rate_curve
-    from replay.transform.schedule_format import write_schedule
 
-    plan = plan_of(speed, amplify, thin, slice_, spike, ramp, jitter, seed)
-    keys = keys_of(key)
-    refuse_input(output, [trace, key_file_of(keys)])
-    refuse_existing(output, overwrite=overwrite)
-    notes = Console(stderr=True, highlight=False)
-    with notes.status(f"reading {trace}"):
-        opened = open_trace(trace, keys)
-        schedule, lineage = planned(opened, plan)
-        write_schedule(output, schedule, lineage, overwrite=overwrite)
     out = Console(highlight=False, soft_wrap=True)
-    for line in schedule_lines(str(output), schedule, lineage):
+    for line in schedule_lines(str(output), facts, lineage):
         out.print(line, markup=False)
-    curve = rate_curve(schedule.due_ns)
     plot = rate_plot(
-        curve.start_s.tolist(),
-        curve.per_s.tolist(),
+        facts.rate.start_s.tolist(),
+        facts.rate.per_s.tolist(),
         width=min(100, out.width),
         height=10,
         title="requests/s over the replay",

@@ -40,6 +40,7 @@ COLUMNS: Final = (
     *("request_id", "method", "path", "request_headers", "request_body", "model", "stream"),
     *("outcome", "request_body_ns", "chunk_ns", "end_ns", "connection"),
 )
+REWRITTEN: Final = (*COLUMNS, "input_tokens")
 
 
 def prepared_windows(
@@ -60,7 +61,7 @@ def prepared_windows(
         index = share[start : start + step]
         places = {name: getattr(schedule, name)[index].tolist() for name in PLACE}
         places["index"] = index.tolist()
-        rows = rows_of(trace.take(schedule.row[index], COLUMNS))
+        rows = rows_of(trace.take(schedule.row[index], COLUMNS if rewrite.content is None else REWRITTEN))
         yield [
             prepare(row, dict(zip(places, place, strict=True)), rewrite, target, keep_body=keep_bodies)
             for row, place in zip(rows, zip(*places.values(), strict=True), strict=True)

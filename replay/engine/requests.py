@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 from capture.redaction import REDACTED
 from capture.trace_format import CLIENT_ABORTED
+from replay.engine.rewriting import rewritten
 from replay.engine.target import Target
+from replay.transform.content_rules import ContentRules
 
 TAG_HEADER: Final = "x-peaktape-request"
 """Every request carries "request_id/copy" here, so that a server's log can be joined with the run."""
@@ -54,13 +56,15 @@ class Rewrite:
     """What a replay changes in every request: headers set (replacing those of the same name), the tag.
 
     With `aborts`, clients that hung up do so again; with `connections` "recorded" each recorded client
-    connection (of each copy) is one connection again.
+    connection (of each copy) is one connection again. `content` are the rules for what requests say, None
+    where they say what was recorded.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
     tag: bool = True
     aborts: bool = True
     connections: str = POOLED
+    content: ContentRules | None = None
 
 
 class Prepared(NamedTuple):
@@ -102,6 +106,8 @@ def prepare(
     `request_headers` are (name, value) pairs in a tuple. Serialised where a `target` is given: headers and
     body then stand in the bytes alone, unless they are to be kept.
     """
+    if rewrite.content is not None:
+        row = rewritten(row, place, rewrite.content)
     path, method, body = row["path"], row["method"], row["request_body"] or None
     kept = kept_headers(row["request_headers"], rewrite)
     tag = f"{row['request_id']}/{place['copy']}" if rewrite.tag else None

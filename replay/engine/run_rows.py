@@ -61,12 +61,16 @@ class Gathering:
 
 
 def batch_of_finished(
-    worker: int, rows: Sequence[Values], zero_ns: int, bodies: str = DROP
+    worker: int,
+    rows: Sequence[Values],
+    zero_ns: int,
+    bodies: str = DROP,
+    phases: Sequence[str] = PHASES,
 ) -> pa.RecordBatch:
     """The run rows (`RUN_SCHEMA`) of what a worker reported (tuples of `FINISHED_FIELDS`, at least one).
 
     Instants become offsets from the zero. `bodies` is one of `BODIES`; of an answer that broke off, the body
-    is what had come by then.
+    is what had come by then. `phases` are the names that phases are an index into.
     """
     found: dict[str, Values] = dict(zip(FINISHED_FIELDS, zip(*rows, strict=True), strict=True))
     readings = list(
@@ -80,7 +84,7 @@ def batch_of_finished(
     columns |= {name: _since(found[name], zero_ns) for name in _INSTANTS}
     columns |= dict(zip(("error", "error_text"), _errors(found, readings), strict=True))
     columns |= {
-        "phase": [PHASES[phase] for phase in found["phase"]],
+        "phase": [phases[phase] for phase in found["phase"]],
         "first_token_ns": [
             None if reading.first_token_read is None else read_ns[reading.first_token_read] - zero_ns
             for reading, read_ns in zip(readings, found["read_ns"], strict=True)

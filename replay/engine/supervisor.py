@@ -33,11 +33,13 @@ from replay.engine.connecting import Connecting
 from replay.engine.feed import dealt
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.requests import Rewrite
+from replay.engine.rewriting import path_for
 from replay.engine.run_format import RunMetadata
 from replay.engine.run_rows import Gathering, batch_of_finished, batch_of_unsent
 from replay.engine.run_writer import RunWriter
 from replay.engine.worker import Job
-from replay.transform.schedule_format import PHASES, Lineage, Schedule
+from replay.transform.content_rules import ContentRules
+from replay.transform.schedule_format import Lineage, Schedule
 
 START_MARGIN_NS: Final = 400_000_000
 READY_TIMEOUT_S: Final = 60.0
@@ -226,7 +228,9 @@ class Supervisor:
 
     def _write_gathered(self) -> None:
         for number, rows in self._gathering.take(time.monotonic()).items():
-            batch = batch_of_finished(number, rows, self._zero_ns, self._writer.bodies)
+            batch = batch_of_finished(
+                number, rows, self._zero_ns, self._writer.bodies, self._order.lineage.phases
+            )
             self._reported[[values[0] for values in rows]] = True
             self.progress.finish(batch)
             self._writer.add(batch)
@@ -287,7 +291,7 @@ class Supervisor:
         missing = np.flatnonzero(~self._reported)
         of_dead = np.isin(dealt(self._order.schedule, self._order.workers)[missing], died)
         for at, lost in zip(_pieces(missing), _pieces(of_dead), strict=True):
-            facts = scheduled_facts(self._order.trace, self._order.schedule, at)
+            facts = scheduled_facts(self._order, at)
             self._writer.add(batch_of_unsent(facts, ["lost" if gone else "not_sent" for gone in lost]))
 
     def _wall_step_ns(self) -> int:
@@ -322,17 +326,18 @@ class Supervisor:
         )
 
 
-def scheduled_facts(trace: Trace, schedule: Schedule, at: np.ndarray) -> list[dict[str, Any]]:
+def scheduled_facts(order: ReplayOrder, at: np.ndarray) -> list[dict[str, Any]]:
     """What a run row says of a scheduled request before anything happened to it."""
-    rows = trace.take(schedule.row[at], ["request_id", "method", "path", "model", "stream"]).to_pylist()
+    schedule, content = order.schedule, order.rewrite.content or ContentRules()
+    rows = order.trace.take(schedule.row[at], ["request_id", "method", "path", "model", "stream"]).to_pylist()
     return [
         {
             "request_id": row["request_id"],
             "copy": int(schedule.copy[index]),
             "session": int(schedule.session[index]),
-            "phase": PHASES[schedule.phase[index]],
-            "endpoint": f"{row['method']} {row['path'].partition('?')[0]}",
-            "model": row["model"],
+            "phase": order.lineage.phases[schedule.phase[index]],
+            "endpoint": f"{row['method']} {path_for(row['path'], content).partition('?')[0]}",
+            "model": content.model_for(row["model"]),
             "stream": row["stream"],
             "due_ns": int(schedule.due_ns[index]),
         }

@@ -7,23 +7,21 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from replay.report.figures import format_number
 from replay.transform.inspection import TraceFacts
-from replay.transform.schedule_format import PHASES, Lineage, Schedule
+from replay.transform.schedule_facts import ScheduleFacts
+from replay.transform.schedule_format import Lineage
 
 
-def schedule_lines(name: str, schedule: Schedule, lineage: Lineage) -> Iterator[str]:
+def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterator[str]:
     """A schedule in a few lines: size, span, rate, phases, lineage."""
-    span_s = schedule.span_ns / 1e9
-    rate = len(schedule) / span_s if span_s > 0 else math.nan
-    yield f"{name}: {len(schedule):,} requests over {format_number(span_s)} s, {format_number(rate)}/s"
-    counts = np.bincount(schedule.phase, minlength=len(PHASES))
-    if counts[1:].any():
-        named = zip(PHASES, counts, strict=True)
+    span_s = facts.span_ns / 1e9
+    rate = facts.rows / span_s if span_s > 0 else math.nan
+    yield f"{name}: {facts.rows:,} requests over {format_number(span_s)} s, {format_number(rate)}/s"
+    if facts.phases[1:].any():
+        named = zip(lineage.phases, facts.phases.tolist(), strict=False)
         yield "  phases: " + ", ".join(f"{phase} {count:,}" for phase, count in named if count)
-    yield f"  sessions: {len(np.unique(schedule.session)):,}"
+    yield f"  sessions: {'' if facts.sessions_exact else 'about '}{facts.sessions:,}"
     yield f"  from {lineage.trace_path} ({lineage.trace_rows:,} requests)"
     yield f"  steps: {'; '.join(lineage.steps) or 'none'} · seed {lineage.seed}"
 

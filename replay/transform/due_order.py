@@ -6,6 +6,8 @@ all that may still come is sorted and leaves; the rest waits. Which rows there a
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 
 from capture.failures import BadInput
 from replay.transform.linking import LOOK_BACK_ROWS
-from replay.transform.rows import Rows
+from replay.transform.rows import Gate, Rows
 from replay.transform.schedule_format import Schedule
 
 Int64 = npt.NDArray[np.int64]
@@ -29,13 +31,19 @@ class DueOrder:
     """Sorts batches of rows by (due, row, copy); batches come in row order, a row's copies in one batch.
 
     `copies` bounds the numbers of copies, exclusive. `followed` tells of each trace row whether a later turn
-    follows it, bool[rows]; None where none does.
+    follows it, bool[rows]; None where none does. What one of the `gates` (see `Step.gate`) lets not pass
+    leaves nowhere.
     """
 
     def __init__(
-        self, copies: int, followed: npt.NDArray[np.bool_] | None, most_waiting: int = MOST_WAITING
+        self,
+        copies: int,
+        followed: npt.NDArray[np.bool_] | None,
+        most_waiting: int = MOST_WAITING,
+        gates: Sequence[Gate] = (),
     ) -> None:
         self._most_waiting = most_waiting
+        self._gates = gates
         self._turns = None if followed is None else OpenTurns(copies, followed)
         self._pieces: list[Rows] = []
         self._sorted = 0
@@ -48,7 +56,9 @@ class DueOrder:
         None where sorting would not pay yet. Raises `BadInput` when too many rows must wait.
         """
         if len(rows):
-            self._pieces.append(_in_row_order(rows))
+            # Only `due_ns` matters from here on: one column less to carry.
+            ordered = _in_row_order(rows)
+            self._pieces.append(dataclasses.replace(ordered, start_ns=ordered.due_ns))
             self._new += len(rows)
         if not self._new or self._new < self._sorted:  # else the waiting rows are sorted over and over
             return None
@@ -68,23 +78,25 @@ class DueOrder:
                 "each other, too many to sort in memory; shorten --jitter, amplify less, or thin"
             )
         rest = rows.take(order[cut:])
+        left = rows.take(order[:cut])
         self._pieces, self._sorted, self._new = [rest] if len(rest) else [], len(rest), 0
-        order = order[:cut]
-        row, copy = rows.row.take(order), rows.copy.take(order)
-        follows, think_ns = rows.follows.take(order), rows.think_ns.take(order)
-        after = np.full(cut, -1, np.int64)
+        due_ns = due_ns[:cut]
+        for gate in self._gates:
+            passed = gate(due_ns, left.row)
+            due_ns, left = due_ns[passed], left.take(passed)
+        after, think_ns = left.follows, left.think_ns
         if self._turns is not None:
-            after = self._turns.resolve(row, copy, follows, self.rows)
-            think_ns[after < 0] = 0
-        self.rows += cut
+            after = self._turns.resolve(left.row, left.copy, left.follows, self.rows)
+            think_ns = np.where(after < 0, 0, think_ns)
+        self.rows += len(left)
         return Schedule(
-            due_ns=due_ns[:cut],
-            row=row,
-            copy=copy,
-            session=rows.session.take(order),
+            due_ns=due_ns,
+            row=left.row,
+            copy=left.copy,
+            session=left.session,
             after=after,
             think_ns=think_ns,
-            phase=rows.phase.take(order),
+            phase=left.phase,
         )
 
 
@@ -102,7 +114,7 @@ def due_order(due_ns: Int64) -> tuple[Int64, Int64]:
     key = due_ns - low
     key <<= bits
     key |= np.arange(n)
-    key.sort(kind="stable")
+    key.sort()  # all differ, so any sort is stable
     order = key & ((1 << bits) - 1)
     key >>= bits
     key += low
@@ -111,6 +123,8 @@ def due_order(due_ns: Int64) -> tuple[Int64, Int64]:
 
 def _in_row_order(rows: Rows) -> Rows:
     step = np.diff(rows.row)
+    if len(step) and int(step.min()) > 0:
+        return rows
     if ((step > 0) | ((step == 0) & (np.diff(rows.copy) > 0))).all():
         return rows
     return rows.take(np.lexsort((rows.copy, rows.row)))

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from capture.trace_format import COMPLETE
 from capture.trace_reader import Trace
+from replay.transform.burst_curve import WINDOWS_S, dispersion
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -73,27 +74,17 @@ class TraceFacts:
 
 def rate_curve(at_ns: Int64) -> RateCurve:
     """Rate of events at `at_ns` (int64 ns, ascending from about 0), in at most `MOST_BUCKETS` buckets."""
-    span_s = (int(at_ns[-1]) if len(at_ns) else 0) / 1e9
-    days = math.ceil(span_s / MOST_BUCKETS / 86400)
-    width_s = next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), 86400.0 * days)
+    width_s = bucket_width_s((int(at_ns[-1]) if len(at_ns) else 0) / 1e9)
     counts = np.bincount((at_ns // round(width_s * 1e9)).astype(np.int64))
     return RateCurve(
         width_s, np.arange(len(counts), dtype=np.float64) * width_s, counts.astype(np.float64) / width_s
     )
 
 
-def dispersion(at_ns: Int64, window_s: float) -> float | None:
-    """Index of dispersion for counts: variance/mean of counts per window; None under 10 whole windows."""
-    window_ns = round(window_s * 1e9)
-    windows = int(at_ns[-1] - at_ns[0]) // window_ns if len(at_ns) else 0
-    if windows < 10:
-        return None
-    window = (at_ns - at_ns[0]) // window_ns
-    # Only windows with an arrival in them are held: a long idle gap costs nothing. All in exact integers.
-    starts = np.flatnonzero(np.diff(window, prepend=-1))
-    counts = np.diff(starts, append=len(window))[window[starts] < windows]
-    arrivals, squares = int(counts.sum()), int((counts * counts).sum())
-    return (windows * squares - arrivals * arrivals) / ((windows - 1) * arrivals)
+def bucket_width_s(span_s: float) -> float:
+    """The width in s of a rate curve's buckets, so that at most `MOST_BUCKETS` cover the span."""
+    days = math.ceil(span_s / MOST_BUCKETS / 86400)
+    return next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), 86400.0 * days)
 
 
 def span_warnings(arrival_ns: Int64) -> tuple[str, ...]:
@@ -155,7 +146,7 @@ def inspect_trace(trace: Trace) -> TraceFacts:
         totals["body_bytes"] += pc.sum(pc.binary_length(batch.column("request_body"))).as_py() or 0
         for row in batch.select(columns).to_pylist():
             _tally(row, tally, sessions, totals)
-    windows = {f"{window:g}s": dispersion(arrival_ns, window) for window in (0.1, 1, 10, 60)}
+    windows = {f"{window:g}s": dispersion(arrival_ns, window) for window in WINDOWS_S}
     return TraceFacts(
         name=trace.name,
         fingerprint=trace.fingerprint,

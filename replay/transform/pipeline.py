@@ -33,7 +33,8 @@ def stream(
     `BadInput` for a step whose window holds no request, when nothing is left, and what `DueOrder` raises.
     """
     chain = _Chain(steps)
-    in_order = DueOrder(chain.copies, followed, most_waiting)
+    gates = [gate for step in steps if (gate := step.gate()) is not None]
+    in_order = DueOrder(chain.copies, followed, most_waiting, gates)
     for batch in batches:
         rows, bound_ns = chain.apply(batch)
         piece = in_order.push(rows, bound_ns)

@@ -1,77 +1,229 @@
 """A whole transformation as one value: which steps, in which order, under which seed.
 
-Order: slice (in the trace's time), then speed, thin, amplify, ramps, spikes (in the schedule's time).
+Order: slice (in the trace's time), then speed, thin, amplify, mix, shapes as they are listed, limits; times
+of shapes and phases are those of the replay. What requests say (`content`) changes as they are sent.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from capture.failures import BadInput
 from capture.quantities import check_factor
 from capture.trace_reader import Trace
 from replay.transform import draws, steps
+from replay.transform.amplification.amplify import METHODS, Amplify
+from replay.transform.amplification.settling import settled
+from replay.transform.content_rules import CLONES, KEEP, ContentRules
+from replay.transform.ground import Ground
+from replay.transform.laying import LabelPhases, Lay, Limit
+from replay.transform.mixing import Mix, TenantLimit
+from replay.transform.moments import Moment, resolve
 from replay.transform.pipeline import schedule_rows
-from replay.transform.replayable import choose, told
-from replay.transform.rows import Rows, Step, base_rows
+from replay.transform.rows import Rows, Step
 from replay.transform.schedule_format import Schedule
-from replay.transform.sessions import number_sessions
-from replay.transform.shapes import Lay, Ramp, Spike
+from replay.transform.settings import INSTANT, LENGTH, WORD, Settings, setting
+from replay.transform.shapes import Curve, PhaseLabel, Setting, Shape
+from replay.transform.shapes.curves import constant
+from replay.transform.shapes.phases import BASE, OWN, partition
+from replay.transform.trace_rows import TraceRows
+
+Float64 = npt.NDArray[np.float64]
+
+DEFAULT_CONTENT: Final = ContentRules(prompts=CLONES)
+"""Clones stand for other users: what they say is their own, else a prefix cache would know it all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedPhase(Settings):
+    """A phase that no shape makes: a name for a stretch of the replay."""
+
+    word: ClassVar[str] = "phase"
+
+    name: str = setting("name", WORD)
+    at: Moment = setting("at", INSTANT)
+    lasting: Moment = setting("for", LENGTH)
+
+    def label(self, over: Setting) -> PhaseLabel:
+        """The phase in a given replay."""
+        start_ns = resolve(self.at, over.span_ns)
+        return PhaseLabel(self.name, start_ns, over.until(start_ns, self.lasting), OWN, named=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The transformation flags of `transform` and `replay`, parsed."""
+    """The transformation flags of `transform` and `replay`, or a recipe, parsed."""
 
     slice_ns: tuple[int, int] | None = None
     speed: float = 1.0
     thin: float = 1.0
     amplify: float = 1.0
+    method: str = "auto"
     jitter_ns: int = steps.DEFAULT_JITTER_NS
-    ramps: tuple[Ramp, ...] = ()
-    spikes: tuple[Spike, ...] = ()
+    mix: tuple[Mix, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+    limits: tuple[TenantLimit, ...] = ()
+    phases: tuple[NamedPhase, ...] = ()
+    content: ContentRules = DEFAULT_CONTENT
     seed: int = 0
+    about: str = ""
 
     def __post_init__(self) -> None:
         check_factor(self.speed, "--speed")
         check_factor(self.amplify, "--amplify")
         if not 0 < self.thin <= 1:
             raise BadInput(f"--thin: {self.thin:g} found, a share above 0 and up to 1 wanted")
+        if self.method not in METHODS:
+            raise BadInput(f"--method: {self.method!r} found, one of {', '.join(METHODS)} wanted")
         if self.seed < 0:
             raise BadInput(f"--seed: {self.seed} found, 0 or more wanted")
+        if sum(mix.keep_total for mix in self.mix) > 1:
+            raise BadInput("mix: keep_total found in several, in one wanted; the last would undo the others")
 
-    def bound(self) -> tuple[Step, ...]:
-        """The steps in order. Each draws by its own key, so one does not shift another's."""
-        streams = iter(np.random.default_rng(self.seed).spawn(2 + len(self.ramps) + len(self.spikes)))
-        keys = (draws.key_of(stream) for stream in streams)
-        for_thin, for_amplify = next(keys), next(keys)
-        found: list[Step] = []
-        if self.slice_ns is not None:
-            found.append(steps.Slice(*self.slice_ns))
-        if self.speed != 1:
-            found.append(steps.Speed(self.speed))
-        if self.thin != 1:
-            found.append(steps.Thin(self.thin, for_thin))
-        if self.amplify != 1:
-            found.append(steps.Amplify(self.amplify, for_amplify, self.jitter_ns))
-        shapes: tuple[Ramp | Spike, ...] = (*self.ramps, *self.spikes)
-        for shape in shapes:
-            copies = math.prod(step.most_copies for step in found)
-            found.append(Lay(shape, next(keys), self.jitter_ns, copies))
+    def bound(self, ground: Ground) -> tuple[Step, ...]:
+        """The steps in order, for a given trace. Each draws by its own key, so one does not shift another's.
+
+        Raises `BadInput` for a shape that lies outside the replay, and phases that overlap.
+        """
+        found = self._settled(ground)
+        streams = np.random.default_rng(self.seed).spawn(2 + len(self.shapes) + len(self.mix))
+        if not (self.shapes or self.mix or self.phases or self.limits):
+            return tuple(found)
+        laid = _Laid(ground, self, found)
+        for mix, stream in zip(self.mix, streams[2 + len(self.shapes) :], strict=True):
+            laid.mix(mix, stream)
+        for shape, stream in zip(self.shapes, streams[2:], strict=False):
+            laid.shape(shape, stream)
+        labels = [*laid.labels, *(phase.label(laid.setting()) for phase in self.phases)]
+        if labels:
+            found.append(LabelPhases(partition(labels)))
+        found += (Limit(limit, ground.tenants(limit.tenant)) for limit in self.limits)
         return tuple(found)
 
+    def _settled(self, ground: Ground) -> list[Step]:
+        """The steps that act on all of the time, with the amplification that suits the arrivals."""
+        asked = tuple(self._whole())
+        if self.amplify == 1:
+            return [step for step in asked if isinstance(step, Step)]
+        return list(settled(asked, ground.batches, ground.span_ns, ground.count, ground.tick_ns))
+
+    def _whole(self) -> Iterator[Step | Amplify]:
+        streams = np.random.default_rng(self.seed).spawn(2)
+        for_thin, for_amplify = map(draws.key_of, streams)
+        if self.slice_ns is not None:
+            yield steps.Slice(*self.slice_ns)
+        if self.speed != 1:
+            yield steps.Speed(self.speed)
+        if self.thin != 1:
+            yield steps.Thin(self.thin, for_thin)
+        if self.amplify != 1:
+            yield Amplify(self.amplify, for_amplify, self.method, self.jitter_ns)
+
     @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps in order, as a person writes them, for the lineage."""
-        return tuple(map(str, self.bound()))
+    def clones(self) -> bool:
+        """Whether a request may become several."""
+        amplified = self.amplify > 1 and self.method != "speed"
+        return amplified or bool(self.shapes) or any(mix.x > 1 for mix in self.mix)
+
+    @property
+    def rules(self) -> ContentRules:
+        """What becomes of the requests' content, under the plan's seed."""
+        rules = dataclasses.replace(self.content, seed=self.seed)
+        if rules.prompts == CLONES and not self.clones:
+            rules = dataclasses.replace(rules, prompts=KEEP)
+        return rules
+
+    def told(self, bound: Sequence[Step]) -> tuple[str, ...]:
+        """The steps in order, as a person writes them, for the lineage; `bound` are they for the trace."""
+        whole = (step for step in bound if not isinstance(step, Lay | LabelPhases | Limit))
+        given: tuple[Settings, ...] = (*self.mix, *self.shapes, *self.limits, *self.phases)
+        return (*map(str, whole), *map(str, given), *self.rules.steps)
 
 
-def apply_plan(rows: Rows, plan: Plan) -> Schedule:
-    """All steps of `plan` on the rows of a whole trace, in memory; raises what `pipeline.stream` raises."""
-    return schedule_rows(rows, plan.bound())
+class _Laid:
+    """Lays mixes and shapes over a ground, one after the other; knows the phases that came of it."""
+
+    def __init__(self, ground: Ground, plan: Plan, found: list[Step]) -> None:
+        self._ground = ground
+        self._plan = plan
+        self._found = found
+        self.span_ns = ground.span_ns
+        for step in found:
+            if isinstance(step, steps.Slice):
+                self.span_ns = min(self.span_ns, step.to_ns - 1)
+            self.span_ns = max(0, step.at(self.span_ns))
+        self._curves: list[tuple[Curve, npt.NDArray[np.bool_] | None]] = []
+        self.labels: list[PhaseLabel] = []
+
+    def mix(self, mix: Mix, stream: np.random.Generator) -> None:
+        """Add the steps of a mix."""
+        mine = self._ground.sessions_with(mix.selection)
+        others = mix.others(float(mine.mean()))
+        over = self.setting()
+        for factor, chosen, key in ((mix.x, mine, stream), (others, ~mine, stream)):
+            if factor != 1 and chosen.any():
+                borders = np.array([0, over.end_ns], np.int64)
+                curve = Curve(borders, constant(np.array([factor])), max(1.0, factor))
+                self._lay(str(mix), curve, key, chosen)
+
+    def shape(self, shape: Shape, stream: np.random.Generator) -> None:
+        """Add the step of a shape."""
+        chosen = None if shape.all else self._ground.selected(shape.selection)
+        curve = shape.curve(self.setting(shape, chosen), stream)
+        self._lay(str(shape), curve, stream, chosen)
+        self.labels += curve.labels
+
+    def _lay(
+        self, name: str, curve: Curve, stream: np.random.Generator, chosen: npt.NDArray[np.bool_] | None
+    ) -> None:
+        copies = math.prod(step.most_copies for step in self._found)
+        self._found.append(Lay(name, curve, draws.key_of(stream), self._plan.jitter_ns, copies, chosen))
+        self._curves.append((curve, chosen))
+
+    def setting(self, shape: Shape | None = None, chosen: npt.NDArray[np.bool_] | None = None) -> Setting:
+        """The replay as it is after the steps so far, for the shape that comes next."""
+        end_ns = self.span_ns + 1 + sum(step.spread_ns for step in self._found)
+        setting = Setting(self.span_ns, end_ns)
+        if shape is None or not shape.wants_rate:
+            return setting
+        start_ns, until_ns = shape.window(setting)
+        return dataclasses.replace(setting, per_s=self._per_s(start_ns, min(until_ns, end_ns), chosen))
+
+    def _per_s(self, start_ns: int, end_ns: int, chosen: npt.NDArray[np.bool_] | None) -> float:
+        """The mean rate to expect in [start, end) of the replay after the steps so far."""
+        due_ns = self._ground.due_ns
+        if self._plan.slice_ns is not None:
+            due_ns = due_ns - self._plan.slice_ns[0]
+        faster = self._plan.amplify if self._plan.method == "speed" else 1.0
+        due_ns = np.rint(due_ns / (self._plan.speed * faster)).astype(np.int64)
+        inside = (due_ns >= start_ns) & (due_ns < end_ns)
+        if chosen is not None:
+            inside &= chosen
+        expected = np.full(int(inside.sum()), self._plan.thin * self._plan.amplify / faster)
+        for curve, mine in self._curves:
+            factors = curve.factors(due_ns[inside])
+            expected *= factors if mine is None else np.where(mine[inside], factors, 1.0)
+        return float(expected.sum()) / max(1e-9, (end_ns - start_ns) / 1e9)
+
+
+def phase_names(found: Sequence[Step]) -> tuple[str, ...]:
+    """The names of the phases that bound steps put on rows, in the order of their numbers."""
+    names = [step.phases.names for step in found if isinstance(step, LabelPhases)]
+    return names[-1] if names else (BASE,)
+
+
+def apply_plan(rows: Rows, plan: Plan, trace: Trace | None = None) -> Schedule:
+    """All steps of `plan` on the rows of a whole trace, in memory; raises what `pipeline.stream` raises.
+
+    `trace` is needed where steps are for some of the requests.
+    """
+    return schedule_rows(rows, plan.bound(Ground(trace, rows)))
 
 
 def rows_of_trace(trace: Trace) -> tuple[Rows, dict[str, int]]:
@@ -79,12 +231,6 @@ def rows_of_trace(trace: Trace) -> tuple[Rows, dict[str, int]]:
 
     See `replayable` for what is left out. Raises `BadInput` when nothing is left.
     """
-    kept, left_out = choose(trace)
-    if not kept.any():
-        raise BadInput(f"{trace.name}: no request in it can be replayed ({told(left_out)}); capture others")
-    end_ns = trace.column("end_ns").fill_null(-1).to_numpy(zero_copy_only=False)
-    rows = base_rows(trace.arrival_ns, end_ns, number_sessions(trace.column("session_id"))).take(kept)
-    first_ns = int(rows.due_ns[0])
-    return dataclasses.replace(
-        rows, due_ns=rows.due_ns - first_ns, start_ns=np.maximum(rows.start_ns - first_ns, 0)
-    ), left_out
+    read = TraceRows(trace)
+    rows = Rows.joined(list(read.batches()))
+    return rows, read.left_out

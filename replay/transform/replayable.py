@@ -23,28 +23,36 @@ NOT_WHOLE: Final = "requests whose body never arrived whole"
 Mask = npt.NDArray[np.bool_]
 
 
-def choose(trace: Trace) -> tuple[Mask, dict[str, int]]:
-    """Which rows can be sent again, bool[rows], and how many of the others there are, by why.
+class Choosing:
+    """Chooses, batch by batch, the rows of a trace that can be sent again, and counts the others by why.
 
     A replay sends HTTP/1.1, one request per row: an upgraded connection or a gRPC call would be garbage.
-    A request whose body never came whole, or was not kept, has nothing to send again.
+    A request whose body never came whole, or was not kept, has nothing to send again. `columns` are those
+    that `choose` needs: those of which the files' statistics leave open whether all rows fit.
     """
-    names = ["outcome", "request_body_ns", "status", "http_version", "request_bytes"]
-    if trace.may_lack("request_body"):
-        names += ["request_headers", "request_body"]
-    elif pc.any(pc.starts_with(trace.column("http_version"), "HTTP/2")).as_py():
-        names.append("request_headers")
-    kept: list[Mask] = []
-    left_out: dict[str, int] = {}
-    for batch in trace.iter_batches(tuple(names)):
+
+    def __init__(self, trace: Trace) -> None:
+        self.left_out: dict[str, int] = {}
+        names: list[str] = []
+        if trace.may_differ("outcome", COMPLETE):
+            names += ["outcome", "request_body_ns"]
+        if trace.may_hold("status", 101):
+            names.append("status")
+        if trace.may_lack("request_body"):
+            names += ["outcome", "request_body_ns", "request_bytes", "request_body", "request_headers"]
+        if trace.may_reach("http_version", "HTTP/2"):
+            names += ["http_version", "request_headers"]
+        self.columns = tuple(dict.fromkeys(names))
+
+    def choose(self, batch: pa.RecordBatch) -> Mask:
+        """Which rows of the trace's next batch can be sent again, bool[n]; counts the others."""
         fits = np.ones(batch.num_rows, np.bool_)
         for why, mask in ((UPGRADED, _upgraded(batch)), (GRPC, _grpc(batch)), (NOT_WHOLE, ~_whole(batch))):
             count = int((fits & mask).sum())
             if count:
-                left_out[why] = left_out.get(why, 0) + count
+                self.left_out[why] = self.left_out.get(why, 0) + count
             fits &= ~mask
-        kept.append(fits)
-    return np.concatenate(kept), left_out
+        return fits
 
 
 def told(left_out: Mapping[str, int]) -> str:
@@ -57,14 +65,18 @@ def _mask(column: pa.Array) -> Mask:
 
 
 def _upgraded(batch: pa.RecordBatch) -> Mask:
+    if "status" not in batch.schema.names:
+        return np.zeros(batch.num_rows, np.bool_)
     return _mask(pc.equal(batch.column("status"), 101))
 
 
 def _grpc(batch: pa.RecordBatch) -> Mask:
     """By the content type; only HTTP/2 carries gRPC (gRPC-Web and Connect are plain requests)."""
     found = np.zeros(batch.num_rows, np.bool_)
+    if "http_version" not in batch.schema.names:
+        return found
     http2 = _mask(pc.starts_with(batch.column("http_version"), "HTTP/2"))
-    if "request_headers" not in batch.schema.names or not http2.any():
+    if not http2.any():
         return found
     headers = batch.column("request_headers")
     fields = headers.flatten()
@@ -79,6 +91,8 @@ def _grpc(batch: pa.RecordBatch) -> Mask:
 
 def _whole(batch: pa.RecordBatch) -> Mask:
     """Whether each request is all there to be sent again: its end was seen, and its body, if any, is kept."""
+    if "outcome" not in batch.schema.names:
+        return np.ones(batch.num_rows, np.bool_)
     ended = pc.or_(pc.equal(batch.column("outcome"), COMPLETE), pc.is_valid(batch.column("request_body_ns")))
     if "request_body" not in batch.schema.names:
         return _mask(ended)

@@ -7,10 +7,13 @@ borders change nothing. Order and `after` come last, for all steps at once (see 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.transform.draws import lone_session
 from replay.transform.linking import TurnLinker
 
 Int64 = npt.NDArray[np.int64]
@@ -18,12 +21,12 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Arrays of one length n, in any order.
+    """Arrays of one length n, in any order, not to be written to: some are views of one value (see `same`).
 
     `due_ns` int64, ns from the schedule's zero. `row` int64, the trace row. `copy` int32, which clone of it.
     `session` int64, 0 or more: a stable hash of the session (of the row, where it has none) and the clone.
     `start_ns` int64: no row of this session is due before; 0 or more. `follows` int64: the trace row of the
-    turn it follows, −1 none. `think_ns` int64, from that turn's end to this due. `phase` int8 (`PHASES`).
+    turn it follows, −1 none. `think_ns` int64, from that turn's end to this due. `phase` int8, a number.
     """
 
     due_ns: Int64
@@ -40,10 +43,26 @@ class Rows:
 
     def take(self, index: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Rows:
         """The rows at `index`, or where it is true."""
-        if index.dtype == np.bool_:
-            index = np.flatnonzero(index)
-        taken = {name: values.take(index) for name, values in vars(self).items()}
-        return Rows(**taken)
+        places: npt.NDArray[Any] = np.flatnonzero(index) if index.dtype == np.bool_ else index
+        taken = {name: _taken(values, places) for name, values in vars(self).items() if name != "start_ns"}
+        start_ns = taken["due_ns"] if self.start_ns is self.due_ns else _taken(self.start_ns, places)
+        return Rows(**taken, start_ns=start_ns)
+
+    @staticmethod
+    def lone(first_row: int, due_ns: Int64) -> Rows:
+        """Trace rows from `first_row` on, due at `due_ns` (int64[n]), each a session of its own."""
+        n = len(due_ns)
+        row = np.arange(first_row, first_row + n, dtype=np.int64)
+        return Rows(
+            due_ns=due_ns,
+            row=row,
+            copy=same(np.int32(0), n),
+            session=lone_session(row),
+            start_ns=due_ns,
+            follows=same(np.int64(-1), n),
+            think_ns=same(np.int64(0), n),
+            phase=same(np.int8(0), n),
+        )
 
     @staticmethod
     def joined(pieces: list[Rows]) -> Rows:
@@ -51,7 +70,25 @@ class Rows:
         if len(pieces) == 1:
             return pieces[0]
         names = [field.name for field in dataclasses.fields(Rows)]
-        return Rows(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
+        return Rows(**{name: _joined([getattr(piece, name) for piece in pieces]) for name in names})
+
+
+def same(value: np.integer, n: int) -> Any:
+    """`value` n times, in no memory: a read-only view. Most columns of most traces hold one value."""
+    return np.broadcast_to(value, n)
+
+
+def _taken(values: npt.NDArray[Any], places: npt.NDArray[np.integer]) -> Any:
+    if values.strides == (0,) and len(values):
+        return same(values[0], len(places))
+    return values.take(places)
+
+
+def _joined(pieces: list[npt.NDArray[Any]]) -> Any:
+    filled = [piece for piece in pieces if len(piece)]
+    if filled and all(piece.strides == (0,) and piece[0] == filled[0][0] for piece in filled):
+        return same(filled[0][0], sum(len(piece) for piece in filled))
+    return np.concatenate(pieces)
 
 
 def base_rows(arrival_ns: Int64, end_ns: Int64, session: Int64) -> Rows:
@@ -74,13 +111,16 @@ def rows_of(
     return Rows(
         due_ns=arrival_ns - zero_ns,
         row=row,
-        copy=np.zeros(n, np.int32),
+        copy=same(np.int32(0), n),
         session=session.astype(np.int64),
         start_ns=np.maximum(linked.start_ns - zero_ns, 0),
         follows=linked.follows,
         think_ns=linked.think_ns,
-        phase=np.zeros(n, np.int8),
+        phase=same(np.int8(0), n),
     )
+
+
+type Gate = Callable[[Int64, Int64], npt.NDArray[np.bool_]]
 
 
 class Step:
@@ -101,6 +141,14 @@ class Step:
     def at(self, due_ns: int) -> int:
         """Where the step puts an instant, spread apart; ascending."""
         return due_ns
+
+    def gate(self) -> Gate | None:
+        """A question to be put, after all steps, to the rows in due order; None where there is none.
+
+        Asked with `due_ns` (int64[n], ascending over all calls) and `row` (int64[n]), it says which pass,
+        bool[n]. It may remember what passed: every schedule gets one of its own.
+        """
+        return None
 
     def missed(self, span_ns: int) -> str:
         """What to say when no row was due in `window_ns`, of a schedule that spans `span_ns`."""

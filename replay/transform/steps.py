@@ -153,10 +153,17 @@ class Amplify(Step):
         drawn = uniform(self.key, np.repeat(rows.session, copies), nth)
         shift = mirrored((2 * drawn - 1) * self.jitter_ns, cloned.start_ns)
         shift[nth == 0] = 0
-        return dataclasses.replace(cloned, due_ns=cloned.due_ns + shift, start_ns=cloned.start_ns + shift)
+        return moved(cloned, shift)
 
     def __str__(self) -> str:
         return f"amplify {self.factor:g} (sessions cloned whole, jitter ±{self.jitter_ns / 1e9:g}s)"
+
+
+def moved(rows: Rows, shift_ns: Int64) -> Rows:
+    """The rows with what is due, and the start of their sessions, shifted."""
+    due_ns = rows.due_ns + shift_ns
+    alone = rows.start_ns is rows.due_ns
+    return dataclasses.replace(rows, due_ns=due_ns, start_ns=due_ns if alone else rows.start_ns + shift_ns)
 
 
 def mirrored(shift_ns: npt.NDArray[np.float64], start_ns: Int64) -> Int64:

@@ -101,6 +101,7 @@ class Arrival:
     connection: int
     head: bytes
     body_bytes: int
+    body: bytes = b""
 
     @property
     def tag(self) -> str:
@@ -156,8 +157,9 @@ def _serve(connection: socket.socket, number: int, site: Site, answer: Answer) -
         length = int(header(head, b"content-length") or 0)
         if len(buffer) < at + 4 + length:
             continue
+        body = bytes(buffer[at + 4 : at + 4 + length])
         del buffer[: at + 4 + length]
-        arrival = Arrival(began_ns, number, head, length)
+        arrival = Arrival(began_ns, number, head, length, body)
         began_ns = 0
         site.arrivals.append(arrival)
         connection.sendall(answer(arrival))

@@ -49,9 +49,18 @@ def closed_port() -> int:
         (
             ["transform", "{sample}", "-o", "s.parquet", "--spike", "at=9h,for=1s,x=2"],
             2,
-            "no request is due in its window",
+            "begins at 32400s; the schedule spans 0s to 59.8",
         ),
-        (["transform", "{sample}", "-o", "s.parquet", "--spike", "often"], 2, "at=…,for=…,x=… wanted"),
+        (
+            ["transform", "{sample}", "-o", "s.parquet", "--recipe", "precious.txt"],
+            2,
+            "precious.txt:1: the recipe: 'precious' found, a mapping with",
+        ),
+        (
+            ["transform", "{sample}", "-o", "s.parquet", "--spike", "often"],
+            2,
+            "at=…,for=…,x=…,[name=…],[form=…]",
+        ),
         (["transform", "{sample}", "-o", "s.parquet", "--slice", "5s"], 2, "--slice: '5s' found, START..END"),
         (
             ["transform", "{sample}", "-o", "precious.txt"],

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.transform.burst_curve import dispersion
 from replay.transform.inspection import (
     MOST_BUCKETS,
     YEAR_S,
     clock_warnings,
-    dispersion,
     rate_curve,
     span_warnings,
 )

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from capture.failures import BadInput
 from replay.transform import draws
+from replay.transform.ground import Ground
 from replay.transform.linking import TurnLinker
+from replay.transform.moments import Share
 from replay.transform.pipeline import schedule_rows, stream
 from replay.transform.plan import Plan, apply_plan
 from replay.transform.rows import Rows, base_rows
-from replay.transform.schedule_format import PHASES, SCHEDULE_SCHEMA, Schedule
+from replay.transform.schedule_format import SCHEDULE_SCHEMA, Schedule
 from replay.transform.sessions import hash_names, number_sessions
-from replay.transform.shapes import Lay, Ramp, Spike
+from replay.transform.shapes import Ramp, Spike, Stairs, Wave
 from replay.transform.steps import Amplify, Slice, Speed, Thin
 
 S = 1_000_000_000
@@ -123,8 +125,14 @@ plans = st.builds(
     thin=st.sampled_from([0.7, 1.0]),
     amplify=factors,
     jitter_ns=st.integers(0, 20 * S),
-    ramps=st.sampled_from([(), (Ramp(0, 60 * S, 0.5, 3),)]),
-    spikes=st.sampled_from([(), (Spike(0, 10 * S, 4),), (Spike(0, 30 * S, 0.4), Spike(0, S, 2.5))]),
+    shapes=st.sampled_from(
+        [
+            (),
+            (Ramp(0, 60 * S, 0.5, 3), Spike(0, 10 * S, 4, name="launch")),
+            (Spike(0, 30 * S, 0.4), Spike(0, S, 2.5, form="decay")),
+            (Stairs(start_x=0.5, end_x=3, steps=4), Wave(period=Share(0.5), low=0.2, high=2)),
+        ]
+    ),
     seed=seeds,
 )
 
@@ -148,9 +156,9 @@ def test_batch_borders_change_nothing(rows: Rows, plan: Plan, cuts: list[int]) -
         whole = apply_plan(rows, plan)
     except BadInput as refused:
         with pytest.raises(BadInput, match=re.escape(str(refused))):
-            list(stream(batches(rows, cuts), plan.bound(), followed(rows)))
+            list(stream(batches(rows, cuts), plan.bound(Ground(rows=rows)), followed(rows)))
         return
-    pieces = list(stream(batches(rows, cuts), plan.bound(), followed(rows)))
+    pieces = list(stream(batches(rows, cuts), plan.bound(Ground(rows=rows)), followed(rows)))
     assert_equal(Schedule.joined(pieces), whole)
 
 
@@ -173,50 +181,10 @@ def test_thinning_keeps_or_drops_sessions_whole(rows: Rows, share: float, seed: 
         assert_sound(schedule_rows(kept))
 
 
-@law
-@given(traces(), st.floats(0.1, 6), seeds, st.data())
-def test_a_spike_changes_only_its_window_and_its_phases_partition_time(
-    rows: Rows, x: float, seed: int, data: st.DataObject
-) -> None:
-    at = data.draw(st.sampled_from(rows.due_ns.tolist()))
-    spike = Spike(at, data.draw(st.integers(S, 20 * S)), x)
-    step = Lay(spike, key(seed))
-    untouched = (rows.due_ns < at) | (rows.due_ns >= spike.end_ns)
-    if not len(step.apply(rows)):
-        return
-    laid = schedule_rows(rows, [step])
-    assert_sound(laid)
-    assert set(rows.row[untouched]) <= set(laid.row[laid.copy == 0])
-    assert np.isin(laid.row[laid.copy > 0], rows.row[~untouched]).all()
-    inside = (laid.due_ns >= at) & (laid.due_ns < spike.end_ns)
-    assert (laid.phase[inside] == PHASES.index("spike")).all()
-    recovering = (laid.due_ns >= spike.end_ns) & (laid.due_ns < spike.end_ns + spike.for_ns)
-    assert (laid.phase[recovering] == PHASES.index("recover")).all()
-    assert (laid.phase[~inside & ~recovering] == PHASES.index("base")).all()
-
-
 def lone(n: int, gap_ns: int) -> Rows:
     """`n` requests without a session, one every `gap_ns`."""
     row = np.arange(n, dtype=np.int64)
     return base_rows(row * gap_ns, np.full(n, -1), draws.lone_session(row))
-
-
-def test_the_rate_within_a_spike_is_x_times_as_high() -> None:
-    laid = schedule_rows(lone(6000, S // 100), [Lay(Spike(20 * S, 10 * S, 4), key(1))])
-    per_s = np.bincount(laid.due_ns // S)
-    assert per_s[20:30].sum() == 4000
-    assert (per_s[:20] == 100).all()
-    assert (per_s[30:] == 100).all()
-
-
-def test_the_rate_along_a_ramp_grows_from_start_to_end() -> None:
-    laid = schedule_rows(lone(6000, S // 100), [Lay(Ramp(0, 60 * S, 1, 3), key(1))])
-    per_s = np.bincount(laid.due_ns // S, minlength=60)
-    # Expected 100·(1 + 2t/60); the count of a 10 s piece has a binomial spread of under 16.
-    for start in range(0, 60, 10):
-        expected = 1000 * (1 + 2 * (start + 5) / 60)
-        assert abs(per_s[start : start + 10].sum() - expected) < 100
-    assert (laid.phase == PHASES.index("ramp")).all()
 
 
 @pytest.mark.parametrize("factor", [0.25, 0.5, 1.5, 2.4, 7.9])
@@ -328,11 +296,6 @@ def test_a_slice_is_rebased_and_an_empty_one_says_what_there_is() -> None:
         (lambda: Plan(amplify=0), "--amplify: 0 found"),
         (lambda: Plan(thin=0), "--thin: 0 found"),
         (lambda: Plan(seed=-1), "--seed: -1 found"),
-        (lambda: Spike.parse("at=1s,x=4"), "lacks for"),
-        (lambda: Spike.parse("at=1s,for=0,x=4"), "--spike for: 0 found, more than 0 wanted"),
-        (lambda: Spike.parse("at=1,for=2s,x=4"), "a duration such as 30s"),
-        (lambda: Spike.parse("at=1s,for=2s,x=4,x=5"), "'x=5' found"),
-        (lambda: Ramp.parse("at=1s,for=2s,from=-1,to=2"), "--ramp from: -1 found"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(build: object, words: str) -> None:
@@ -340,9 +303,3 @@ def test_what_makes_no_sense_is_refused_in_one_line(build: object, words: str) -
         build()  # type: ignore[operator]
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-def test_a_spike_outside_the_schedule_is_refused() -> None:
-    rows = base_rows(np.array([0, S], np.int64), np.full(2, -1), np.arange(2))
-    with pytest.raises(BadInput, match=r"no request is due in its window; the schedule spans 0s to 1s"):
-        schedule_rows(rows, [Lay(Spike(10 * S, S, 2), key(0))])

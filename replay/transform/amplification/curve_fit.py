@@ -1,0 +1,150 @@
+"""Which shifts of clones give the burst curve of f times as many users: a mixture fitted to the spectrum.
+
+Let S be the spectral density of the arrivals, C that of sessions by themselves, φ the characteristic function
+of a clone's shift, and K the number of copies of a session, E K = f. Copy 0 stays, the others move, each by
+itself. Then the amplified arrivals have, per request of the trace,
+
+    (S − C) (1 + (f − 1) φ)² + C (f + 2 (f − 1) φ + E[(K − 1)(K − 2)] φ²),
+
+and f times as many users under the same rate curve would have f² (S − C) + f C. With no shift (φ = 1) clones
+tie: the second term is f² C, chance multiplied as if it were rate. With very long shifts (φ = 0) the rate
+curve is smoothed away. In between φ has to be near 1 where the rate's variation stands out of chance, and
+near 0 where it doesn't: what a Wiener filter is to a signal in noise. A mixture of triangular distributions
+of many widths can follow that, since their φ are sinc², positive and falling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.transform.amplification.shifts import Shifts
+from replay.transform.amplification.spectrum import Spectrum
+
+Float64 = npt.NDArray[np.float64]
+
+_SHORTEST_S: Final = 1e-3
+_SCALES: Final = 40
+_LEAST_WEIGHT: Final = 0.005
+_ROUNDS: Final = 80
+_RIDGE: Final = 1e-3
+_LONG_COSTS: Final = 200.0
+"""How much more weight costs for shifts as long as the trace: the rate curve is smoothed where it pays."""
+_CLOSE: Final = 0.02
+"""A target this close (relative) is as good as met: chance in long windows weighs less than this in short."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Shifts, and the burst curve they give by calculation against its target, float64[windows] each."""
+
+    shifts: Shifts
+    windows_s: Float64
+    expected: Float64
+    target: Float64
+
+    def miss(self, shortest_s: float = 0.1, longest_s: float = 60.0) -> float:
+        """The largest relative distance to the target over windows in this range (all, where none is)."""
+        inside = (self.windows_s >= shortest_s * 0.99) & (self.windows_s <= longest_s * 1.01)
+        inside = inside if inside.any() else np.ones_like(inside)
+        return float(np.abs(self.expected / self.target - 1)[inside].max())
+
+
+def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
+    """The mixture of shifts up to ±`most_ns` that comes closest to the burst curve's target.
+
+    `factor` is above 1. Weights are found by Gauss–Newton steps, each a non-negative least-squares problem.
+    """
+    scales_s = np.geomspace(min(_SHORTEST_S, most_ns / 1e9), most_ns / 1e9, _SCALES)
+    phis = np.sinc(spectrum.bands.per_s[:, None] * scales_s / (2 * np.pi)) ** 2
+    model = _Model(spectrum, factor)
+    dislike = _RIDGE * (1 + scales_s / spectrum.span_s * _LONG_COSTS)
+    weights = np.full(_SCALES, 1 / _SCALES)
+    error = model.error(phis @ weights)
+    for _ in range(_ROUNDS):
+        step = _wanted(model.slope(phis, weights), error, weights, dislike) - weights
+        length = 1.0
+        while length > 1e-3:
+            closer = model.error(phis @ (weights + length * step))
+            if closer @ closer <= error @ error:
+                break
+            length /= 2
+        else:
+            break
+        weights, error = weights + length * step, closer
+        if float(np.abs(length * step).max()) < 1e-5:
+            break
+    weights[weights < _LEAST_WEIGHT] = 0
+    weights /= weights.sum()
+    used = np.flatnonzero(weights)
+    shifts = Shifts(
+        tuple(round(float(scale) * 1e9) for scale in scales_s[used]), tuple(weights[used].tolist())
+    )
+    return Fit(shifts, spectrum.bands.windows_s, model.expected(phis @ weights), model.target)
+
+
+def expected_fit(spectrum: Spectrum, factor: float, shifts: Shifts) -> Fit:
+    """What given shifts make of the burst curve, to compare with the fitted ones."""
+    phi = np.zeros(len(spectrum.bands.per_s))
+    for scale_ns, weight in zip(shifts.scales_ns, shifts.weights, strict=True):
+        angle = spectrum.bands.per_s * scale_ns / 1e9
+        phi += weight * (np.sinc(angle / np.pi) if shifts.uniform else np.sinc(angle / (2 * np.pi)) ** 2)
+    model = _Model(spectrum, factor)
+    return Fit(shifts, spectrum.bands.windows_s, model.expected(phi), model.target)
+
+
+class _Model:
+    """The expected burst curve as a function of φ (float64[bands]), and its distance to the target."""
+
+    def __init__(self, spectrum: Spectrum, factor: float) -> None:
+        from scipy.optimize import isotonic_regression
+
+        self._bands = spectrum.bands
+        self._rate = spectrum.total - spectrum.own
+        self._own = spectrum.own
+        self._factor = factor
+        whole = np.floor(factor)
+        more = factor - whole
+        self._clones = factor - 1
+        self._pairs = (1 - more) * (whole - 1) * (whole - 2) + more * whole * (whole - 1)
+        own = self._bands.dispersion(self._own)
+        windows = spectrum.span_s / self._bands.windows_s
+        from_rate = self._bands.dispersion(self._rate)
+        # What the rate adds is never negative and grows with the window; what looks otherwise is chance.
+        weights = windows / (own + np.maximum(from_rate, 0)) ** 2
+        from_rate = isotonic_regression(from_rate, weights=weights, increasing=True).x
+        self.target: Float64 = own + factor * np.maximum(from_rate, 0)
+        self._weight = 1 / np.sqrt(1 + 2 / windows / _CLOSE**2)
+
+    def expected(self, phi: Float64) -> Float64:
+        """The index of dispersion by window, float64[windows]."""
+        rate = self._rate * (1 + self._clones * phi) ** 2
+        own = self._own * (self._factor + 2 * self._clones * phi + self._pairs * phi**2)
+        return self._bands.dispersion((rate + own) / self._factor)
+
+    def error(self, phi: Float64) -> Float64:
+        """The weighted relative distance to the target, float64[windows]."""
+        return (self.expected(phi) / self.target - 1) * self._weight
+
+    def slope(self, phis: Float64, weights: Float64) -> Float64:
+        """How the error changes with each weight, float64[windows, scales]."""
+        phi = phis @ weights
+        change = 2 * self._clones * (1 + self._clones * phi) * self._rate
+        change += (2 * self._clones + 2 * self._pairs * phi) * self._own
+        slope = self._bands.dispersion(change[:, None] * phis / self._factor)
+        slope *= (self._weight / self.target)[:, None]
+        return slope
+
+
+def _wanted(slope: Float64, error: Float64, weights: Float64, dislike: Float64) -> Float64:
+    """The weights, 0 or more and of sum 1, that a linear model of the error and of their cost likes best."""
+    from scipy.optimize import nnls
+
+    scales = len(weights)
+    rows = np.vstack([slope, np.full((1, scales), 100.0), np.diag(dislike)])
+    goal = np.concatenate([slope @ weights - error, [100.0], np.zeros(scales)])
+    found, _ = nnls(rows, goal)
+    return found / found.sum() if found.sum() > 0 else weights

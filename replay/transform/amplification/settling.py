@@ -1,0 +1,47 @@
+"""Steps that must see the arrivals first: a pass over them, with all steps before applied, settles each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from replay.transform.amplification.amplify import Amplify
+from replay.transform.rows import Rows, Step
+from replay.transform.steps import Slice
+
+
+def settled(
+    steps: Sequence[Step | Amplify],
+    batches: Callable[[], Iterable[Rows]],
+    span_ns: int,
+    rows: int,
+    tick_ns: int = 1,
+) -> tuple[Step, ...]:
+    """`steps` with every `Amplify` settled for the arrivals that reach it.
+
+    `batches` gives the trace's rows anew each time; `span_ns` is the last of their due instants, `rows` how
+    many there are, `tick_ns` the step of the clock that stamped them.
+    """
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, Amplify):
+            step = _settled(step, found, batches(), span_ns, rows, tick_ns)
+        found.append(step)
+    return tuple(found)
+
+
+def _settled(
+    step: Amplify, before: Sequence[Step], batches: Iterable[Rows], span_ns: int, rows: int, tick_ns: int
+) -> Step:
+    for earlier in before:
+        if isinstance(earlier, Slice):
+            span_ns = min(span_ns, earlier.to_ns)
+        span_ns = earlier.at(span_ns) + earlier.spread_ns
+    expected = rows * math.prod(earlier.most_copies for earlier in before)
+    measuring = step.measuring(span_ns, expected, tick_ns)
+    for batch in batches:
+        reached = batch
+        for earlier in before:
+            reached = earlier.apply(reached)
+        measuring.add(reached)
+    return step.settled(measuring.measured())

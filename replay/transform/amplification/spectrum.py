@@ -1,0 +1,222 @@
+"""The spectrum of arrivals: how much of their variance lies at which frequency, and how much sessions make.
+
+Arrivals are counted in fine bins, in one pass over a trace of any length, and turned into a cosine spectrum:
+the cosines are those of a rate that is mirrored at both ends of the trace, as clones are that would leave it.
+A spectral density of 1 is that of Poisson arrivals. From a density, `Bands.dispersion` gives the index of
+dispersion by window (D. R. Cox, P. A. W. Lewis: The Statistical Analysis of Series of Events, 1966, ch. 4–5).
+Which clones go where is not decided here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.transform.draws import uniform
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+_FINEST_BIN_NS: Final = 1_000_000
+_USUAL_BIN_NS: Final = 10_000_000
+_USUAL_BINS: Final = 1 << 19
+_MOST_BINS: Final = 1 << 21
+_FEWEST_BINS: Final = 1 << 12
+_BINS_PER_ARRIVAL: Final = 64
+_MOST_SAMPLED: Final = 1 << 20
+_SIGNS: Final = 2
+_SIGNS_FOR_SLOW: Final = 8
+_COARSER: Final = 16
+_SINGLE_FREQUENCIES: Final = 16
+_BANDS_PER_OCTAVE: Final = 4
+_WINDOWS: Final = 28
+_SAMPLE_KEY: Final = np.uint64(0xA0761D6478BD642F)
+_SIGN_KEY: Final = np.uint64(0xE7037ED1A0B428DB)
+
+
+class Bands(NamedTuple):
+    """Frequencies in bands, narrow at low frequencies, and what each adds to the dispersion of a window.
+
+    `per_s` float64[bands], rad/s; `frequencies` int64[bands], how many each band has; `windows_s`
+    float64[windows], ascending; `transfer` float64[windows, bands]; `beyond` float64[windows], the part above
+    the highest frequency that the bins resolve.
+    """
+
+    per_s: Float64
+    frequencies: Int64
+    windows_s: Float64
+    transfer: Float64
+    beyond: Float64
+
+    def dispersion(self, density: Float64) -> Float64:
+        """IDC(w) of arrivals with this spectral density (float64[bands, …]), float64[windows, …].
+
+        IDC(w) = (w/π) ∫ S(ω) sinc²(ωw/2) dω; above the bins' resolution, the density of the last octave.
+        """
+        found: Float64 = self.transfer @ density
+        found += np.multiply.outer(self.beyond, density[-_BANDS_PER_OCTAVE:].mean(axis=0))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrum:
+    """What was measured: the density of all arrivals and that of sessions by themselves, float64[bands].
+
+    `total` − `own` is what the rate's variation adds (it may be negative by chance); `own` is 1 where every
+    session has one request. `arrivals` and `span_s` say how much there was to measure.
+    """
+
+    bands: Bands
+    total: Float64
+    own: Float64
+    arrivals: int
+    span_s: float
+
+
+class ArrivalCounts:
+    """Counts arrivals of one trace, batch by batch and in any order, in bounded memory."""
+
+    def __init__(self, span_ns: int, expected: int, tick_ns: int = 1) -> None:
+        """`span_ns`: no arrival lies beyond; `expected`: about how many; `tick_ns`: the clock's step."""
+        self._span_ns = max(span_ns, 1)
+        self._bin_ns, bins = _bins(self._span_ns, expected, tick_ns)
+        self._counts = np.zeros(bins, np.int64)
+        self._share = min(1.0, _MOST_SAMPLED / max(expected, 1))
+        self._sampled: list[tuple[Int64, Int64]] = []
+        self.arrivals = 0
+
+    def add(self, due_ns: Int64, session: Int64) -> None:
+        """Count a batch: `due_ns` int64[n], 0 to the span, and `session` int64[n], a number per session."""
+        if not len(due_ns):
+            return
+        place = due_ns // self._bin_ns
+        low = int(place.min())
+        counts = np.bincount(place - low)
+        self._counts[low : low + len(counts)] += counts
+        self.arrivals += len(due_ns)
+        if self._share < 1:
+            kept = uniform(_SAMPLE_KEY, session, 0) < self._share
+            place, session = place[kept], session[kept]
+        self._sampled.append((place, session))
+
+    def spectrum(self) -> Spectrum:
+        """The spectrum of what was counted: at least one arrival; some hundred bins, to mean anything."""
+        bins = len(self._counts)
+        edges = _band_edges(bins)
+        rad_per_s: Float64 = np.pi * np.arange(bins, dtype=np.float64) / (bins * self._bin_ns / 1e9)
+        span_s = bins * self._bin_ns / 1e9
+        bands = _bands(rad_per_s, edges, self._bin_ns / 1e9, span_s)
+        total = _banded(_power(self._counts.astype(np.float64)), edges) / self.arrivals
+        return Spectrum(bands, total, self._own(edges, bands), self.arrivals, span_s)
+
+    def _own(self, edges: Int64, bands: Bands) -> Float64:
+        """The density of sessions by themselves, of a sample of them.
+
+        With a random sign for each session, what different sessions have in common cancels out on average,
+        and what a session's requests have in common stays. Few frequencies want many signs, but not all bins.
+        """
+        place = np.concatenate([piece[0] for piece in self._sampled])
+        session = np.concatenate([piece[1] for piece in self._sampled])
+        ordered = np.sort(session)
+        if not len(session) or not (ordered[1:] == ordered[:-1]).any():
+            return np.ones(len(edges) - 1)
+        bins = len(self._counts)
+        density = _signed_density(place, session, bins, edges, _SIGNS)
+        slow = edges <= bins // _COARSER // 2
+        slow[: _SINGLE_FREQUENCIES // 2] = True
+        coarse_edges = edges[slow]
+        if len(coarse_edges) > 1 and bins // _COARSER > coarse_edges[-1]:
+            coarse = _signed_density(
+                place // _COARSER, session, bins // _COARSER, coarse_edges, _SIGNS_FOR_SLOW, _SIGNS
+            )
+            density[: len(coarse)] = coarse
+        return _smoothed(density, bands)
+
+
+def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
+    """The spectrum of arrivals held in memory: `due_ns` int64[n] from 0 to `span_ns`, `session` int64[n]."""
+    counts = ArrivalCounts(span_ns, len(due_ns))
+    counts.add(due_ns, session)
+    return counts.spectrum()
+
+
+def _signed_density(
+    place: Int64, session: Int64, bins: int, edges: Int64, signs: int, first_sign: int = 0
+) -> Float64:
+    """The mean density of counts with a random sign per session, float64[bands], over several such signs."""
+    density = np.zeros(len(edges) - 1)
+    for nth in range(first_sign, first_sign + signs):
+        sign = np.where(uniform(_SIGN_KEY, session, nth) < 0.5, 1.0, -1.0)
+        signed = np.bincount(place, weights=sign, minlength=bins)
+        density += _banded(_power(signed), edges) / (len(session) * signs)
+    return density
+
+
+def _bins(span_ns: int, expected: int, tick_ns: int) -> tuple[int, int]:
+    """A bin's width in ns and how many bins cover the span, a number that is fast to transform."""
+    from scipy import fft  # not needed to import the steps
+
+    usual_ns = min(span_ns // _USUAL_BINS, _USUAL_BIN_NS)
+    most = min(_MOST_BINS, max(_FEWEST_BINS, _BINS_PER_ARRIVAL * expected))
+    wanted_ns = max(_FINEST_BIN_NS, usual_ns, span_ns // most, tick_ns)
+    bins = _COARSER * fft.next_fast_len(span_ns // wanted_ns // _COARSER + 1, real=True)
+    return -(-(span_ns + 1) // bins), bins
+
+
+def _power(counts: Float64) -> Float64:
+    """2·|Σ counts·cos|² per frequency π·j/span, float64[bins]: n on average for n Poisson arrivals."""
+    from scipy import fft  # not needed to import the steps
+
+    amplitude = fft.dct(counts, type=2) / 2
+    power: Float64 = 2 * amplitude * amplitude
+    return power
+
+
+def _band_edges(bins: int) -> Int64:
+    """Indices of frequencies where bands begin, and the end; index 0, the mean, belongs to none."""
+    edges = list(range(1, min(_SINGLE_FREQUENCIES, bins - 1) + 1)) or [1]
+    while edges[-1] < bins:
+        edges.append(min(bins, max(edges[-1] + 1, int(edges[-1] * 2 ** (1 / _BANDS_PER_OCTAVE)))))
+    return np.array(edges, np.int64)
+
+
+def _banded(values: Float64, edges: Int64) -> Float64:
+    """The mean of `values` over each band's frequencies, float64[bands]."""
+    mean: Float64 = np.add.reduceat(values[1:], edges[:-1] - 1) / np.diff(edges)
+    return mean
+
+
+def _bands(rad_per_s: Float64, edges: Int64, bin_s: float, span_s: float) -> Bands:
+    frequencies = np.diff(edges)
+    shortest_s = max(0.01, 4 * bin_s)
+    windows_s = np.geomspace(shortest_s, max(span_s / 20, 2 * shortest_s), _WINDOWS)
+    step = rad_per_s[1]
+    transfer = np.empty((len(windows_s), len(frequencies)))
+    for band, (start, end) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        inside = rad_per_s[start:end]
+        if len(inside) > 256:
+            inside = np.linspace(inside[0], inside[-1], 256)
+        shape = np.sinc(inside * windows_s[:, None] / (2 * np.pi)) ** 2
+        transfer[:, band] = shape.mean(axis=1) * (end - start) * step * windows_s / np.pi
+    # All of a white spectrum is 1; half a step around frequency 0 is the mean's, not the variance's.
+    beyond = np.clip(1 - transfer.sum(axis=1) - step * windows_s / (2 * np.pi), 0, None)
+    centre = np.exp(_banded(np.log(np.maximum(rad_per_s, 1e-300)), edges))
+    return Bands(centre, frequencies, windows_s, transfer, beyond)
+
+
+def _smoothed(density: Float64, bands: Bands) -> Float64:
+    """The density; where a band has few frequencies, a local line through its neighbours (log frequency)."""
+    at = np.log(bands.per_s)
+    smooth = density.copy()
+    for band in np.flatnonzero(bands.frequencies < 200):
+        away = at - at[band]
+        weight = np.exp(-0.5 * (away / 0.5) ** 2) * bands.frequencies
+        sums = [float((weight * away**power).sum()) for power in range(3)]
+        zeroth, first = float((weight * density).sum()), float((weight * away * density).sum())
+        spread = sums[0] * sums[2] - sums[1] ** 2
+        level = (sums[2] * zeroth - sums[1] * first) / spread if spread > 1e-12 else zeroth / sums[0]
+        smooth[band] = max(level, 0.5)
+    return smooth

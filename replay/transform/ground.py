@@ -1,0 +1,105 @@
+"""What a transformation is laid over: a trace's span and arrivals, and which of its rows are which.
+
+Everything is found when first asked for, so that a plain transformation reads none of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from capture.failures import BadInput
+from capture.trace_reader import Segment, Trace, segment_batches
+from replay.transform.rows import Rows
+from replay.transform.selecting import Int32, Mask, Selection, selected, tenants_of
+from replay.transform.sessions import number_sessions
+from replay.transform.trace_rows import TraceRows
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """A trace whose first row is due at zero; or rows in memory, those of `trace` where that is given.
+
+    Without a trace its requests can't be told apart.
+    """
+
+    trace: Trace | None = None
+    rows: Rows | None = None
+    on_rows: Callable[[int], None] = lambda rows: None
+    """Told how many rows more were read."""
+
+    def batches(self) -> Iterator[Rows]:
+        """All rows, in order, anew each time."""
+        return iter([self.rows]) if self.rows is not None else TraceRows(self._needed()).batches(self.on_rows)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, about."""
+        return len(self.rows) if self.rows is not None else self._needed().rows
+
+    @property
+    def tick_ns(self) -> int:
+        """The step of the clock that stamped the arrivals, as far as that is known."""
+        return 1 if self.trace is None else self.trace.metadata.clock_tick_ns
+
+    @functools.cached_property
+    def span_ns(self) -> int:
+        """When the last row is due, before all steps."""
+        if self.rows is not None:
+            return int(self.rows.due_ns.max(initial=0))
+        first_ns, last_ns = arrival_ends_ns(self._needed())
+        return last_ns - first_ns
+
+    @functools.cached_property
+    def due_ns(self) -> Int64:
+        """When each row of the trace is due before all steps, int64[rows]; −1 for rows that are not there."""
+        if self.rows is None:
+            trace = self._needed()
+            since_first: Int64 = trace.arrival_ns - trace.arrival_ns[0]
+            return since_first
+        most = int(self.rows.row.max(initial=-1)) + 1
+        due_ns = np.full(most if self.trace is None else self.trace.rows, -1, np.int64)
+        due_ns[self.rows.row] = self.rows.due_ns
+        return due_ns
+
+    def selected(self, selection: Selection) -> Mask:
+        """Which rows of the trace are selected, bool[rows]; raises `BadInput` when none is."""
+        return selected(self._needed(), selection)
+
+    def sessions_with(self, selection: Selection) -> Mask:
+        """The rows of sessions with a selected request, bool[rows]."""
+        trace = self._needed()
+        mine = selected(trace, selection)
+        sessions = number_sessions(trace.column("session_id"))
+        return np.isin(sessions, np.unique(sessions[mine]))
+
+    def tenants(self, header: str) -> Int32:
+        """A number per value of a request header (see `tenants_of`)."""
+        return tenants_of(self._needed(), header)
+
+    def _needed(self) -> Trace:
+        if self.trace is None:
+            raise BadInput("transform: steps for some requests need the trace; none is at hand")
+        return self.trace
+
+
+def arrival_ends_ns(trace: Trace) -> tuple[int, int]:
+    """The first and the last arrival of a trace, in ns; reads no more than its files' ends."""
+    ends = [_ends_ns(segment) for segment in trace.segments if segment.file.metadata.num_rows]
+    return min(first for first, _ in ends), max(last for _, last in ends)
+
+
+def _ends_ns(segment: Segment) -> tuple[int, int]:
+    last_group = segment.file.num_row_groups - 1
+    ends = [
+        [batch.column(0) for batch in segment_batches(segment, ["arrival_ns"], groups=[group])]
+        for group in (0, last_group)
+    ]
+    # A null is refused where rows are read.
+    return int(ends[0][0][0].as_py() or 0), int(ends[1][-1][-1].as_py() or 0)

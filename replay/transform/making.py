@@ -1,0 +1,66 @@
+"""A trace and a plan become a schedule, piece by piece; where the pieces go is the caller's business."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from capture.__about__ import VERSION
+from capture.trace_reader import Trace
+from replay.transform.ground import Ground
+from replay.transform.pipeline import stream
+from replay.transform.plan import Plan, phase_names
+from replay.transform.recipe_file import recipe_text
+from replay.transform.replayable import told
+from replay.transform.schedule_format import Lineage, Schedule
+from replay.transform.shapes.phases import BASE
+from replay.transform.trace_rows import TraceRows
+
+
+def _nothing(rows: int) -> None:
+    """Tells nobody how far it is."""
+
+
+class Making:
+    """The making of one schedule, in memory for a few batches, whatever the trace's size."""
+
+    def __init__(self, trace: Trace, plan: Plan, notes: Sequence[str] = ()) -> None:
+        """`notes` are what else the lineage shall say, after the steps."""
+        self._trace = trace
+        self._plan = plan
+        self._notes = tuple(notes)
+        self._phases: tuple[str, ...] = (BASE,)
+        self._told: tuple[str, ...] = ()
+        self._read = TraceRows(trace)
+        self.rows_to_read = trace.rows * (self._read.passes + (plan.amplify != 1))
+        """Trace rows that will be read in all, those read twice counted twice."""
+
+    def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
+        """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""
+        steps = self._plan.bound(
+            Ground(self._trace, on_rows=on_rows)
+        )  # what is wrong with it is said before all is read
+        self._phases = phase_names(steps)
+        self._told = self._plan.told(steps)
+        followed = self._read.followed(on_rows)
+        copies = math.prod(step.most_copies for step in steps)
+        return stream(self._read.batches(on_rows, copies), steps, followed)
+
+    def lineage(self) -> Lineage:
+        """Where the schedule comes from; what was left out is known when all pieces were taken."""
+        left_out, rules = self._read.left_out, self._plan.rules
+        steps = (*self._told, *self._notes)
+        if left_out:
+            steps = (told(left_out), *steps)
+        return Lineage(
+            trace_path=str(Path(self._trace.name).absolute()),
+            trace_fingerprint=self._trace.fingerprint,
+            trace_rows=self._trace.rows,
+            steps=steps,
+            seed=self._plan.seed,
+            rewrite={"content": rules.to_json()} if rules.active else {},
+            phases=self._phases,
+            recipe=recipe_text(self._plan),
+            tool_version=VERSION,
+        )

@@ -1,0 +1,74 @@
+"""A recipe replayed for real: phases in the run, prompts and models as the target gets them, all paired."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from connection_rig import Arrival, peaktape, site
+from replay_rig import MS, chat
+
+from capture.trace_format import TraceMetadata
+from capture.trace_writer import batch_of, write_trace
+from replay.engine.run_format import read_run
+
+RECIPE = """\
+seed: 3
+shapes:
+  - spike: {at: 40%, for: 40%, x: 3, name: launch}
+content:
+  models: {demo-chat: other}
+  endpoints: {/v1/chat/completions: /v2/chat}
+"""
+
+
+def words(arrival: Arrival) -> str:
+    found: str = json.loads(arrival.body)["messages"][0]["content"]
+    return found
+
+
+@pytest.mark.slow
+def test_a_replayed_recipe_says_what_it_was_asked_to_and_names_its_phases(tmp_path: Path) -> None:
+    rows = [chat(number, number * 25 * MS) | {"model": "demo-chat"} for number in range(41)]
+    write_trace(tmp_path / "t.parquet", [batch_of(rows)], TraceMetadata(0, "test"))
+    (tmp_path / "r.yml").write_text(RECIPE)
+    wide = ("--max-lateness", "9s", "--max-lateness-p99", "9s")
+    with site() as found:
+        given = ("replay", "t.parquet", "--recipe", "r.yml", "--target", found.url)
+        ended = peaktape(*given, "-o", "run.parquet", *wide, cwd=tmp_path)
+        refused = peaktape(
+            *given,
+            "-o",
+            "other.parquet",
+            "--unique-prompts",
+            "--mode",
+            "partly-open",
+            "--weave",
+            cwd=tmp_path,
+        )
+    assert ended.returncode in (0, 3), ended.stderr
+    table, metadata = read_run(tmp_path / "run.parquet")
+    assert metadata.steps == (
+        "spike at=40%,for=40%,x=3,name=launch",
+        "clones' prompts unique",
+        "model demo-chat to other",
+        "endpoint /v1/chat/completions to /v2/chat",
+    )
+    run = table.to_pylist()
+    phases = [row["phase"] for row in sorted(run, key=lambda row: row["due_ns"])]
+    assert phases == ["base"] * 16 + ["launch"] * 48 + ["launch-recover"] * 9
+    assert {(row["endpoint"], row["model"], row["status"]) for row in run} == {
+        ("POST /v2/chat", "other", 200)
+    }
+    assert len(found.arrivals) == len(run) == 73
+    said = {arrival.tag: words(arrival) for arrival in found.arrivals}
+    for tag, text in said.items():
+        request, copy = tag.split("/")
+        recorded = f"say number {request[1:]}"
+        assert text == recorded if copy == "0" else text.endswith(f" {recorded}")
+    assert len(set(said.values())) == 73
+    assert {json.loads(arrival.body)["model"] for arrival in found.arrivals} == {"other"}
+    assert all(arrival.head.startswith(b"POST /v2/chat ") for arrival in found.arrivals)
+    assert refused.returncode == 2
+    assert "--weave: the schedule gives every request a beginning of its own" in refused.stderr
