@@ -29,6 +29,7 @@ from capture.segments import SEGMENT_NAME, sync_path
 _ROOMY_BYTES: Final = 1 << 30
 JOURNAL_NAME: Final = "journal-{number:06d}.frames"
 _NAME: Final = re.compile(r"journal-(\d{6,})\.frames")
+SEGMENT_FILE: Final = re.compile(r"segment-\d{6,}\.parquet")
 _NUMBERED: Final = re.compile(r"(?:journal|segment)-(\d{6,})\.(?:frames|parquet)(?:\.damaged)?")
 
 
@@ -151,6 +152,12 @@ def _names_in(folder: Path) -> list[str]:
 def segment_of(journal: Path) -> Path:
     """The segment that a journal file becomes."""
     return journal.with_name(SEGMENT_NAME.format(number=int(journal.stem.rpartition("-")[2])))
+
+
+def has_journal(segment: Path) -> bool:
+    """Whether the journal that a segment was made of is still there: until it has gone, all can be redone."""
+    number = int(segment.stem.rpartition("-")[2])
+    return (segment.parent / JOURNAL_NAME.format(number=number)).exists()
 
 
 def left_behind(journal: Path, keys: Keys | None = None, *, to_last_state: bool) -> LeftBehind:
