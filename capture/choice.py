@@ -20,7 +20,6 @@ OUTSIDE_WINDOW: Final = "outside_window"
 """Why a request is not chosen; none of them is a loss."""
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """`filter` in mitmproxy's language ("" takes all), `sample` the share of sessions in 0 … 1, drawn by

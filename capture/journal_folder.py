@@ -154,10 +154,9 @@ def segment_of(journal: Path) -> Path:
     return journal.with_name(SEGMENT_NAME.format(number=int(journal.stem.rpartition("-")[2])))
 
 
-def has_journal(segment: Path) -> bool:
-    """Whether the journal that a segment was made of is still there: until it has gone, all can be redone."""
-    number = int(segment.stem.rpartition("-")[2])
-    return (segment.parent / JOURNAL_NAME.format(number=number)).exists()
+def journal_of(segment: Path) -> Path:
+    """The journal that a segment was made of; as long as it is there, the segment may be made again."""
+    return segment.with_name(JOURNAL_NAME.format(number=int(segment.stem.rpartition("-")[2])))
 
 
 def left_behind(journal: Path, keys: Keys | None = None, *, to_last_state: bool) -> LeftBehind:

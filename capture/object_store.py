@@ -278,9 +278,7 @@ def _filesystem(url: StoreUrl, attempts: int = 3) -> Any:
 
 
 @functools.cache
-def _connected(
-    bucket: str, endpoint: str, scheme: str, region: str, anonymous: bool, attempts: int
-) -> Any:
+def _connected(bucket: str, endpoint: str, scheme: str, region: str, anonymous: bool, attempts: int) -> Any:
     from pyarrow import fs
 
     if not region and not endpoint:

@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import quote
 
 from capture.counts import readable_bytes
-from capture.journal_folder import SEGMENT_FILE, has_journal
+from capture.journal_folder import SEGMENT_FILE, journal_of
 from capture.object_store import StoreUrl
 from capture.segments import was_cut_off
 
@@ -67,8 +67,12 @@ def waiting_in(outbox: Path) -> list[Waiting]:
     """The segments that are to be sent, oldest first. One whose journal is there still may be made again."""
     found = []
     for capture in captures_in(outbox):
-        for path in sorted(capture.iterdir()):
-            if SEGMENT_FILE.fullmatch(path.name) and not has_journal(path):
+        names: set[str] = set()
+        with contextlib.suppress(FileNotFoundError):  # ended, and removed
+            names = set(os.listdir(capture))
+        for name in sorted(filter(SEGMENT_FILE.fullmatch, names)):
+            path = capture / name
+            if journal_of(path).name not in names:
                 with contextlib.suppress(FileNotFoundError):  # sent meanwhile
                     status = path.stat()
                     found.append(Waiting(path, status.st_size, status.st_mtime))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from capture.counts import readable_bytes
-from capture.journal_folder import SEGMENT_FILE, has_journal
+from capture.journal_folder import SEGMENT_FILE, journal_of
 
 BY_SIZE: Final = "max_size"
 BY_AGE: Final = "max_age"
@@ -73,32 +73,27 @@ def notes_of(expired: Mapping[str, int]) -> tuple[str, ...]:
 
 
 class FolderRetention:
-    """Keeps the segments in a folder within bounds; only whole segments of captures are ever touched.
-
-    `expired` counts those that were deleted, by bound, and their bytes.
-    """
+    """Keeps the segments in a folder within bounds; only whole segments of captures are ever touched."""
 
     def __init__(self, folder: Path, retention: Retention) -> None:
         self._folder = folder
         self._retention = retention
         self._due_s = 0.0
-        self.expired: Counter[str] = Counter()
 
-    def turn(self) -> int:
-        """Delete what is outdated, if it is time to look; the bytes that went."""
-        if not self._retention or time.monotonic() < self._due_s:
-            return 0
+    def turn(self, *, at_once: bool = False) -> Counter[str]:
+        """Delete what is outdated, if it is time to look; the segments that went by bound, and bytes."""
+        gone: Counter[str] = Counter()
+        if not self._retention or (time.monotonic() < self._due_s and not at_once):
+            return gone
         self._due_s = time.monotonic() + _EVERY_S
-        gone_bytes = 0
         for segment, bound in outdated(_held(self._folder), self._retention, time.time()):
             try:
                 (self._folder / segment.name).unlink()
             except OSError as error:  # tried again
                 logger.warning("peaktape: %s can't be deleted: %s", segment.name, error.strerror)
                 break
-            gone_bytes += segment.size_bytes
-            self.expired.update({bound: 1, BYTES: segment.size_bytes})
-        return gone_bytes
+            gone.update({bound: 1, BYTES: segment.size_bytes})
+        return gone
 
 
 def _held(folder: Path) -> list[Held]:
@@ -107,7 +102,7 @@ def _held(folder: Path) -> list[Held]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if SEGMENT_FILE.fullmatch(entry.name) and not has_journal(folder / entry.name):
+                if SEGMENT_FILE.fullmatch(entry.name) and not journal_of(folder / entry.name).exists():
                     status = entry.stat(follow_symlinks=False)
                     found.append(Held(entry.name, status.st_size, status.st_mtime))
     except OSError as error:  # looked at again

@@ -1,7 +1,7 @@
-"""Sending closed segments to a store: one after the other, again when it fails, away here once they are there.
+"""Sending closed segments to a store: one after the other, and again when it fails.
 
-`Uploader` does it, step by step; it is run by a process of its own beside a capture (`upload_process`), and by
-a recovery. Nothing is deleted here before the store has shown it: killed at any time, it is begun again.
+`Uploader` does it, step by step; it is run by a process of its own beside a capture (`upload_process`), and
+by a recovery. Nothing is deleted here before the store has shown it: killed at any time, it is begun again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 60.0
 PATIENCE_S: Final = 30.0
 """For so long without any success a store is waited for at the end."""
-_RETENTION_S: Final = 30.0
+_BOUNDS_S: Final = 30.0
+_LOOK_S: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Uploader:
         self._sent_segments = self._sent_bytes = self._failures = self._in_a_row = 0
         self._waiting: list[Waiting] = []
         self._unreadable: set[Path] = set()
-        self._failing_since_s = self._not_before_s = self._retention_due_s = 0.0
+        self._failing_since_s = self._not_before_s = self._look_due_s = self._bounds_due_s = 0.0
         self._trouble = ""
         self._expired: Counter[str] = Counter()
 
@@ -83,13 +84,18 @@ class Uploader:
 
     def turn(self) -> bool:
         """Send the oldest segment, if it is time to try; whether one was sent."""
-        found = waiting_in(self._outbox)
-        self._waiting = found
-        ready = [segment for segment in found if segment.path not in self._unreadable]
-        sent = bool(ready) and time.monotonic() >= self._not_before_s and self._send(ready[0])
-        if not self._trouble:
+        now_s = time.monotonic()
+        if now_s >= self._look_due_s or not self._ready:
+            self._look_due_s = now_s + _LOOK_S
+            self._waiting = waiting_in(self._outbox)
+        sent = bool(self._ready) and now_s >= self._not_before_s and self._send(self._ready[0])
+        if not self._trouble and time.monotonic() >= self._bounds_due_s:
             self._keep_bounds()
         return sent
+
+    @property
+    def _ready(self) -> list[Waiting]:
+        return [segment for segment in self._waiting if segment.path not in self._unreadable]
 
     def drain(self, patience_s: float = PATIENCE_S, on_turn: Callable[[], None] = lambda: None) -> bool:
         """Send all that waits; whether nothing is left. Given up when the store takes nothing for so long."""
@@ -99,9 +105,11 @@ class Uploader:
             if self.turn():
                 until_s = time.monotonic() + patience_s
             on_turn()
-            if not [segment for segment in self._waiting if segment.path not in self._unreadable]:
+            if not self._ready and not self.turn():
                 break
             time.sleep(max(0.0, min(self._not_before_s - time.monotonic(), 0.1)))
+        if not self._trouble:
+            self._keep_bounds()
         remove_ended(self._outbox)
         return not self._waiting
 
@@ -140,9 +148,9 @@ class Uploader:
 
     def _keep_bounds(self) -> None:
         """Delete what is outdated in the store: segments of captures, by their names, and nothing else."""
-        if not self._retention or time.monotonic() < self._retention_due_s:
+        self._bounds_due_s = time.monotonic() + _BOUNDS_S
+        if not self._retention:
             return
-        self._retention_due_s = time.monotonic() + _RETENTION_S
         try:
             held = [
                 Held(file.name, file.size_bytes, file.modified_s)
@@ -154,4 +162,3 @@ class Uploader:
                 self._expired.update({bound: 1, BYTES: segment.size_bytes})
         except StoreFailure as failure:
             logger.warning("peaktape: %s: nothing is deleted (%s)", self._store.url, failure.reason)
-

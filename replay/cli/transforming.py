@@ -82,6 +82,7 @@ def plan_of(
 def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
     """The schedule that `plan` makes of `trace`, and its lineage."""
     from capture.__about__ import VERSION
+    from capture.object_store import is_url
     from replay.transform.plan import apply_plan, rows_of_trace
     from replay.transform.replayable import told
     from replay.transform.schedule_format import Lineage
@@ -91,7 +92,7 @@ def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
     if left_out:
         steps = (told(left_out), *steps)
     lineage = Lineage(
-        trace_path=str(Path(trace.name).absolute()),
+        trace_path=trace.name if is_url(trace.name) else str(Path(trace.name).absolute()),
         trace_fingerprint=trace.fingerprint,
         trace_rows=trace.rows,
         steps=steps,
