@@ -25,9 +25,9 @@ class RecorderOptions:
     """How much is held, when a segment is closed, what is recorded at all, and what of it is kept.
 
     `spool_bytes` may wait in memory for the recorder, `journal_bytes` on disk for the compactor; what comes
-    beyond is dropped and counted. With `keys` nothing that is on a disk can be read without them. `retention`
-    bounds the segments in the folder. With `outbox_bytes` the folder lies in an outbox, in which so many bytes
-    of segments may wait for their store.
+    beyond is dropped and counted. With `keys` nothing that is on a disk can be read without them.
+    `retention` bounds the segments in the folder. With `outbox_bytes` the folder lies in an outbox, in which
+    so many bytes of segments may wait for their store.
     """
 
     segment_bytes: int = 64 << 20

@@ -35,7 +35,8 @@ class UploadCounts:
     def line(self) -> str:
         """Some words for a person."""
         waits = f"{self.waiting_segments:,} to be sent ({readable_bytes(self.waiting_bytes)})"
-        return f"sent {self.sent_segments:,} · {waits}" + (f" · {self.trouble}" if self.trouble else "")
+        parts = [f"sent {self.sent_segments:,}", waits if self.waiting_segments else "", self.trouble]
+        return " · ".join(filter(None, parts))
 
 
 @dataclasses.dataclass(frozen=True)

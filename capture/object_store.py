@@ -245,8 +245,8 @@ def failure_of(error: OSError) -> StoreFailure:
         return StoreFailure("no such object", "see what lies there", is_refusal=True)
     if name == "NETWORK_CONNECTION" or "curlCode" in text:
         said = text.partition("Details: ")[2] or text.rpartition("curlCode: ")[2]
-        way_out = "check AWS_ENDPOINT_URL and the network"
-        return StoreFailure(f"can't be reached ({said})", way_out, is_refusal=False)
+        reason = f"can't be reached: {said.partition(' after ')[0]}"
+        return StoreFailure(reason, "check AWS_ENDPOINT_URL and the network", is_refusal=False)
     said = text.partition("operation: ")[2].partition(" (Request ID")[0]
     reason = " ".join(filter(None, (name, said))) or text
     return StoreFailure(reason, "try again, or look at the store", is_refusal=False)

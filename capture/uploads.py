@@ -69,13 +69,14 @@ class Uploader:
     def counts(self) -> UploadCounts:
         """How the sending stands; may be asked by another thread."""
         waiting = self._waiting
-        oldest_s = min((segment.closed_s for segment in waiting), default=time.time())
+        now_s = time.time()
+        oldest_s = min((segment.closed_s for segment in waiting), default=now_s)
         return UploadCounts(
             sent_segments=self._sent_segments,
             sent_bytes=self._sent_bytes,
             waiting_segments=len(waiting),
             waiting_bytes=sum(segment.size_bytes for segment in waiting),
-            oldest_s=max(0.0, time.time() - oldest_s),
+            oldest_s=max(0.0, now_s - oldest_s),
             failures=self._failures,
             failing_s=time.monotonic() - self._failing_since_s if self._trouble else 0.0,
             trouble=self._trouble,
