@@ -21,7 +21,7 @@ def merged(files: Sequence[tuple[TraceMetadata, int]]) -> TraceMetadata:
     files is "elsewhere".
     """
     first = min((metadata for metadata, _ in files), key=lambda metadata: metadata.wall_zero_ns)
-    if len(files) == 1:
+    if len(files) == 1 and int(first.counts.get("recorded", 0)) <= files[0][1]:
         return first
     captures: dict[tuple[str, int], TraceMetadata] = {}
     rows: Counter[tuple[str, int]] = Counter()
@@ -47,9 +47,10 @@ def _counts(captures: Mapping[Any, TraceMetadata], rows: Counter[Any]) -> dict[s
     for metadata in captures.values():
         dropped.update(metadata.counts.get("dropped", {}))
         not_chosen.update(metadata.counts.get("not_chosen", {}))
-    elsewhere = sum(
-        max(0, int(metadata.counts.get("recorded", 0)) - rows[key]) for key, metadata in captures.items()
-    )
+    elsewhere = 0
+    for key, metadata in captures.items():
+        elsewhere += max(0, int(metadata.counts.get("recorded", 0)) - rows[key])
+        elsewhere += int(metadata.counts.get("elsewhere", 0))
     counts: dict[str, Any] = {
         "seen": sum(int(metadata.counts.get("seen", 0)) for metadata in captures.values()),
         "recorded": rows.total(),
