@@ -52,6 +52,13 @@ def is_url(name: object) -> bool:
     return _URL.match(str(name)) is not None
 
 
+def refuse_url(name: object) -> None:
+    """Raise `BadInput` for an output that is a URL and is written as a file."""
+    if is_url(name):
+        shown = re.sub(":/+", "://", str(name), count=1)
+        raise BadInput(f"{shown}: only `peaktape capture -o` writes to a store; write a file, then copy it")
+
+
 @dataclasses.dataclass(frozen=True)
 class StoreUrl:
     """An `s3://BUCKET/PATH?OPTIONS`, taken apart; `path` has no slash at its ends, and may be empty."""

@@ -18,7 +18,7 @@ from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.journal_folder import journals_in
-from capture.object_store import is_url
+from capture.object_store import refuse_url
 from capture.periodic import every
 from capture.recorder import Recorder, RecorderOptions
 from capture.recovery import Recovered, recover_folder
@@ -53,8 +53,7 @@ class Output:
         overwrite. Raises `BadInput` when the output exists and may not be replaced, holds the key, can't be
         written, or holds what `keys` don't open.
         """
-        if is_url(self.folder):
-            raise BadInput(f"{self.folder}: only `peaktape capture -o` writes to a store; name a local place")
+        refuse_url(self.folder)
         refuse_input(self.file or self.folder, [keys.path if keys else None])
         if self.file is not None:
             refuse_existing(self.file, overwrite=overwrite)

@@ -167,7 +167,8 @@ def test_without_access_the_way_out_is_said(bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("name", ["s3://b/x.parquet", "gs://b/x"])
 def test_only_capture_writes_to_a_store(name: str) -> None:
-    with pytest.raises(BadInput, match="only `capture -o` writes to a store"):
+    said = f"{name}: only `peaktape capture -o` writes to a store"
+    with pytest.raises(BadInput, match=said):
         refuse_existing(Path(name), overwrite=False)
     with pytest.raises(BadInput, match="only `peaktape capture -o` writes to a store"):
         Output.named(Path(name)).prepare(overwrite=False)
