@@ -116,6 +116,8 @@ class StoredFile:
             return _filesystem(self.url).open_input_file(self.url.key)
         except OSError as error:
             raise failure_of(error).as_bad_input(self) from error
+        except StoreFailure as failure:
+            raise failure.as_bad_input(self) from failure
 
 
 class ObjectStore:
@@ -272,19 +274,19 @@ def _filesystem(url: StoreUrl, attempts: int = 3) -> Any:
         or os.environ.get("AWS_ENDPOINT_URL")
         or ""
     )
-    scheme, sign, place = endpoint.rpartition("://")
+    scheme, _, place = endpoint.rpartition("://")
     region = options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return _connected(
         url.bucket,
         place.rstrip("/"),
-        (scheme if sign else "") or options.get("scheme", "https"),
+        scheme or options.get("scheme", "https"),
         region or "",
         options.get("anonymous", "").lower() == "true",
         attempts,
     )
 
 
-@functools.cache
+@functools.cache  # but for what is raised
 def _connected(bucket: str, endpoint: str, scheme: str, region: str, anonymous: bool, attempts: int) -> Any:
     from pyarrow import fs
 
@@ -302,10 +304,10 @@ def _connected(bucket: str, endpoint: str, scheme: str, region: str, anonymous: 
 
 
 def _region_of(bucket: str) -> str:
-    """The region of a bucket of AWS; "" when AWS doesn't say, and its own clients' rules decide."""
+    """The region of a bucket of AWS, as AWS tells anybody; raises `StoreFailure`."""
     from pyarrow import fs
 
     try:
         return str(fs.resolve_s3_region(bucket))
-    except OSError:
-        return ""
+    except OSError as error:
+        raise no_such_bucket() if "not found" in str(error) else failure_of(error) from error

@@ -21,7 +21,7 @@ from capture.journal_folder import SEGMENT_FILE, journal_of
 BY_SIZE: Final = "max_size"
 BY_AGE: Final = "max_age"
 BYTES: Final = "bytes"
-_EVERY_S: Final = 1.0
+_EVERY_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class FolderRetention:
         self._folder = folder
         self._retention = retention
         self._due_s = 0.0
+        self._known: dict[str, Held] = {}
 
     def turn(self, *, at_once: bool = False) -> Counter[str]:
         """Delete what is outdated, if it is time to look; the segments that went by bound, and bytes."""
@@ -86,7 +87,7 @@ class FolderRetention:
         if not self._retention or (time.monotonic() < self._due_s and not at_once):
             return gone
         self._due_s = time.monotonic() + _EVERY_S
-        for segment, bound in outdated(_held(self._folder), self._retention, time.time()):
+        for segment, bound in outdated(self._held(), self._retention, time.time()):
             try:
                 (self._folder / segment.name).unlink()
             except OSError as error:  # tried again
@@ -95,16 +96,22 @@ class FolderRetention:
             gone.update({bound: 1, BYTES: segment.size_bytes})
         return gone
 
+    def _held(self) -> list[Held]:
+        """The segments that are done: one whose journal is still there would be made again.
 
-def _held(folder: Path) -> list[Held]:
-    """The segments that are done: one whose journal is still there would be made again."""
-    found = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if SEGMENT_FILE.fullmatch(entry.name) and not journal_of(folder / entry.name).exists():
-                    status = entry.stat(follow_symlinks=False)
-                    found.append(Held(entry.name, status.st_size, status.st_mtime))
-    except OSError as error:  # looked at again
-        logger.warning("peaktape: %s can't be listed: %s", folder, error.strerror)
-    return found
+        Each is asked for its size and age once: of small segments there may be many.
+        """
+        found: dict[str, Held] = {}
+        try:
+            names = set(os.listdir(self._folder))
+            for name in filter(SEGMENT_FILE.fullmatch, names):
+                path = self._folder / name
+                if name in self._known:
+                    found[name] = self._known[name]
+                elif journal_of(path).name not in names:
+                    status = path.stat()
+                    found[name] = Held(name, status.st_size, status.st_mtime)
+        except OSError as error:  # looked at again
+            logger.warning("peaktape: %s can't be listed: %s", self._folder, error.strerror)
+        self._known = found
+        return list(found.values())

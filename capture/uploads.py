@@ -24,7 +24,7 @@ FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 60.0
 PATIENCE_S: Final = 30.0
 """For so long without any success a store is waited for at the end."""
-_BOUNDS_S: Final = 30.0
+_BOUNDS_S: Final = 300.0  # each look lists all that is there, and costs requests
 _LOOK_S: Final = 1.0
 
 logger = logging.getLogger(__name__)

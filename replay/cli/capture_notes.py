@@ -75,7 +75,8 @@ class JsonNotes:
         self._write("info", event, text, fields)
 
     def show(self, counts: Counts) -> None:
-        level = "warning" if counts.trouble or counts.dropped else "info"
+        away = counts.uploads is not None and counts.uploads.trouble
+        level = "warning" if counts.trouble or counts.dropped or away else "info"
         self._write(level, "counts", counts.line(), _numbers(counts))
 
     def conclude(self, counts: Counts) -> None:
