@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -11,22 +14,22 @@ import pytest
 from capture_rig import PEAKTAPE, Proxy, Upstream, eventually, processes_of, running_capture
 from recording_rig import eventually as until
 from recording_rig import exchange, give
-from store_rig import Bucket, outbox_segment
+from store_rig import Bucket, outbox_segment, write_rows
 from typer.testing import CliRunner
 
 from capture.counts import Counts, UploadCounts
 from capture.failures import BadInput
 from capture.health import HealthWatch
 from capture.metrics import registry_of
-from capture.outbox import captures_in
 from capture.recorder import Recorder, RecorderOptions
 from capture.stored_output import StoredOutput
 from capture.trace_reader import open_trace
 from replay.cli import app
+from replay.cli.capture_output import destination_of
 
 
-def names_in(url: str) -> list[str]:
-    batches = open_trace(url).iter_batches(["path"])
+def names_in(bucket: Bucket) -> list[str]:
+    batches = open_trace(bucket.url()).iter_batches(["path"]) if bucket.keys() else ()
     return [path.partition("?n=")[2] for batch in batches for path in batch.column(0).to_pylist()]
 
 
@@ -37,32 +40,68 @@ async def ask(proxy: Proxy, *names: str) -> None:
 
 
 @pytest.mark.slow
-async def test_nothing_is_lost_or_doubled_while_the_store_is_away_and_the_capture_killed(
+async def test_nothing_is_lost_or_doubled_by_a_store_that_is_away_and_a_capture_that_is_killed(
     bucket: Bucket, upstream: Upstream, tmp_path: Path
 ) -> None:
     outbox = tmp_path / "outbox"
     command = [*PEAKTAPE, "capture", "--listen", "127.0.0.1:0", "--upstream", upstream.url]
     command += ["-o", bucket.url(), "--outbox", str(outbox), "--segment-s", "0.2"]
-    with bucket.server.away():
-        async with running_capture(tmp_path / "x", command=command) as proxy:
+    async with contextlib.AsyncExitStack() as stack:
+        with bucket.server.away():
+            proxy = await stack.enter_async_context(running_capture(tmp_path / "x", command=command))
             assert any("can't be reached" in line for line in proxy.said), "told at the start"
             await ask(proxy, "a", "b")
-            await eventually(lambda: any(captures_in(folder) for folder in outbox.iterdir()))
             await eventually(lambda: list(outbox.rglob("segment-*.parquet")))
-            await ask(proxy, "c")
-            victims = processes_of(proxy)
-            for pid in victims:
-                os.kill(pid, signal.SIGKILL)
-            await proxy.process.wait()
-    assert bucket.keys() == []
-    async with running_capture(tmp_path / "x", command=command) as proxy:
-        await eventually(lambda: len(bucket.keys()) >= 2)  # what was left goes before anything is asked
-        await ask(proxy, "d")
-        assert await proxy.stop(signal.SIGTERM) == 0
-        assert f"trace: {bucket.url().rstrip('/')}" in proxy.said[-1]
-        assert any("recovered" in line for line in proxy.said)
-    assert sorted(names_in(bucket.url())) == ["a", "b", "c", "d"]
+        await eventually(lambda: set(names_in(bucket)) >= {"a"})
+        await ask(proxy, "c")
+        for pid in processes_of(proxy):
+            os.kill(pid, signal.SIGKILL)
+        await proxy.process.wait()
+    recovered = await asyncio.to_thread(CliRunner().invoke, app, ["recover", *_place(bucket, outbox)])
+    assert recovered.exit_code == 0, recovered.output
+    assert sorted(names_in(bucket)) == ["a", "b", "c"]
     assert list(outbox.rglob("*")) == [], "left lying about"
+
+
+def _place(bucket: Bucket, outbox: Path) -> list[str]:
+    return [bucket.url(), "--outbox", str(outbox)]
+
+
+class Said:
+    """Notes that are kept."""
+
+    show_every_s = 1.0
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.shown: list[UploadCounts] = []
+
+    def say(self, event: str, text: str, **fields: object) -> None:
+        self.lines.append(text)
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[Callable[[UploadCounts], None]]:
+        yield self.shown.append
+
+
+@pytest.mark.slow
+def test_at_the_end_all_is_sent_also_by_a_process_that_was_killed(bucket: Bucket, tmp_path: Path) -> None:
+    goes_to = destination_of(bucket.url(), None, "7d", tmp_path, "1GB")
+    assert goes_to.bounded(RecorderOptions()).outbox_bytes == 10**9
+    outbox_segment(StoredOutput.named(bucket.url(), tmp_path).outbox, 7)  # of an earlier capture
+    notes = Said()
+    with goes_to.opened(notes, overwrite=False) as place:  # type: ignore[arg-type]
+        sending = place.sending
+        assert sending is not None
+        write_rows(place.output.folder / "segment-000001.parquet", range(10))
+        until(lambda: sending.counts().sent_segments == 2)
+        os.kill(sending._process.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        write_rows(place.output.folder / "segment-000002.parquet", range(10, 20))
+    assert notes.lines == [f"{sending.counts().line()} · {bucket.url().rstrip('/')}"]
+    assert notes.lines[0].startswith("sent 3 · s3://")
+    assert notes.shown
+    assert open_trace(bucket.url()).rows == 30
+    assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.slow
