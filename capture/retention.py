@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Retention:
-    """The bounds; None is none. `max_bytes` counts whole segments, `max_age_s` from when one was written."""
+    """The bounds; None is none. `max_bytes` counts whole segments, `max_age_s` from when one was written, in
+    a store from when it got there."""
 
     max_bytes: int | None = None
     max_age_s: float | None = None

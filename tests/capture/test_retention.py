@@ -13,6 +13,9 @@ from recording_rig import eventually, exchange, give
 from store_rig import write_rows
 
 from capture.capture_facts import CaptureFacts
+from capture.counts import UploadCounts
+from capture.intake import Intake
+from capture.journal_folder import JournalFolder, journals_in, left_behind
 from capture.merged_metadata import merged
 from capture.quantities import parse_bytes, parse_duration_ns
 from capture.recorder import Recorder, RecorderOptions
@@ -101,6 +104,28 @@ def test_a_trace_counts_what_is_in_none_of_its_files() -> None:
     told = merged([(said(50, "old"), 10), (said(90, "two went"), 40), (said(5, source="b"), 5)])
     assert told.counts == {"seen": 95, "recorded": 55, "dropped": {}, "elsewhere": 40}
     assert told.notes == ("two went",)
+
+
+def test_what_went_in_a_store_is_told_to_the_recorder_and_outlives_it(tmp_path: Path) -> None:
+    class Gone:
+        """Stands for the sending process."""
+
+        def counts(self) -> UploadCounts:
+            return UploadCounts(expired={"max_age": 3, "bytes": 2000})
+
+    recorder = Recorder(tmp_path, RecorderOptions(), "test", (), Gone())  # type: ignore[arg-type]
+    give(recorder, exchange(1))
+    recorder.report()
+    journal = JournalFolder(tmp_path)
+    intake = Intake(recorder.facts, journal)
+    assert intake.turn()
+    intake.own_expired["max_size"] += 1
+    intake.begin_journal()
+    again = Intake(recorder.facts, journal, left_behind(journals_in(tmp_path)[-1], to_last_state=True))
+    assert again.expired == {"max_age": 3, "max_size": 1, "bytes": 2000}
+    (note,) = recorder.facts.metadata({}, expired=again.expired).notes
+    assert note.endswith("1 by --max-size, 3 by --max-age, 2.0 KB")
+    recorder.forget()
 
 
 def test_nothing_is_said_where_nothing_went() -> None:
