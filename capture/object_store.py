@@ -173,7 +173,7 @@ class ObjectStore:
     def put(self, path: Path, name: str) -> None:
         """Store a local file, and see that it is there: its size and its last bytes are read back.
 
-        An object appears whole or not at all. What the local disk refuses is raised as OSError.
+        An object appears whole, or is away again. What the local disk refuses is raised as OSError.
         """
         key = self.at(name).key
         with path.open("rb") as file:
@@ -188,6 +188,9 @@ class ObjectStore:
                     stored.seek(max(0, stored_bytes - _TAIL_BYTES))
                     same = stored_bytes == size_bytes and stored.read() == file.read()
             except OSError as error:
+                if error.errno and not isinstance(error, FileNotFoundError):  # pyarrow's have no number
+                    self.delete(name)  # what the disk refused half-way is there half
+                    raise
                 raise failure_of(error) from error
         if not same:
             reason = f"{name} came back with {stored_bytes:,} bytes and another end, {size_bytes:,} were sent"

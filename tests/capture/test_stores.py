@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,22 @@ def test_a_store_says_what_it_refuses(bucket: Bucket, tmp_path: Path) -> None:
     assert not failed.value.is_refusal
     with pytest.raises(FileNotFoundError):
         bucket.store().put(tmp_path / "gone", "a")
+
+
+def test_of_a_file_that_can_t_be_read_to_its_end_nothing_is_there(bucket: Bucket, tmp_path: Path) -> None:
+    class Worn(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(3)
+
+    class OnAWornDisk:
+        def open(self, mode: str) -> Worn:
+            return Worn(b"a whole segment")
+
+    with pytest.raises(OSError, match="Input/output"):
+        bucket.store().put(OnAWornDisk(), "a.parquet")  # type: ignore[arg-type]
+    assert bucket.keys() == []
 
 
 def rows(trace: Trace) -> list[dict[str, object]]:
