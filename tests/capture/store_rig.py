@@ -14,6 +14,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 from recording_rig import exchange
 
+from capture.encryption_keys import Keys
 from capture.object_store import ObjectStore, StoreUrl
 from capture.segments import write_segment
 from capture.trace_format import TraceMetadata
@@ -90,11 +91,11 @@ class Bucket:
         return data
 
 
-def write_rows(path: Path, numbers: range, **metadata: Any) -> Path:
+def write_rows(path: Path, numbers: range, keys: Keys | None = None) -> Path:
     """A segment with these requests."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = TraceMetadata(**{"wall_zero_ns": 1, "source": "test", **metadata})
-    write_segment(path, [batch_of([exchange(number).row() for number in numbers])], about)
+    about = TraceMetadata(wall_zero_ns=1, source="test")
+    write_segment(path, [batch_of([exchange(number).row() for number in numbers])], about, keys)
     return path
 
 

@@ -18,7 +18,8 @@ from store_rig import Bucket, outbox_segment, write_rows
 from typer.testing import CliRunner
 
 from capture.counts import Counts, UploadCounts
-from capture.failures import BadInput
+from capture.encryption_keys import Keys
+from capture.failures import BadInput, KeyRefused
 from capture.health import HealthWatch
 from capture.metrics import registry_of
 from capture.recorder import Recorder, RecorderOptions
@@ -90,17 +91,20 @@ def test_at_the_end_all_is_sent_also_by_a_process_that_was_killed(bucket: Bucket
     assert goes_to.bounded(RecorderOptions()).outbox_bytes == 10**9
     outbox_segment(StoredOutput.named(bucket.url(), tmp_path).outbox, 7)  # of an earlier capture
     notes = Said()
-    with goes_to.opened(notes, overwrite=False) as place:  # type: ignore[arg-type]
+    keys = Keys.of("env:K", {"K": "5a" * 32})
+    with goes_to.opened(notes, keys, overwrite=False) as place:  # type: ignore[arg-type]
         sending = place.sending
         assert sending is not None
         write_rows(place.output.folder / "segment-000001.parquet", range(10))
         until(lambda: sending.counts().sent_segments == 2)
         os.kill(sending._process.pid, signal.SIGKILL)  # type: ignore[union-attr]
-        write_rows(place.output.folder / "segment-000002.parquet", range(10, 20))
+        write_rows(place.output.folder / "segment-000002.parquet", range(10, 20), keys)
     assert notes.lines == [f"{sending.counts().line()} · {bucket.url().rstrip('/')}"]
     assert notes.lines[0].startswith("sent 3 · s3://")
     assert notes.shown
-    assert open_trace(bucket.url()).rows == 30
+    assert open_trace(bucket.url(), keys).rows == 30
+    with pytest.raises(KeyRefused, match="encrypted, and no key is given"):
+        open_trace(bucket.url())
     assert list(tmp_path.rglob("*")) == []
 
 
