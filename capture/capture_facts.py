@@ -16,6 +16,7 @@ from capture.choice import Choice
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.redaction import RedactionPolicy
+from capture.retention import Retention, notes_of
 from capture.trace_format import TraceMetadata
 
 
@@ -25,6 +26,8 @@ class RecorderOptions:
 
     `spool_bytes` may wait in memory for the recorder, `journal_bytes` on disk for the compactor; what comes
     beyond is dropped and counted. With `keys` nothing that is on a disk can be read without them.
+    `retention` bounds the segments in the folder. With `outbox_bytes` the folder lies in an outbox, in which
+    so many bytes of segments may wait for their store.
     """
 
     segment_bytes: int = 64 << 20
@@ -35,6 +38,8 @@ class RecorderOptions:
     redaction: RedactionPolicy = dataclasses.field(default_factory=RedactionPolicy)
     choice: Choice = dataclasses.field(default_factory=Choice)
     keys: Keys | None = None
+    retention: Retention = dataclasses.field(default_factory=Retention)
+    outbox_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +61,12 @@ class CaptureFacts:
         upstreams: Iterable[str] = (),
         left_out: Mapping[str, int] | None = None,
         recorded_ns: Iterable[Sequence[int | None]] = (),
+        expired: Mapping[str, int] | None = None,
     ) -> TraceMetadata:
         """The metadata of a trace of this capture.
 
         `upstreams` are the hosts that were seen besides, `left_out` counts what redaction took out, by kind,
-        `recorded_ns` are the spans in which recording was on.
+        `recorded_ns` are the spans in which recording was on, `expired` counts segments that were deleted.
         """
         return TraceMetadata(
             wall_zero_ns=self.wall_zero_ns,
@@ -72,6 +78,7 @@ class CaptureFacts:
             choice=self.options.choice.described(),
             recorded_ns=tuple((int(start or 0), end) for start, end in recorded_ns),
             tool_version=VERSION,
+            notes=notes_of(expired or {}),
         )
 
     def to_json(self) -> str:
@@ -80,6 +87,7 @@ class CaptureFacts:
         options["redaction"] = self.options.redaction.to_values()
         del options["keys"]
         options["choice"] = dataclasses.asdict(self.options.choice)
+        options["retention"] = dataclasses.asdict(self.options.retention)
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return json.dumps({**own, "options": options}, default=str)
 
@@ -95,16 +103,19 @@ class CaptureFacts:
             found = json.loads(raw)
             options = found["options"]
             redaction = RedactionPolicy.from_values(options["redaction"], key)
-            choice = Choice(**options.get("choice", {}))
+            parts = {
+                "redaction": redaction,
+                "choice": Choice(**options.get("choice", {})),
+                "retention": Retention(**options.get("retention", {})),
+                "keys": keys,
+            }
             return cls(
                 **{
                     **found,
                     "folder": Path(found["folder"]),
                     "spool": Path(found["spool"]),
                     "upstreams": tuple(found["upstreams"]),
-                    "options": RecorderOptions(
-                        **{**options, "redaction": redaction, "choice": choice, "keys": keys}
-                    ),
+                    "options": RecorderOptions(**{**options, **parts}),
                 }
             )
         except (ValueError, KeyError, TypeError) as error:

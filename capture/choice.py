@@ -7,21 +7,17 @@ Settled when a capture begins, and known to its proxies and its recorder. How a 
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any, Final
 
 from capture.copied_body import BODY_COPY_LIMIT_BYTES
 from capture.failures import BadInput
-from capture.quantities import parse_share
+from capture.quantities import parse_bytes, parse_share
 
 BY_FILTER: Final = "filter"
 BY_SAMPLE: Final = "sample"
 PAUSED: Final = "paused"
 OUTSIDE_WINDOW: Final = "outside_window"
 """Why a request is not chosen; none of them is a loss."""
-
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|KiB|MiB)?")
-_UNIT_BYTES: Final = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +60,7 @@ def parse_sample(text: str, place: str) -> float:
 
 def parse_body_limit(text: str, place: str) -> int:
     """ "1MB", "64KiB", "1000" → bytes; raises `BadInput` naming `place` unless it lies in 0 … 64 MiB."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise BadInput(f"{place}: {text!r} found, a size such as 1MB, 64KiB or 0 wanted")
-    size_bytes = round(float(match[1]) * _UNIT_BYTES[match[2] or "B"])
+    size_bytes = parse_bytes(text, place, "1MB, 64KiB or 0")
     if size_bytes > BODY_COPY_LIMIT_BYTES:
         most = BODY_COPY_LIMIT_BYTES >> 20
         raise BadInput(f"{place}: {text!r} found, at most {most}MiB wanted: no copy grows beyond that")

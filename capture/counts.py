@@ -13,13 +13,41 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
+class UploadCounts:
+    """How the sending of segments to a store stands.
+
+    `waiting_*` are closed segments that the store doesn't have, the oldest for `oldest_s`. `failing_s` is for
+    how long every try has failed, `trouble` why. `expired` counts segments that were deleted there to keep
+    bounds, by bound, and their bytes. `silent_s` is for how long the sending process has said nothing.
+    """
+
+    sent_segments: int = 0
+    sent_bytes: int = 0
+    waiting_segments: int = 0
+    waiting_bytes: int = 0
+    oldest_s: float = 0.0
+    failures: int = 0
+    failing_s: float = 0.0
+    trouble: str = ""
+    expired: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    silent_s: float = 0.0
+
+    def line(self) -> str:
+        """Some words for a person."""
+        waits = f"{self.waiting_segments:,} to be sent ({readable_bytes(self.waiting_bytes)})"
+        parts = [f"sent {self.sent_segments:,}", waits if self.waiting_segments else "", self.trouble]
+        return " · ".join(filter(None, parts))
+
+
+@dataclasses.dataclass(frozen=True)
 class Counts:
     """The state of a capture at one moment; `dropped` by cause, `not_chosen` by reason, which is no loss,
     `paused` whether recording is off, `trouble` what is wrong right now.
 
     `journaled` rows are safe on disk, `recorded` ones in a segment. `spool_bytes` wait in memory for the
     recorder, `journal_bytes` on disk for a segment, the oldest of them for `journal_lag_s`. `restarts` is
-    how often the recorder's process died, `silent_s` for how long it has said nothing.
+    how often the recorder's process died, `silent_s` for how long it has said nothing. `expired` counts
+    segments that were deleted to keep bounds, by bound, and their bytes. `uploads` is None without a store.
     """
 
     seen: int = 0
@@ -37,6 +65,8 @@ class Counts:
     paused: bool = False
     silent_s: float = 0.0
     trouble: str = ""
+    expired: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    uploads: UploadCounts | None = None
 
     @property
     def waiting(self) -> int:
@@ -60,6 +90,7 @@ class Counts:
             f"in flight {self.in_flight:,}",
             f"segment {self.segment}",
             f"disk {readable_bytes(self.disk_bytes)}",
+            *([self.uploads.line()] if self.uploads is not None else []),
         ]
         return " · ".join(parts) + (f" · {self.trouble}" if self.trouble else "")
 

@@ -11,11 +11,13 @@ import dataclasses
 import time
 from typing import Final
 
-from capture.counts import Counts
+from capture.counts import Counts, UploadCounts, readable_bytes
 
 LOSS_S: Final = 60.0
 """For so long after a loss a capture is not healthy."""
 SILENT_S: Final = 10.0
+STORE_AWAY_S: Final = 120.0
+"""For so long a store may fail without anybody being called: until then the outbox is what it is for."""
 _BEAT_S: Final = 1.0
 _NO_BEAT_S: Final = 30.0
 
@@ -54,6 +56,17 @@ class HealthWatch:
         if now_s - self._lost_at_s < LOSS_S:
             causes = ", ".join(f"{cause} {count:,}" for cause, count in sorted(counts.dropped.items()))
             said.append(f"requests are lost: {causes}")
+        said += _complaints_of(counts.uploads) if counts.uploads is not None else []
         if counts.silent_s > SILENT_S:
             said.append(f"the recorder's process has said nothing for {counts.silent_s:.0f} s")
         return said
+
+
+def _complaints_of(uploads: UploadCounts) -> list[str]:
+    said = []
+    if uploads.failing_s > STORE_AWAY_S:
+        waits = f"{uploads.waiting_segments:,} segments, {readable_bytes(uploads.waiting_bytes)}, wait"
+        said.append(f"the store has taken nothing for {uploads.failing_s:.0f} s ({uploads.trouble}); {waits}")
+    if uploads.silent_s > SILENT_S:
+        said.append(f"the process that sends segments has said nothing for {uploads.silent_s:.0f} s")
+    return said

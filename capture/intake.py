@@ -67,6 +67,7 @@ class Intake:
         self._choice = RowChoice(facts.options.choice)
         self.own_dropped: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.own_expired: Counter[str] = Counter()
         self.upstreams: set[str] = set()
         self.trouble = ""
         if left is not None:
@@ -78,6 +79,7 @@ class Intake:
         self.own_dropped = Counter(state.get("own_dropped", {}))
         self._choice.not_chosen.update(state.get("own_not_chosen", {}))
         self.left_out = Counter(state.get("left_out", {}))
+        self.own_expired = Counter(state.get("own_expired", {}))
         self.reported = dict(state.get("reported", {}))
         self.upstreams = set(state.get("upstreams", ()))
         for name, position in state.get("positions", {}).items():
@@ -112,6 +114,11 @@ class Intake:
     def own_not_chosen(self) -> Counter[str]:
         """Those that were found out here."""
         return self._choice.not_chosen
+
+    @property
+    def expired(self) -> Counter[str]:
+        """Segments that were deleted to keep bounds, in the folder or, as the proxy says, in a store."""
+        return self._reported("expired") + self.own_expired
 
     def _reported(self, name: str) -> Counter[str]:
         total: Counter[str] = Counter()
@@ -324,6 +331,7 @@ class Intake:
                 "own_dropped": dict(self.own_dropped),
                 "own_not_chosen": dict(self.own_not_chosen),
                 "left_out": dict(self.left_out),
+                "own_expired": dict(self.own_expired),
                 "reported": self.reported,
                 "upstreams": sorted(self.upstreams),
             },

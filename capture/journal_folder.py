@@ -29,6 +29,7 @@ from capture.segments import SEGMENT_NAME, sync_path
 _ROOMY_BYTES: Final = 1 << 30
 JOURNAL_NAME: Final = "journal-{number:06d}.frames"
 _NAME: Final = re.compile(r"journal-(\d{6,})\.frames")
+SEGMENT_FILE: Final = re.compile(r"segment-\d{6,}\.parquet")
 _NUMBERED: Final = re.compile(r"(?:journal|segment)-(\d{6,})\.(?:frames|parquet)(?:\.damaged)?")
 
 
@@ -151,6 +152,11 @@ def _names_in(folder: Path) -> list[str]:
 def segment_of(journal: Path) -> Path:
     """The segment that a journal file becomes."""
     return journal.with_name(SEGMENT_NAME.format(number=int(journal.stem.rpartition("-")[2])))
+
+
+def journal_of(segment: Path) -> Path:
+    """The journal that a segment was made of; as long as it is there, the segment may be made again."""
+    return segment.with_name(JOURNAL_NAME.format(number=int(segment.stem.rpartition("-")[2])))
 
 
 def left_behind(journal: Path, keys: Keys | None = None, *, to_last_state: bool) -> LeftBehind:

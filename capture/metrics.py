@@ -12,7 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from capture.__about__ import VERSION
-from capture.counts import Counts
+from capture.counts import Counts, UploadCounts
+from capture.retention import BY_AGE, BY_SIZE
 
 _PREFIX = "peaktape_capture_"
 
@@ -58,6 +59,30 @@ class CountsCollector(Collector):
         )
         yield _gauge("recording", "1 while recording is on, 0 while it is paused.", int(not counts.paused))
         yield _gauge("trouble", "1 while the recorder can't write.", int(bool(counts.trouble)))
+        yield _expired(counts)
+        if counts.uploads is not None:
+            yield from _uploads(counts.uploads)
+
+
+def _expired(counts: Counts) -> Metric:
+    """What was deleted to keep bounds, in the folder or in the store."""
+    deleted = CounterMetricFamily(
+        f"{_PREFIX}segments_expired", "Segments deleted to keep a bound, by bound.", labels=["bound"]
+    )
+    there = counts.expired if counts.uploads is None else counts.uploads.expired
+    for bound in (BY_SIZE, BY_AGE):
+        deleted.add_metric([bound], there.get(bound, 0))
+    return deleted
+
+
+def _uploads(uploads: UploadCounts) -> Iterator[Metric]:
+    yield _counter("uploaded_segments", "Segments that the store has.", uploads.sent_segments)
+    yield _counter("uploaded_bytes", "Their size.", uploads.sent_bytes)
+    yield _counter("upload_failures", "Tries to send a segment that failed.", uploads.failures)
+    yield _gauge("outbox_segments", "Segments that wait to be sent.", uploads.waiting_segments)
+    yield _gauge("outbox_bytes", "Their size on disk.", uploads.waiting_bytes)
+    yield _gauge("outbox_age_seconds", "Age of the oldest of those.", uploads.oldest_s)
+    yield _gauge("store_away_seconds", "For how long every try has failed, else 0.", uploads.failing_s)
 
 
 def registry_of(counts: Callable[[], Counts]) -> CollectorRegistry:

@@ -16,9 +16,23 @@ UNIT_NS: Final = {
     "s": 10**9,
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
+    "d": 24 * 3600 * 10**9,
 }
-_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h))+")
-_PIECE: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+UNIT_BYTES: Final = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+}
+_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d))+")
+_PIECE: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(\w+)?")
 
 
 def parse_duration_ns(text: str, place: str) -> int:
@@ -29,6 +43,15 @@ def parse_duration_ns(text: str, place: str) -> int:
     if not _DURATION.fullmatch(text):
         raise BadInput(f"{place}: {text!r} found, a duration such as 30s, 250ms or 1m30s wanted")
     return round(sum(float(number) * UNIT_NS[unit] for number, unit in _PIECE.findall(text)))
+
+
+def parse_bytes(text: str, place: str, example: str = "50GB") -> int:
+    """ "50GB", "64KiB", "1000" → bytes; raises `BadInput` naming `place`."""
+    match = _SIZE.fullmatch(text.strip())
+    unit_bytes = UNIT_BYTES.get(match[2] or "B") if match else None
+    if match is None or unit_bytes is None:
+        raise BadInput(f"{place}: {text!r} found, a size such as {example} wanted")
+    return round(float(match[1]) * unit_bytes)
 
 
 def parse_window_ns(text: str, place: str) -> tuple[int, int]:

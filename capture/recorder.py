@@ -29,6 +29,7 @@ from capture.handover import REPORT_S, Handover
 from capture.recorder_process import FACTS_NAME, LEAVE_A_TRACE
 from capture.sealing import sealed_text
 from capture.segments import MARKER_NAME
+from capture.sending import Sending
 from capture.spool_folder import new_spool
 from capture.trace_format import TraceMetadata
 
@@ -44,12 +45,18 @@ logger = logging.getLogger(__name__)
 class Recorder(Handover):
     """Records one capture into `folder`: the handover of its first proxy, and all that is common to several.
 
-    `counts` may be called by anyone; `stop` once, at the end. With keys, making one raises `BadInput` when
-    there is no folder in memory for the spool, or a key service gives no key.
+    `sending` is who sends the segments to a store, if they go there. `counts` may be called by anyone; `stop`
+    once, at the end. With keys, making one raises `BadInput` when there is no folder in memory for the spool,
+    or a key service gives no key.
     """
 
     def __init__(
-        self, folder: Path, options: RecorderOptions, source: str, upstreams: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        options: RecorderOptions,
+        source: str,
+        upstreams: tuple[str, ...] = (),
+        sending: Sending | None = None,
     ) -> None:
         if options.keys is not None:
             options.keys.data_key  # noqa: B018 - a key service that gives none is told now
@@ -76,6 +83,7 @@ class Recorder(Handover):
         self._started = False
         self.restarts = 0
         self._told_at_s = math.inf
+        self._to_store = sending
 
     def start(self) -> None:
         """Start the recorder's process and the thread that looks after it.
@@ -125,6 +133,8 @@ class Recorder(Handover):
             paused=not self._stopping.is_set() and bool(self.switch.why_not(now_ns)),
             silent_s=max(0.0, time.monotonic() - self._told_at_s),
             trouble=self.trouble,
+            expired=status.get("expired", {}),
+            uploads=None if self._to_store is None else self._to_store.counts(),
         )
 
     def metadata(self) -> TraceMetadata:
@@ -133,7 +143,8 @@ class Recorder(Handover):
         return self.facts.metadata(self.counts().totals(), (), left_out, spans)
 
     def _besides(self) -> dict[str, Any]:
-        return {"recorded_ns": self.switch.recorded()}
+        expired = {} if self._to_store is None else {"expired": self._to_store.counts().expired}
+        return {"recorded_ns": self.switch.recorded(), **expired}
 
     def stop(self, *, empty_too: bool = True) -> None:
         """Have everything that was taken written, and end the process.

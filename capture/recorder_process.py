@@ -28,6 +28,8 @@ from capture.counts import totals
 from capture.encryption_keys import Keys
 from capture.intake import Intake
 from capture.journal_folder import JournalFolder, LeftBehind, ended_in, journals_in, left_behind
+from capture.outbox import OutboxRoom
+from capture.retention import BYTES, FolderRetention
 from capture.segments import remove_halves
 from capture.structured_log import stderr_handler
 from capture.trace_format import TraceMetadata
@@ -83,6 +85,9 @@ class RecorderProcess:
         self._began_s = self._status_at_s = 0.0
         self._rows_before = self._intake.rows
         self._over = threading.Event()
+        self._retention = FolderRetention(facts.folder, facts.options.retention)
+        limit_bytes = facts.options.outbox_bytes
+        self._outbox = None if limit_bytes is None else OutboxRoom(facts.folder.parent, limit_bytes)
 
     def _left_behind(self, journals: list[Path]) -> LeftBehind | None:
         """What the newest journal tells that can be read; one that can't is set aside."""
@@ -102,8 +107,9 @@ class RecorderProcess:
         syncing.start()
         while True:
             ended = self._stdin is None and self._intake.is_over
-            moved = (ended or self._journal_has_room()) and self._intake.turn()
+            moved = (ended or self._has_room()) and self._intake.turn()
             self._roll()
+            self._keep_bounds()
             self._compact()
             self._tell()
             if ended and not moved:
@@ -113,7 +119,9 @@ class RecorderProcess:
         self._over.set()
         self._finish()
 
-    def _journal_has_room(self) -> bool:
+    def _has_room(self) -> bool:
+        if self._outbox is not None and not self._outbox.has_room():
+            return False
         if len(self._jobs) < 2:
             return True
         waiting_bytes = sum(job.journal.stat().st_size for job in self._jobs if job.journal.exists())
@@ -153,7 +161,8 @@ class RecorderProcess:
 
     def _metadata(self) -> TraceMetadata:
         intake = self._intake
-        return self._facts.metadata(self._totals(), intake.upstreams, intake.left_out, intake.recorded_ns)
+        told = (intake.upstreams, intake.left_out, intake.recorded_ns, intake.expired)
+        return self._facts.metadata(self._totals(), *told)
 
     def _totals(self) -> dict[str, Any]:
         intake = self._intake
@@ -196,12 +205,20 @@ class RecorderProcess:
         last = self._journal.path
         self._journal.close()
         self._drain_jobs()
+        self._keep_bounds(at_once=True)
         stale = self._totals() != self._written_totals and (self._intake.seen > 0 or self._empty_too)
         if last is not None:
             self._jobs.append(_Job(last, self._metadata(), empty_too=stale))
             self._drain_jobs()
+            self._keep_bounds(at_once=True)
         self._compactor.end()
         self._tell(at_once=True)
+
+    def _keep_bounds(self, *, at_once: bool = False) -> None:
+        gone = self._retention.turn(at_once=at_once)
+        if gone:
+            self._intake.own_expired.update(gone)
+            self._segment_bytes -= gone[BYTES]
 
     def _drain_jobs(self) -> None:
         """Compact what waits; stop trying when the disk refuses or the compactor dies again and again."""
@@ -218,7 +235,8 @@ class RecorderProcess:
     @property
     def trouble(self) -> str:
         """What is wrong right now, "cause: words", or nothing."""
-        return self._intake.trouble or self._compaction_trouble
+        full = "" if self._outbox is None else self._outbox.trouble
+        return self._intake.trouble or self._compaction_trouble or full
 
     def _tell(self, *, at_once: bool = False) -> None:
         """Tell the proxy how things stand: a line of JSON, small enough to be written whole or not at all."""
@@ -245,6 +263,7 @@ class RecorderProcess:
             "disk_bytes": self._segment_bytes,
             "journal_bytes": self._journal.new_bytes + sum(_size(job.journal) for job in self._jobs),
             "journal_lag_s": self._lag_s(now_s),
+            "expired": dict(self._intake.own_expired),
             "trouble": self.trouble,
         }
         if self._stdout is not None:

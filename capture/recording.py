@@ -18,10 +18,12 @@ from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.journal_folder import journals_in
+from capture.object_store import refuse_url
 from capture.periodic import every
 from capture.recorder import Recorder, RecorderOptions
 from capture.recovery import Recovered, recover_folder
 from capture.segments import MARKER_NAME, clear_folder, prepare_folder, remove_folder, was_cut_off
+from capture.sending import Sending
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import refuse_existing, refuse_input, write_trace
 
@@ -51,6 +53,7 @@ class Output:
         overwrite. Raises `BadInput` when the output exists and may not be replaced, holds the key, can't be
         written, or holds what `keys` don't open.
         """
+        refuse_url(self.folder)
         refuse_input(self.file or self.folder, [keys.path if keys else None])
         if self.file is not None:
             refuse_existing(self.file, overwrite=overwrite)
@@ -94,15 +97,17 @@ def record(
     upstreams: tuple[str, ...],
     show: Callable[[Counts], None],
     show_every_s: float,
+    sending: Sending | None = None,
 ) -> Recorded:
     """Record while `serve` serves, then leave the trace at `output`, which has been prepared.
 
     `serve` starts the recorder once the output is clear; what is handed over before that waits.
-    `show` gets the counts every `show_every_s` from a thread of its own: a terminal that doesn't take the
-    line delays nobody. Whatever `serve` raises is raised once everything that was seen is on disk.
+    `sending` is who sends its segments to a store. `show` gets the counts every `show_every_s` from a thread
+    of its own: a terminal that doesn't take the line delays nobody. Whatever `serve` raises is raised once
+    everything that was seen is on disk.
     """
     try:
-        recorder = Recorder(output.folder, options, source, upstreams)
+        recorder = Recorder(output.folder, options, source, upstreams, sending)
     except BadInput:
         with contextlib.suppress(OSError):  # a folder that holds something stays
             output.folder.rmdir()
@@ -133,7 +138,7 @@ def conclude(recorder: Recorder, output: Output) -> Recorded:
         if counts.recorded or counts.waiting:
             recorder.let_go()
             return Recorded(counts, output.folder, f"{place}: {waits}; {way_out}")
-    if not counts.segment:
+    if not counts.segment and not counts.recorded:
         recorder.forget()
         lost = f"nothing could be written ({counts.trouble or 'no segment'})"
         return Recorded(counts, output.folder, f"{place}: {lost}; free space")

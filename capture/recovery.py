@@ -18,6 +18,7 @@ from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.journal_folder import journals_in, left_behind
 from capture.recorder_process import RecorderProcess
+from capture.retention import Retention
 from capture.sealing import opened_text
 from capture.segments import MARKER_NAME, set_damaged_aside
 
@@ -61,7 +62,8 @@ def recover_folder(folder: Path, keys: Keys | None = None, *, patience_s: float 
 
 
 def _finish(facts: CaptureFacts) -> Recovered:
-    process = RecorderProcess(facts)
+    options = dataclasses.replace(facts.options, retention=Retention())  # nothing is deleted by a recovery
+    process = RecorderProcess(dataclasses.replace(facts, options=options))
     before = process.recorded
     process.run()
     left = journals_in(facts.folder)

@@ -1,4 +1,4 @@
-"""Reading traces in bounded memory: a file, a folder of segments or a glob, as one trace in arrival order.
+"""Reading traces in bounded memory: a file, a folder, a glob or a store, as one trace in arrival order.
 
 Rows are numbered 0 … n−1 in arrival order over all files; segments may overlap in time. Nothing is held but
 8 bytes per row (24 for several files) and a window of row groups. Writing is in `trace_writer`.
@@ -11,8 +11,9 @@ import functools
 import glob
 import hashlib
 import os
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +26,12 @@ import pyarrow.parquet as pq
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
+from capture.merged_metadata import merged
+from capture.object_store import StoredFile, is_url, stored_files
 from capture.trace_format import OUTCOMES, TRACE_SCHEMA, TraceMetadata, check_schema
 
 BATCH_ROWS: Final = 1000
+_AT_ONCE: Final = 16
 WINDOW_ROW_GROUPS: Final = 8
 _INSTANTS: Final = (
     *("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns"),
@@ -43,20 +47,20 @@ Int64 = npt.NDArray[np.int64]
 class Segment:
     """One Parquet file of a trace; `shift_ns` moves its instants onto the trace's common zero."""
 
-    path: Path
+    path: Path | StoredFile
     file: pq.ParquetFile
     metadata: TraceMetadata
     shift_ns: int = 0
 
 
 def open_trace(argument: str | Path, keys: Keys | None = None) -> Trace:
-    """The trace that `argument` names: a file, a folder of segments, or a glob.
+    """The trace that `argument` names: a file, a folder of segments, a glob, or an s3:// URL of one of them.
 
     Files that are encrypted are opened with `keys`. Raises `KeyRefused` when those are missing or wrong, and
     `BadInput` (place, found, wanted) for what is missing, truncated, no trace, empty, or out of order.
     """
     paths = _paths(str(argument))
-    segments = [_open_segment(path, keys) for path in paths]
+    segments = list(_at_once(lambda path: _open_segment(path, keys), paths))
     zero_ns = min(segment.metadata.wall_zero_ns for segment in segments)
     segments = [
         dataclasses.replace(segment, shift_ns=segment.metadata.wall_zero_ns - zero_ns) for segment in segments
@@ -72,7 +76,18 @@ def open_trace(argument: str | Path, keys: Keys | None = None) -> Trace:
     return trace
 
 
-def _paths(argument: str) -> list[Path]:
+def _at_once[Of, To](what: Callable[[Of], To], items: Sequence[Of]) -> Iterator[To]:
+    """`what` of each item in their order; several of a store at once, where each waits for the network."""
+    if not any(isinstance(item, StoredFile) for item in items):
+        yield from map(what, items)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(what, items)
+
+
+def _paths(argument: str) -> Sequence[Path | StoredFile]:
+    if is_url(argument):
+        return stored_files(argument)
     if os.path.isdir(argument):
         found = sorted(path for path in Path(argument).glob("*.parquet") if not path.name.startswith("."))
         if not found:
@@ -90,14 +105,27 @@ def _paths(argument: str) -> list[Path]:
     return found
 
 
-def _open_segment(path: Path, keys: Keys | None) -> Segment:
+def _open_segment(path: Path | StoredFile, keys: Keys | None) -> Segment:
     try:
-        file = open_parquet(path, keys)
+        # Of a store the columns of a row group are asked for together: each request takes a while.
+        file = open_parquet(path, keys, pre_buffer=isinstance(path, StoredFile))
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
             f"{path}: not a whole Parquet file ({_first_line(error)}); a trace wanted; copy it again"
         ) from error
     return Segment(path, file, check_schema(file.schema_arrow, file.metadata.metadata, str(path)))
+
+
+def _footer(path: Path | StoredFile) -> bytes:
+    """The end of a Parquet file, from its footer on."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-8, os.SEEK_END)
+            footer_bytes = int.from_bytes(file.read(4), "little")
+            file.seek(-(footer_bytes + 8), os.SEEK_END)
+            return bytes(file.read())
+    except OSError as error:
+        raise BadInput(f"{path}: can't be read ({_first_line(error)}); is it still there?") from error
 
 
 class Trace:
@@ -110,7 +138,7 @@ class Trace:
         self.name = name
         self.keys = keys
         self.segments = tuple(segments)
-        self.metadata = _merged(self.segments)
+        self.metadata = merged([(s.metadata, int(s.file.metadata.num_rows)) for s in self.segments])
         counts = [
             s.file.metadata.row_group(i).num_rows for s in segments for i in range(s.file.num_row_groups)
         ]
@@ -123,12 +151,8 @@ class Trace:
     def fingerprint(self) -> str:
         """sha256 (hex) over the files' footers: sizes, places and statistics of every column chunk."""
         digest = hashlib.sha256()
-        for segment in self.segments:
-            with segment.path.open("rb") as file:
-                file.seek(-8, os.SEEK_END)
-                footer_bytes = int.from_bytes(file.read(4), "little")
-                file.seek(-(footer_bytes + 8), os.SEEK_END)
-                digest.update(file.read())
+        for footer in _at_once(_footer, [segment.path for segment in self.segments]):
+            digest.update(footer)
         return digest.hexdigest()
 
     @functools.cached_property
@@ -363,54 +387,6 @@ def checked(batch: pa.RecordBatch, segment: Segment, first_row: int) -> pa.Recor
                     f"{column[row].as_py()!r} found, one of {', '.join(OUTCOMES)} wanted"
                 )
     return batch
-
-
-def _merged(segments: Sequence[Segment]) -> TraceMetadata:
-    """One metadata for all segments: the earliest zero, the union of upstreams, the sum of counts.
-
-    Segments of one capture carry running totals of that capture, so the largest of each source counts.
-    """
-    first = min((segment.metadata for segment in segments), key=lambda metadata: metadata.wall_zero_ns)
-    if len(segments) == 1:
-        return first
-    captures: dict[tuple[str, int], TraceMetadata] = {}
-    for segment in segments:
-        key = (segment.metadata.source, segment.metadata.wall_zero_ns)
-        known = captures.get(key)
-        if known is None or segment.metadata.counts.get("seen", 0) >= known.counts.get("seen", 0):
-            captures[key] = segment.metadata
-    dropped: dict[str, int] = {}
-    for metadata in captures.values():
-        for cause, count in metadata.counts.get("dropped", {}).items():
-            dropped[cause] = dropped.get(cause, 0) + int(count)
-    counts = {
-        "seen": sum(int(metadata.counts.get("seen", 0)) for metadata in captures.values()),
-        "recorded": sum(int(segment.file.metadata.num_rows) for segment in segments),
-        "dropped": dropped,
-    }
-    not_chosen: Counter[str] = Counter()
-    for metadata in captures.values():
-        not_chosen.update(metadata.counts.get("not_chosen", {}))
-    if not_chosen:
-        counts["not_chosen"] = dict(not_chosen)
-    upstreams = tuple(sorted({host for segment in segments for host in segment.metadata.upstreams}))
-    return dataclasses.replace(
-        first,
-        counts=counts,
-        upstreams=upstreams,
-        sampling="; ".join(sorted({metadata.sampling for metadata in captures.values()})),
-        recorded_ns=_recorded(captures.values(), first.wall_zero_ns),
-    )
-
-
-def _recorded(captures: Iterable[TraceMetadata], zero_ns: int) -> tuple[tuple[int, int | None], ...]:
-    """When each of the captures recorded, from the common zero."""
-    spans = []
-    for metadata in captures:
-        shift_ns = metadata.wall_zero_ns - zero_ns
-        for start, end in metadata.recorded_ns:
-            spans.append((start + shift_ns, None if end is None else end + shift_ns))
-    return tuple(sorted(spans, key=lambda span: span[0]))
 
 
 def _first_line(error: BaseException) -> str:

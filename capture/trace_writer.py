@@ -19,6 +19,7 @@ import pyarrow as pa
 from capture.encrypted_parquet import parquet_writer
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
+from capture.object_store import refuse_url
 from capture.trace_format import HEADERS_TYPE, METADATA_KEY, TRACE_SCHEMA, TraceMetadata
 
 ROW_GROUP_ROWS: Final = 1000
@@ -34,6 +35,7 @@ _INSTANTS: Final = (
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Raise `BadInput` when `path` exists and may not be replaced, or its folder can't be written."""
+    refuse_url(path)
     if path.exists() and not overwrite:
         raise BadInput(f"{path}: exists already; choose another name or add --overwrite")
     if path.is_dir() and overwrite:

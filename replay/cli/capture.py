@@ -17,6 +17,7 @@ import typer
 import replay.cli.capture_flags as flags
 from capture.failures import BadInput, PeaktapeError
 from replay.cli.capture_notes import JsonNotes, Notes, TextNotes, log_as_json
+from replay.cli.capture_output import Destination, destination_of
 from replay.cli.key_option import keys_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def capture(
     start: flags.From = None,
     end: flags.To = None,
     lasts: flags.For = None,
+    max_size: flags.MaxSize = None,
+    max_age: flags.MaxAge = None,
+    outbox: flags.Outbox = Path("peaktape-outbox"),
+    outbox_size: flags.OutboxSize = "10GB",
     metrics: flags.Metrics = None,
     log_format: flags.LogFormat = "text",
     parent_pid: flags.ParentPid = None,
@@ -76,6 +81,8 @@ def capture(
       peaktape capture --upstream http://127.0.0.1:8000 -o peak.parquet --from 09:00 --to 10:30
       peaktape capture --upstream http://127.0.0.1:8000 -o prod/ --metrics 127.0.0.1:9464 --log-format json
       peaktape capture --upstream http://127.0.0.1:8000 -o secret.parquet --key file:trace.key
+      peaktape capture --upstream http://127.0.0.1:8000 -o prod/ --max-size 50GB --max-age 7d
+      peaktape capture --upstream http://127.0.0.1:8000 -o s3://traces/prod/ --outbox /var/lib/peaktape
       peaktape capture --mode regular --listen 127.0.0.1:8080 -o prod.parquet
     """
     from capture.switch_signals import ignore_switch_signals
@@ -111,10 +118,19 @@ def capture(
             keys=keys_of(key),
         )
         window = flags.window_of_flags(start, end, lasts)
+        goes_to = destination_of(output, max_size, max_age, outbox, outbox_size)
         with contextlib.ExitStack() as stack:
             watched = None if metrics is None else stack.enter_context(_listening(metrics))
             run = _Run(
-                chosen, options, output, (authority,) if authority else (), window, watched, processes, notes
+                chosen,
+                goes_to.bounded(options),
+                output,
+                goes_to,
+                (authority,) if authority else (),
+                window,
+                watched,
+                processes,
+                notes,
             )
             run.begin(overwrite=overwrite)
 
@@ -157,7 +173,8 @@ class _Run:
 
     chosen: ProxyOptions
     options: RecorderOptions
-    name: Path
+    name: str
+    goes_to: Destination
     upstreams: tuple[str, ...]
     window: TimeWindow
     watched: MetricsServer | None
@@ -166,31 +183,29 @@ class _Run:
 
     def begin(self, *, overwrite: bool) -> None:
         """Record until the end; raises `BadInput` when it can't begin or leaves no trace at the output."""
-        from capture.recording import Output, record
+        from capture.recording import record
 
-        output = Output.named(self.name)
-        recovered = output.prepare(self.options.keys, overwrite=overwrite)
-        if recovered is not None:
-            text = f"recovered {recovered.rows:,} rows of a capture that was cut off"
-            self.notes.say("recovered", text, rows=recovered.rows)
+        with self.goes_to.opened(self.notes, self.options.keys, overwrite=overwrite) as place:
 
-        def clear() -> None:
-            if recovered is None:
-                output.clear()
+            def clear() -> None:
+                if not place.goes_on:
+                    place.output.clear()
 
-        recorded = record(
-            lambda recorder: self._serve(recorder, clear),
-            output,
-            self.options,
-            source=f"capture {self.chosen.upstream or 'regular proxy'}",
-            upstreams=self.upstreams,
-            show=self.notes.show,
-            show_every_s=self.notes.show_every_s,
-        )
-        self.notes.conclude(recorded.counts)
+            recorded = record(
+                lambda recorder: self._serve(recorder, clear),
+                place.output,
+                self.options,
+                source=f"capture {self.chosen.upstream or 'regular proxy'}",
+                upstreams=self.upstreams,
+                show=self.notes.show,
+                show_every_s=self.notes.show_every_s,
+                sending=place.sending,
+            )
+            self.notes.conclude(recorded.counts)
         if recorded.trouble:
             raise BadInput(recorded.trouble)
-        self.notes.say("trace", f"trace: {recorded.trace}", trace=str(recorded.trace))
+        trace = self.goes_to.trace(recorded.trace)
+        self.notes.say("trace", f"trace: {trace}", trace=trace)
 
     def _serve(self, recorder: Recorder, clear: Callable[[], None]) -> None:
         from capture.proxy import run_proxy
@@ -234,7 +249,7 @@ class _Run:
         goes_to = f"→ {self.chosen.upstream}" if self.chosen.upstream else "as a regular proxy"
         ends = "Ctrl-C ends" if self.window.for_ns is None else "ends by itself"
         text = f"capturing {goes_to} into {self.name}; {ends}"
-        self.notes.say("capturing", text, upstream=self.chosen.upstream, output=str(self.name))
+        self.notes.say("capturing", text, upstream=self.chosen.upstream, output=self.name)
         choice = self.options.choice
         if choice.described():
             named = ", ".join(f"{name} {value}" for name, value in choice.described().items())

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 _CHOOSING = "What is recorded"
 _WATCHED = "Watching it"
+_KEPT = "What is kept where"
 
 OutputName = Annotated[
-    Path,
-    typer.Option("--output", "-o", help="NAME.parquet for one file, any other name for a segment folder."),
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        help="NAME.parquet for one file, s3://BUCKET/PREFIX/, or any other name for a segment folder.",
+    ),
 ]
 Upstream = Annotated[
     str | None, typer.Option(help="The server behind the proxy, for example http://127.0.0.1:8000.")
@@ -119,6 +124,34 @@ Metrics = Annotated[
         metavar="HOST:PORT",
         help="Serve /metrics (Prometheus), /healthz and /readyz there, such as 127.0.0.1:9464.",
         rich_help_panel=_WATCHED,
+    ),
+]
+MaxSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Delete the oldest segments beyond so much, such as 50GB, while the capture runs.",
+        rich_help_panel=_KEPT,
+    ),
+]
+MaxAge = Annotated[
+    str | None,
+    typer.Option(
+        help="Delete segments older than this, such as 7d, while the capture runs.", rich_help_panel=_KEPT
+    ),
+]
+Outbox = Annotated[
+    Path,
+    typer.Option(
+        envvar="PEAKTAPE_OUTBOX",
+        help="Folder for what s3:// has not got yet; it must outlive the capture.",
+        rich_help_panel=_KEPT,
+    ),
+]
+OutboxSize = Annotated[
+    str,
+    typer.Option(
+        help="So much may wait there; requests beyond are served, lost to the trace, and counted.",
+        rich_help_panel=_KEPT,
     ),
 ]
 LogFormat = Annotated[

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from capture.counts import Counts
+    from capture.counts import Counts, UploadCounts
 
 
 class Notes(Protocol):
@@ -26,6 +28,10 @@ class Notes(Protocol):
 
     def conclude(self, counts: Counts) -> None:
         """Tell how they ended."""
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[Callable[[UploadCounts], None]]:
+        """While the last segments are sent: takes the counts, and tells how far it is."""
 
 
 class TextNotes:
@@ -52,6 +58,13 @@ class TextNotes:
             self._console.file.write("\r\x1b[K")
         self._console.print(counts.line(), markup=False)
 
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[Callable[[UploadCounts], None]]:
+        from replay.cli.progress_bar import progress_bar, show_upload
+
+        with progress_bar(self._console) as progress:
+            yield show_upload(progress)
+
 
 class JsonNotes:
     """Notes as JSON lines."""
@@ -62,11 +75,24 @@ class JsonNotes:
         self._write("info", event, text, fields)
 
     def show(self, counts: Counts) -> None:
-        level = "warning" if counts.trouble or counts.dropped else "info"
+        away = counts.uploads is not None and counts.uploads.trouble
+        level = "warning" if counts.trouble or counts.dropped or away else "info"
         self._write(level, "counts", counts.line(), _numbers(counts))
 
     def conclude(self, counts: Counts) -> None:
         self._write("info", "ended", counts.line(), _numbers(counts))
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[Callable[[UploadCounts], None]]:
+        due_s = time.monotonic() + self.show_every_s
+
+        def show(counts: UploadCounts) -> None:
+            nonlocal due_s
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + self.show_every_s
+                self._write("info", "sending", counts.line(), dataclasses.asdict(counts))
+
+        yield show
 
     def fail(self, text: str) -> None:
         """Tell why the capture ends."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from capture.counts import UploadCounts
 
 
 def progress_bar(console: Any) -> Any:
@@ -18,3 +22,17 @@ def progress_bar(console: Any) -> Any:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def show_upload(progress: Any) -> Callable[[UploadCounts], None]:
+    """What shows the counts of an upload, whenever it is given them, in a bar of `progress_bar`."""
+    task = progress.add_task("sending", total=None, rows="")
+    begun_bytes: list[int] = []
+
+    def show(counts: UploadCounts) -> None:
+        begun_bytes[:] = begun_bytes or [counts.sent_bytes]
+        done_bytes = counts.sent_bytes - begun_bytes[0]
+        told = f"· {counts.line()}"
+        progress.update(task, completed=done_bytes, total=done_bytes + counts.waiting_bytes, rows=told)
+
+    return show

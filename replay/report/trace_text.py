@@ -84,4 +84,6 @@ def _counted(counts: Mapping[str, int], most: int = 6) -> str:
 def _capture(counts: Mapping[str, Any]) -> str:
     passed = counts.get("not_chosen") or {}
     not_chosen = f", not chosen {_counted(passed)}" if passed else ""
-    return f"seen {counts.get('seen', 0):,}, recorded {counts.get('recorded', 0):,}{not_chosen}"
+    elsewhere = f" and {counts['elsewhere']:,} in segments not here" if counts.get("elsewhere") else ""
+    recorded = f"recorded {counts.get('recorded', 0):,}{elsewhere}"
+    return f"seen {counts.get('seen', 0):,}, {recorded}{not_chosen}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from capture.__about__ import VERSION
+from capture.object_store import is_url
 from capture.trace_reader import Trace
 from replay.transform.ground import Ground
 from replay.transform.pipeline import stream
@@ -54,7 +55,9 @@ class Making:
         if left_out:
             steps = (told(left_out), *steps)
         return Lineage(
-            trace_path=str(Path(self._trace.name).absolute()),
+            trace_path=self._trace.name
+            if is_url(self._trace.name)
+            else str(Path(self._trace.name).absolute()),
             trace_fingerprint=self._trace.fingerprint,
             trace_rows=self._trace.rows,
             steps=steps,

@@ -91,7 +91,7 @@ def _command(pid: int) -> bytes:
         ("--filter", "~u /v1/ & (", "for example --filter"),
         ("--filter", "~nonsense x", "for example --filter"),
         ("--sample", "0", "such as 1%"),
-        ("--max-body", "1GB", "a size such as 1MB"),
+        ("--max-body", "1XB", "a size such as 1MB"),
         ("--to", "2001-01-01T00:00", "is past"),
         ("--from", "breakfast", "09:00 wanted"),
         ("--metrics", "nowhere", "HOST:PORT wanted"),
