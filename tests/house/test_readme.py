@@ -114,6 +114,7 @@ def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> No
         "replay",
         "report",
         "diff",
+        "ab",
         "history",
         "demo-server",
         "import har",
