@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from replay.cli.key_option import Key, keys_of
+
 if TYPE_CHECKING:
+    from capture.encryption_keys import Keys
     from replay.analysis.values import RunSummary
 
 CHILD_STOP_S: Final = 30.0
@@ -41,6 +44,7 @@ def ab(
         str | None,
         typer.Option(help="A command before each run, e.g. a restart; PEAKTAPE_ARM says a or b."),
     ] = None,
+    key: Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")] = False,
 ) -> None:
     """Replay against two builds in turn (A B, B A, B A, A B …) until it is clear which is slower, if any.
@@ -69,7 +73,11 @@ def ab(
     _refuse(output, context.args, at_once=at_once, before_run=before_run)
     labels = (label_a, label_b)
     arms = _Arms(
-        source, {"a": target_a, "b": target_b}, {"a": label_a, "b": label_b}, before_run, context.args
+        source,
+        {"a": (label_a, target_a), "b": (label_b, target_b)},
+        before_run,
+        [*context.args, *(("--key", key) if key else ())],
+        keys_of(key),
     )
     baseline: list[RunSummary] = []
     candidate: list[RunSummary] = []
@@ -102,7 +110,7 @@ def _refuse(output: Path, passed_on: Sequence[str], *, at_once: bool, before_run
 
     if output.exists():
         raise BadInput(f"{output}: is there already; name a new folder for the runs of this comparison")
-    for own in ("--target", "--output", "-o", "--label", "--overwrite"):
+    for own in ("--target", "--output", "-o", "--label", "--overwrite", "--key"):
         if any(word == own or word.startswith(f"{own}=") for word in passed_on):
             raise BadInput(f"{own}: set by `ab` for each run; leave it out after --")
     if at_once and before_run is not None:
@@ -117,12 +125,12 @@ class _Arms:
     def __init__(
         self,
         source: str,
-        targets: dict[str, str],
-        labels: dict[str, str],
+        arms: dict[str, tuple[str, str]],
         before_run: str | None,
         passed_on: Sequence[str],
+        keys: Keys | None,
     ) -> None:
-        self._source, self._targets, self._labels = source, targets, labels
+        self._source, self._arms, self._keys = source, arms, keys
         self._before_run, self._passed_on = before_run, list(passed_on)
 
     def pair(self, folder: Path, block: int, *, at_once: bool) -> tuple[RunSummary, RunSummary]:
@@ -149,7 +157,7 @@ class _Arms:
             self._prepare(arm)
         codes = _run_side_by_side([self._command(arm, path) for arm, path in paths.items()])
         for arm, code in zip(paths, codes, strict=True):
-            failed = f"ab: replay against {self._targets[arm]} ended with {code}, see above"
+            failed = f"ab: replay against {self._arms[arm][1]} ended with {code}, see above"
             if code == 3 and last:
                 raise RunInvalid(
                     f"{paths[arm]}: INVALID again; no verdict on a run that did not send its schedule"
@@ -158,7 +166,10 @@ class _Arms:
                 raise TargetRefused(failed)
             if code not in (0, 3):
                 raise BadInput(failed)
-        return {arm: summarise(RunTable.of(*read_run(path, bodies=False))) for arm, path in paths.items()}
+        return {
+            arm: summarise(RunTable.of(*read_run(path, self._keys, bodies=False)))
+            for arm, path in paths.items()
+        }
 
     def _prepare(self, arm: str) -> None:
         from capture.failures import BadInput
@@ -182,7 +193,8 @@ class _Arms:
             )
 
     def _command(self, arm: str, path: Path) -> list[str]:
-        own = ["--target", self._targets[arm], "-o", str(path), "--label", self._labels[arm]]
+        label, target = self._arms[arm]
+        own = ["--target", target, "-o", str(path), "--label", label]
         return ["replay", self._source, *self._passed_on, *own]
 
 
