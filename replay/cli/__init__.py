@@ -21,6 +21,7 @@ from replay.cli.exporting import app as exporting
 from replay.cli.history import history
 from replay.cli.importing import app as importing
 from replay.cli.inspecting import inspect
+from replay.cli.interleaving import ab
 from replay.cli.judging import diff, report
 from replay.cli.recovering import recover
 from replay.cli.replaying import replay
@@ -51,6 +52,7 @@ app.command("verify-amplification")(verify_amplification)
 app.command()(replay)
 app.command()(report)
 app.command()(diff)
+app.command(context_settings={"allow_extra_args": True})(ab)
 app.command()(history)
 app.command()(selftest)
 app.command("demo-server")(serve_demo)

@@ -192,6 +192,7 @@ async def test_signals_pause_and_resume_and_the_trace_tells_when(upstream: Upstr
     assert all(second[0] <= row["arrival_ns"] < second[1] for row in rows[1:])
 
 
+@pytest.mark.alone
 async def test_a_capture_for_a_while_ends_by_itself(upstream: Upstream, tmp_path: Path) -> None:
     output = tmp_path / "t.parquet"
     async with running_capture(output, "--upstream", upstream.url, "--for", "700ms") as proxy:

@@ -140,6 +140,7 @@ def test_half_open_clients_keep_nobody_waiting(tmp_path: Path) -> None:
     assert [row["path"] for row in rows if row["outcome"] == "complete"] == ["/served"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_head_or_a_chunk_line_without_an_end_is_refused(tmp_path: Path) -> None:
     trace = tmp_path / "prod.parquet"
@@ -153,6 +154,7 @@ def test_a_head_or_a_chunk_line_without_an_end_is_refused(tmp_path: Path) -> Non
     assert row["outcome"] == "proxy_error"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_large_bodies_pass_in_bounded_memory(tmp_path: Path) -> None:
     trace, size = tmp_path / "prod.parquet", 256 * MB

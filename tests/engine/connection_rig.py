@@ -294,13 +294,13 @@ def free_port() -> int:
     return port
 
 
-def peaktape(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def peaktape(*arguments: object, cwd: Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     """The real command line."""
     return subprocess.run(
         [sys.executable, "-m", "replay.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout_s,
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
     )

@@ -30,7 +30,7 @@ from replay.engine.run_writer import RunWriter
 from replay.engine.sender import SENDERS, WIRE
 from replay.engine.supervisor import Progress, Supervisor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 ROOT = Path(__file__).resolve().parents[2]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 WIDE = {"lateness_p99_ns": 1e9, "lateness_max_ns": 10e9}

@@ -19,7 +19,7 @@ from capture.trace_reader import open_trace
 from replay.cli.demo import _conclude
 from replay.engine.run_format import read_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 ROOT = Path(__file__).resolve().parents[2]
 
 

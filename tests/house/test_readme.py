@@ -30,6 +30,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
     script = "\n".join(blocks("by-hand"))
@@ -113,6 +114,7 @@ def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> No
         "replay",
         "report",
         "diff",
+        "ab",
         "history",
         "demo-server",
         "import har",

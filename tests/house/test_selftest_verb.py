@@ -67,6 +67,7 @@ def test_it_reads_in_one_sentence() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_it_measures_this_machine() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "replay.cli", "selftest", "--rates", "60,350", "--seconds", "1.5", "--json"],

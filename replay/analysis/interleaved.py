@@ -1,0 +1,192 @@
+"""Interleaved runs of two builds: the run is the unit, pairs of neighbouring runs are compared, looks repeat.
+
+What is inside a run (its requests, their autocorrelation) enters through the run's own quantiles only, so
+whatever differs from run to run is in the noise that is measured. Values in, values out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from replay.analysis.sequential import anytime_interval, half_width, pairs_until
+from replay.analysis.values import RunSummary, Verdict
+from replay.analysis.verdicts import verdict_of
+
+FIGURES: Final = (("ttft", 0.5), ("ttft", 0.99), ("tpot", 0.5), ("e2e", 0.5), ("e2e", 0.99))
+"""What is judged, all from due, over all requests; and the error rate. Each gets an equal part of alpha."""
+
+ERRORS_TOLERATED: Final = 0.005
+"""A change of the error rate up to this much, of all requests, is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedFigure:
+    """One figure over all pairs: means of both arms (ns; a share for `error_rate`), the change, its interval.
+
+    `change`, `low` and `high` are shares of the baseline (for `error_rate` plain differences); `pairs_needed`
+    is how many more pairs would decide it about, None where none would or where it is decided.
+    """
+
+    metric: str
+    quantile: float | None
+    pairs: int
+    baseline: float
+    candidate: float
+    change: float
+    low: float
+    high: float
+    tolerance: float
+    verdict: Verdict
+    pairs_needed: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class InterleavedResult:
+    """The verdict after so many pairs, whether more of them could change it, and about how many."""
+
+    verdict: Verdict
+    decided: bool
+    pairs: int
+    pairs_needed: int | None
+    figures: tuple[PairedFigure, ...]
+    alpha: float
+
+
+def order_of_runs(block: int) -> tuple[str, str]:
+    """Which arm runs first in a block: A B, B A, B A, A B, … (ABBA), so that a steady drift cancels."""
+    return ("a", "b") if block % 4 in (0, 3) else ("b", "a")
+
+
+def judge_pairs(
+    baseline: Sequence[RunSummary], candidate: Sequence[RunSummary], *, tolerance: float, alpha: float = 0.05
+) -> InterleavedResult:
+    """The verdict over the blocks so far; run i of each arm is block i.
+
+    A figure is judged by the differences of logarithms (the error rate by plain ones), pair by pair, with an
+    interval that holds at every look (`sequential`) at alpha / number of figures, so that the chance that
+    any figure is ever called changed when none is stays below `alpha`, however often one looks. A regression
+    must exclude zero and exceed the tolerance. One that no run has (no streams: no TTFT) is left out.
+    """
+    found = [
+        series for name, at in FIGURES if (series := _quantiles(baseline, candidate, name, at)) is not None
+    ]
+    share = alpha / (len(found) + 1)
+    figures = [_judged(name, at, before, after, tolerance, share) for name, at, before, after in found]
+    figures.append(_judged_errors(baseline, candidate, share))
+    verdicts = {figure.verdict for figure in figures}
+    if Verdict.REGRESSION in verdicts:
+        verdict, decided = Verdict.REGRESSION, True
+    elif Verdict.INCONCLUSIVE in verdicts:
+        verdict, decided = Verdict.INCONCLUSIVE, False
+    else:
+        verdict, decided = Verdict.EQUIVALENT if verdicts == {Verdict.EQUIVALENT} else Verdict.IMPROVED, True
+    open_figures = [figure for figure in figures if figure.verdict is Verdict.INCONCLUSIVE]
+    needed = [figure.pairs_needed for figure in open_figures]
+    return InterleavedResult(
+        verdict=verdict,
+        decided=decided,
+        pairs=len(baseline),
+        pairs_needed=None
+        if decided or None in needed
+        else max((n for n in needed if n is not None), default=0),
+        figures=tuple(figures),
+        alpha=alpha,
+    )
+
+
+_Series = tuple[str, float, list[float], list[float]]
+
+
+def _quantiles(
+    baseline: Sequence[RunSummary], candidate: Sequence[RunSummary], metric: str, quantile: float
+) -> _Series | None:
+    pairs = [
+        (before, after)
+        for before, after in (
+            (_quantile(a, metric, quantile), _quantile(b, metric, quantile))
+            for a, b in zip(baseline, candidate, strict=True)
+        )
+        if before > 0 and after > 0
+    ]
+    if not pairs:
+        return None
+    return metric, quantile, [before for before, _ in pairs], [after for _, after in pairs]
+
+
+def _quantile(run: RunSummary, metric: str, quantile: float) -> float:
+    for group in run.groups:
+        if group.group.kind == "all":
+            for found in group.metrics:
+                if found.metric == metric and found.clock == "due":
+                    return found.quantile_ns[quantile]
+    return math.nan
+
+
+def _judged(
+    metric: str, quantile: float, before: list[float], after: list[float], tolerance: float, alpha: float
+) -> PairedFigure:
+    differences = [math.log(b / a) for a, b in zip(before, after, strict=True)]
+    mean, low, high = anytime_interval(differences, alpha)
+    limits = math.log1p(-tolerance), math.log1p(tolerance)
+    verdict = verdict_of(low, high, mean, limits[1], -limits[0] if tolerance else 0.0)
+    return PairedFigure(
+        metric=metric,
+        quantile=quantile,
+        pairs=len(differences),
+        baseline=_geometric_mean(before),
+        candidate=_geometric_mean(after),
+        change=math.expm1(mean),
+        low=math.expm1(low),
+        high=math.expm1(high) if math.isfinite(high) else math.inf,
+        tolerance=tolerance,
+        verdict=verdict,
+        pairs_needed=_needed(differences, mean, limits[1], alpha)
+        if verdict is Verdict.INCONCLUSIVE
+        else None,
+    )
+
+
+def _judged_errors(
+    baseline: Sequence[RunSummary], candidate: Sequence[RunSummary], alpha: float
+) -> PairedFigure:
+    before, after = [run.error_rate for run in baseline], [run.error_rate for run in candidate]
+    differences = [b - a for a, b in zip(before, after, strict=True)]
+    mean, low, high = anytime_interval(differences, alpha)
+    verdict = verdict_of(low, high, mean, ERRORS_TOLERATED, ERRORS_TOLERATED)
+    if all(difference == 0 for difference in differences):  # no errors in any run have no noise to measure
+        low = high = 0.0
+        verdict = Verdict.EQUIVALENT
+    return PairedFigure(
+        metric="error_rate",
+        quantile=None,
+        pairs=len(differences),
+        baseline=sum(before) / len(before),
+        candidate=sum(after) / len(after),
+        change=mean,
+        low=low,
+        high=high,
+        tolerance=ERRORS_TOLERATED,
+        verdict=verdict,
+        pairs_needed=_needed(differences, mean, ERRORS_TOLERATED, alpha)
+        if verdict is Verdict.INCONCLUSIVE
+        else None,
+    )
+
+
+def _geometric_mean(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def _needed(differences: list[float], mean: float, limit: float, alpha: float) -> int | None:
+    """About how many more pairs decide it if mean and noise stay: clear of 0, or inside the tolerance."""
+    n = len(differences)
+    if n < 2:
+        return None
+    deviation = math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1))
+    wanted = abs(mean) if abs(mean) > limit else max(limit - abs(mean), limit / 10)
+    if half_width(deviation, n, alpha) <= wanted:
+        return 1
+    return pairs_until(wanted, deviation, n, alpha)
