@@ -89,7 +89,7 @@ def made(trace: Trace, plan: Plan) -> Schedule:
             ),
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_selection_has_the_rows_that_fulfil_all_of_it(
     trace: Trace, selection: Selection, fits: Any
