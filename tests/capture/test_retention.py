@@ -81,15 +81,19 @@ def test_a_capture_keeps_its_bounds_and_its_trace_says_what_went(tmp_path: Path)
         give(recorder, *(exchange(100 * number + n, body=os.urandom(2000)) for n in range(5)))
         eventually(lambda wanted=5 * (number + 1): recorder.counts().recorded == wanted)
         time.sleep(0.02)
+    # Segments say what went before them.
+    eventually(lambda: recorder.counts().expired.get("max_size", 0) > 0)
+    give(recorder, *(exchange(600 + n, body=os.urandom(2000)) for n in range(5)))
+    eventually(lambda: recorder.counts().recorded == 35)
     recorder.stop()
     counts = recorder.counts()
     recorder.forget()
-    assert counts.recorded == 30
+    assert counts.recorded == 35
     assert sum(path.stat().st_size for path in tmp_path.glob("*.parquet")) <= 40_000
     trace = open_trace(tmp_path)
     told = trace.metadata.counts
-    assert 0 < trace.rows < 30
-    assert told["recorded"] + told["elsewhere"] == told["seen"] == 30
+    assert 0 < trace.rows < 35
+    assert told["recorded"] + told["elsewhere"] == told["seen"] == 35
     (note,) = trace.metadata.notes
     assert note.startswith("older segments were deleted while this was recorded: ")
     assert "by --max-size" in note
