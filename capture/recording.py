@@ -46,21 +46,25 @@ class Output:
             return cls(name.with_name(name.name + SEGMENTS_SUFFIX), name)
         return cls(name, None)
 
-    def prepare(self, keys: Keys | None = None, *, overwrite: bool) -> Recovered | None:
+    def prepare(self, keys: Keys | None = None, *, overwrite: bool, append: bool = False) -> Recovered | None:
         """Make sure that a capture can go there; what it recovered of one that was cut off, None without.
 
         Such a capture's rows become segments first, and the new one goes on beside them, unless it may
-        overwrite. Raises `BadInput` when the output exists and may not be replaced, holds the key, can't be
-        written, or holds what `keys` don't open.
+        overwrite. With `append` it goes on beside segments of any earlier capture. Raises `BadInput` when the
+        output exists and may not be replaced, holds the key, can't be written, or holds what `keys` don't
+        open.
         """
         refuse_url(self.folder)
         refuse_input(self.file or self.folder, [keys.path if keys else None])
+        if append and (overwrite or self.file is not None):
+            found = "--overwrite" if overwrite else f"{self.file}, a file,"
+            raise BadInput(f"--append: {found} found, a folder to add segments to wanted; leave one out")
         if self.file is not None:
             refuse_existing(self.file, overwrite=overwrite)
         left = was_cut_off(self.folder) and not overwrite
         if FolderLock(self.folder / MARKER_NAME).is_taken() and overwrite:
             raise BadInput(f"{self.folder}: another capture writes here; choose another name")
-        prepare_folder(self.folder, overwrite=overwrite, go_on=left)
+        prepare_folder(self.folder, overwrite=overwrite, go_on=left or append)
         recovered = recover_folder(self.folder, keys) if left else None
         if recovered is not None and keys is not None and self.file is None:
             _warn_of_plain(self.folder)

@@ -80,7 +80,7 @@ def prepare_folder(folder: Path, *, overwrite: bool, go_on: bool = False) -> Non
         if found and not overwrite and not go_on:
             raise BadInput(
                 f"{folder}: holds segments of an earlier capture; read them as a trace "
-                "(`peaktape inspect FOLDER`), choose another name, or add --overwrite"
+                "(`peaktape inspect FOLDER`), choose another name, or add --append or --overwrite"
             )
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".segment-000000.parquet.tmp"

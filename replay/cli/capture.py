@@ -33,6 +33,7 @@ def capture(
     listen: flags.Listen = "127.0.0.1:8080",
     mode: flags.Mode = None,
     overwrite: flags.Overwrite = False,
+    append: flags.Append = False,
     response_bodies: flags.ResponseBodies = "keep",
     redact: flags.Redact = None,
     policy: flags.Policy = None,
@@ -132,7 +133,7 @@ def capture(
                 processes,
                 notes,
             )
-            run.begin(overwrite=overwrite)
+            run.begin(overwrite=overwrite, append=append)
 
 
 @contextlib.contextmanager
@@ -181,11 +182,11 @@ class _Run:
     processes: int
     notes: Notes
 
-    def begin(self, *, overwrite: bool) -> None:
+    def begin(self, *, overwrite: bool, append: bool) -> None:
         """Record until the end; raises `BadInput` when it can't begin or leaves no trace at the output."""
         from capture.recording import record
 
-        with self.goes_to.opened(self.notes, self.options.keys, overwrite=overwrite) as place:
+        with self.goes_to.opened(self.notes, self.options.keys, overwrite=overwrite, append=append) as place:
 
             def clear() -> None:
                 if not place.goes_on:

@@ -34,6 +34,12 @@ Mode = Annotated[
     typer.Option(help="reverse (default with --upstream), or regular for clients that set a proxy."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append", help="Go on in a folder that holds segments of an earlier capture; for services."
+    ),
+]
 ResponseBodies = Annotated[
     Literal["keep", "drop"], typer.Option(help="Whether response bodies stand in the trace.")
 ]

@@ -36,7 +36,7 @@ class Destination(Protocol):
         """The options with the bounds of what may lie there."""
 
     @contextlib.contextmanager
-    def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool) -> Iterator[Place]:
+    def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool, append: bool) -> Iterator[Place]:
         """The place for one recording, prepared; afterwards what was recorded is where it should be.
 
         Raises `BadInput` when it can't be prepared, or when something has not got there.
@@ -57,14 +57,14 @@ class LocalDestination:
         return dataclasses.replace(options, retention=self.retention)
 
     @contextlib.contextmanager
-    def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool) -> Iterator[Place]:
+    def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool, append: bool) -> Iterator[Place]:
         from capture.recording import Output
 
         output = Output.named(self.name)
-        recovered = output.prepare(keys, overwrite=overwrite)
+        recovered = output.prepare(keys, overwrite=overwrite, append=append)
         if recovered is not None:
             _tell_recovered(notes, recovered.rows)
-        yield Place(output, recovered is not None)
+        yield Place(output, append or recovered is not None)
 
     def trace(self, recorded: Path) -> str:
         return str(recorded)
@@ -82,7 +82,7 @@ class StoreDestination:
         return dataclasses.replace(options, outbox_bytes=self.outbox_bytes)
 
     @contextlib.contextmanager
-    def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool) -> Iterator[Place]:
+    def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool, append: bool) -> Iterator[Place]:
         from capture.recorder import child_environment
         from capture.sending import Sending
 

@@ -28,6 +28,8 @@ from capture_rig import (
     segments_in,
 )
 
+from capture.trace_reader import open_trace
+
 pytestmark = pytest.mark.slow
 
 
@@ -85,6 +87,32 @@ async def test_options_that_make_no_sense_are_one_line(tmp_path: Path, options: 
     assert code == 2
     assert told in said
     assert len(said.splitlines()) == 1
+
+
+async def test_a_service_goes_on_in_the_folder_of_its_last_start(upstream: Upstream, tmp_path: Path) -> None:
+    for turn in range(2):
+        options = ("--upstream", upstream.url, "--append")
+        async with (
+            running_capture(tmp_path / "segments", *options) as proxy,
+            httpx.AsyncClient(base_url=proxy.url) as client,
+        ):
+            await client.post("/echo", content=f"turn {turn}".encode())
+            assert await proxy.stop() == 0
+    batches = open_trace(tmp_path / "segments").iter_batches(("request_body",))
+    bodies = [body for batch in batches for body in batch.column("request_body").to_pylist()]
+    assert bodies == [b"turn 0", b"turn 1"]
+
+
+@pytest.mark.parametrize("option", [("-o", "file.parquet"), ("--overwrite",)])
+async def test_what_can_not_be_gone_on_with_is_one_line(tmp_path: Path, option: tuple[str, ...]) -> None:
+    given = ("-o", "folder", "--upstream", "http://127.0.0.1:9", "--append", *option)
+    ended = await asyncio.create_subprocess_exec(
+        *PEAKTAPE, "capture", *given, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await ended.communicate()
+    assert ended.returncode == 2
+    assert b"--append: " in said.splitlines()[-1]
+    assert b"a folder to add segments to wanted" in said
 
 
 async def test_an_existing_output_is_left_alone(tmp_path: Path) -> None:
