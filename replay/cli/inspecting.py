@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from capture.trace_reader import Trace
     from replay.transform.burst_target import BurstTarget
     from replay.transform.inspection import Facts
+    from replay.transform.prompt_blocks import Rewrite
     from replay.transform.schedule_format import Lineage
     from replay.transform.traffic_columns import TrafficColumns
 
@@ -129,6 +130,7 @@ class _Sides:
 
     def __init__(self, keys: Keys | None) -> None:
         self._keys = keys
+        self._shaped = False
         self._traces: dict[str, Trace] = {}
         self._columns: dict[str, TrafficColumns] = {}
         self._instants: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
@@ -147,7 +149,10 @@ class _Sides:
             columns = None if trace is None else self._read(trace)
             self._instants.append((schedule.due_ns, schedule.session))
             self._lineages.append(lineage)
-            return inspect_schedule(name, schedule, lineage, trace, columns)
+            rewrite = _rewrite_of(lineage)
+            found = inspect_schedule(name, schedule, lineage, trace, columns, rewrite)
+            self._shaped = len(found.phases) > 1
+            return found
         trace = open_trace(name, self._keys)
         columns = self._read(trace)
         self._instants.append((columns.arrival_ns, columns.session))
@@ -162,6 +167,7 @@ class _Sides:
 
         lineage = self._lineages[1]
         change = Change() if lineage is None else change_of(lineage)
+        change = dataclasses.replace(change, shaped=self._shaped)
         if speed is not None:
             change = dataclasses.replace(change, speed=speed)
         source, (made_ns, _) = self._instants
@@ -183,6 +189,17 @@ class _Sides:
 
                 self._columns[trace.fingerprint] = read_columns(trace, on_rows)
         return self._columns[trace.fingerprint]
+
+
+def _rewrite_of(lineage: Lineage) -> Rewrite | None:
+    """What a replay does to a schedule's requests, None where it sends them as they were."""
+    from replay.cli.ordering import content_of
+    from replay.engine.rewriting import rewritten
+
+    rules = content_of(lineage, weaving=False)
+    if rules is None or not rules.changes_bodies:
+        return None
+    return lambda row, place: rewritten(row, place, rules)
 
 
 def _write_page(path: Path, page: str, *, overwrite: bool) -> None:

@@ -72,6 +72,8 @@ def _headline(one: Facts, target: BurstTarget | None) -> Headline:
             "Bursty" if worst > 2 else "Steadier than chance" if worst < 0.5 else "About as bursty as chance"
         )
         return Headline("equivalent", "~", word, one.name)
+    if not target.points:
+        return Headline("inconclusive", "?", "No burst curve to hold it against", "")
     users = f"{format_number(target.factor)} times as many users"
     judged = [point for point in target.points if point.window_s in WINDOWS_S]
     if not judged:

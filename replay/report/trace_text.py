@@ -51,6 +51,9 @@ def target_lines(target: BurstTarget) -> Iterator[str]:
     """The burst curve against its target, a line a window, and what stands against it."""
     of = f" of its part {target.slice_s[0]:g}s..{target.slice_s[1]:g}s" if target.slice_s else ""
     faster = f", {format_number(target.speed)} times as fast" if target.speed != 1 else ""
+    if not target.points:
+        yield from (f"Bursts: {note}" for note in target.notes)
+        return
     yield f"Bursts: {format_number(target.factor)} times as many users{of}{faster}"
     yield "  index of dispersion should be C + f·(IDC − C), C by a session's own requests: 1 where it has one"
     rows = [("window", "source", "target", "found", "off", "chance", ""), *map(target_row, target.points)]

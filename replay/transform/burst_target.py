@@ -23,6 +23,10 @@ Int64 = npt.NDArray[np.int64]
 
 TOLERANCE: Final = 0.10
 _STEADY: Final = 0.7
+_SHAPED: Final = (
+    "shapes lie over a part of the time and make bursts of their own: no burst curve to hold it against; "
+    "inspect a schedule without them"
+)
 _SPEED: Final = re.compile(r"^speed ([\d.e+-]+)$")
 _SLICE: Final = re.compile(r"^slice ([\d.e+-]+)s\.\.([\d.e+-]+)s$")
 
@@ -104,6 +108,8 @@ def burst_target(
     if change.slice_s is not None:
         part = slice(*np.searchsorted(source_ns, [round(edge * 1e9) for edge in change.slice_s]))
         source_ns, session = source_ns[part], session[part]
+    if change.shaped:
+        return BurstTarget(factor or 1.0, change.speed, change.slice_s, (), (_SHAPED,))
     if not len(source_ns) or not len(made_ns):
         return BurstTarget(factor or 1.0, change.speed, change.slice_s, (), ("nothing to compare",))
     if factor is None:
@@ -125,8 +131,6 @@ def burst_target(
             continue
         target = own + factor * max(before.dispersion - own, 0.0)
         points.append(TargetPoint(window, before.dispersion, target, made.dispersion, _error(made, before)))
-    if change.shaped:
-        notes.append("shapes were laid over a part of the time: the target holds for the rest alone")
     if not points:
         notes.append("too short to compare: no window fits ten times into both")
     return BurstTarget(factor, change.speed, change.slice_s, tuple(points), tuple(notes))

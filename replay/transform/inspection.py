@@ -27,7 +27,7 @@ from replay.transform.content_facts import (
     session_facts,
     think_times_s,
 )
-from replay.transform.prompt_blocks import chains_of
+from replay.transform.prompt_blocks import Rewrite, chains_as_sent, chains_of
 from replay.transform.schedule_format import Lineage, Schedule
 from replay.transform.traffic_columns import MOST_BLOCKS, MOST_PROMPTS, TrafficColumns, read_columns
 
@@ -137,9 +137,18 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
 
 
 def inspect_schedule(
-    name: str, schedule: Schedule, lineage: Lineage, trace: Trace | None, columns: TrafficColumns | None
+    name: str,
+    schedule: Schedule,
+    lineage: Lineage,
+    trace: Trace | None,
+    columns: TrafficColumns | None,
+    rewrite: Rewrite | None = None,
 ) -> InspectedSchedule:
-    """All facts of a schedule; those of its requests' contents where its trace and its columns are given."""
+    """All facts of a schedule; those of its requests' contents where its trace and its columns are given.
+
+    Prefix reuse is that of the prompts as `rewrite` has them sent, None leaving them as they were; lengths
+    are always the recorded ones.
+    """
     if not len(schedule):
         raise BadInput(f"{name}: a schedule without requests; make it again with `peaktape transform`")
     phases = np.bincount(schedule.phase).tolist()
@@ -148,9 +157,9 @@ def inspect_schedule(
     if trace is None or columns is None:
         notes.append(f"{lineage.trace_path} is not there as it was: lengths and prefixes are not known")
     else:
-        content = _scheduled_content(schedule, trace, columns)
-    if lineage.rewrite:
-        notes.append("prefix reuse is that of the recorded prompts; the replay rewrites some")
+        content = _scheduled_content(schedule, trace, columns, rewrite)
+        if rewrite is not None:
+            notes.append("prefix reuse is that of the prompts as rewritten; lengths are the recorded ones")
     return InspectedSchedule(
         name=name,
         lineage=lineage,
@@ -191,17 +200,27 @@ def reuse_warnings(one: Facts, other: Facts) -> tuple[str, ...]:
     )
 
 
-def _scheduled_content(schedule: Schedule, trace: Trace, columns: TrafficColumns) -> ContentFacts:
+def _scheduled_content(
+    schedule: Schedule, trace: Trace, columns: TrafficColumns, rewrite: Rewrite | None
+) -> ContentFacts:
     row = schedule.row
     lengths: dict[str, npt.NDArray[Any]] = {
         "input_tokens": columns.input_tokens[row],
         "output_tokens": columns.output_tokens[row],
         "body_bytes": columns.body_bytes[row],
     }
-    first = row[:MOST_PROMPTS]
-    chains = chains_of(trace, np.unique(first).tolist(), MOST_BLOCKS)
+    first = row[:MOST_PROMPTS].tolist()
+    if rewrite is None:
+        known = chains_of(trace, np.unique(first).tolist(), MOST_BLOCKS)
+        chains = [known[number] for number in first if number in known]
+    else:
+        places = [
+            {"copy": int(copy), "session": int(session)}
+            for copy, session in zip(schedule.copy[: len(first)], schedule.session[: len(first)], strict=True)
+        ]
+        chains = list(chains_as_sent(trace, first, places, rewrite, MOST_BLOCKS))
     return ContentFacts(
         sessions=session_facts(schedule.session, schedule.think_ns[schedule.after >= 0] / 1e9),
         lengths=lengths_of(lengths),
-        prefix=prefix_reuse(chains[number] for number in first.tolist() if number in chains),
+        prefix=prefix_reuse(chains),
     )

@@ -7,7 +7,7 @@ nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,10 @@ UInt64 = npt.NDArray[np.uint64]
 BLOCK_BYTES: Final = 64
 COLUMNS: Final = ("request_headers", "request_body")
 _WORDS: Final = BLOCK_BYTES // 8
+_AT_ONCE: Final = 500
+
+type Rewrite = Callable[[Mapping[str, Any], Mapping[str, int]], Mapping[str, Any]]
+"""A trace row and its place in a schedule → the row as it is sent."""
 
 
 def chain_of(text: str, most_blocks: int | None = None) -> UInt64:
@@ -53,14 +57,37 @@ def chains_of(trace: Trace, rows: Iterable[int], most_blocks: int) -> dict[int, 
     wanted = np.fromiter(rows, np.int64)
     found: dict[int, UInt64] = {}
     held = 0
-    for start in range(0, len(wanted), 500):
-        numbers = wanted[start : start + 500]
+    for start in range(0, len(wanted), _AT_ONCE):
+        numbers = wanted[start : start + _AT_ONCE]
         for row, text in zip(numbers.tolist(), prompts_in(trace.take(numbers, COLUMNS)), strict=True):
             found[row] = chain_of(text)
             held += len(found[row])
             if held > most_blocks:
                 return found
     return found
+
+
+def chains_as_sent(
+    trace: Trace, rows: Sequence[int], places: Sequence[Mapping[str, int]], rewrite: Rewrite, most_blocks: int
+) -> Iterator[UInt64]:
+    """The chains of requests as `rewrite` has them sent, until they hold `most_blocks` together.
+
+    `places` has the schedule's values of each request, `rows` its trace row.
+    """
+    held = 0
+    columns = (*COLUMNS, "request_id", "path", "model", "input_tokens")
+    for start in range(0, len(rows), _AT_ONCE):
+        batch = trace.take(np.array(rows[start : start + _AT_ONCE], np.int64), columns)
+        for row, place in zip(batch.to_pylist(), places[start : start + _AT_ONCE], strict=True):
+            row["request_headers"] = [(pair["name"], pair["value"]) for pair in row["request_headers"]]
+            sent = rewrite(row, place)
+            headers = dict(sent["request_headers"])
+            encoding = next((headers[name] for name in headers if name.lower() == "content-encoding"), None)
+            chain = chain_of(prompt_of(sent["request_body"], encoding))
+            held += len(chain)
+            if held > most_blocks:
+                return
+            yield chain
 
 
 def _encoding(headers: list[dict[str, Any]]) -> str | None:

@@ -99,6 +99,13 @@ def test_what_a_sessions_own_requests_make_is_not_multiplied() -> None:
     assert not point.misses
 
 
+def test_shapes_make_bursts_that_no_target_is_for() -> None:
+    one = draw_starts(Arrivals(600.0, (10.0,), {}), np.random.default_rng(1))
+    found = target(one, one, Change(shaped=True))
+    assert found.points == ()
+    assert "shapes lie over a part of the time" in found.notes[0]
+
+
 def test_time_that_was_cut_and_compressed_is_compared_with_its_own_part() -> None:
     one = draw_starts(Arrivals(600.0, (10.0,), {}, bursts=(Burst(1.0, 1.0),)), np.random.default_rng(1))
     part = one[(one >= 100 * S) & (one < 400 * S)] - 100 * S
