@@ -322,9 +322,12 @@ def check_ascending(arrivals: Int64, segment: Segment, first_row: int = 0) -> No
     backwards = np.flatnonzero(arrivals[1:] < arrivals[:-1])
     if len(backwards):
         row = int(backwards[0]) + 1
+        steps_ns = arrivals[backwards] - arrivals[backwards + 1]
+        often = f" ({len(steps_ns):,} times, by up to {steps_ns.max() / 1e9:.3g} s)"
+        times = often if len(steps_ns) > 1 else ""
         raise BadInput(
             f"{segment.path}: row {first_row + row}, column arrival_ns: {arrivals[row]} found after "
-            f"{arrivals[row - 1]}, ascending wanted; sort the rows by arrival_ns"
+            f"{arrivals[row - 1]}{times}, ascending wanted; sort the rows by arrival_ns"
         )
 
 

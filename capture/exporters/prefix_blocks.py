@@ -43,13 +43,17 @@ class BlockIds:
 
 def words_of(row: Row) -> list[str]:
     """The words of a request's prompt; none when its body is not there or is no prompt."""
-    body = row["request_body"]
-    decoded = decode_content(body, header(row["request_headers"], "content-encoding")) if body else None
+    return prompt_of(row["request_body"], header(row["request_headers"], "content-encoding")).split()
+
+
+def prompt_of(body: bytes | None, encoding: str | None) -> str:
+    """The text of a request's prompt, system first, messages in order; "" where there is none."""
+    decoded = decode_content(body, encoding) if body else None
     try:
         request = json.loads(decoded) if decoded else None
     except (ValueError, RecursionError):
-        return []
-    return [] if not isinstance(request, dict) else " ".join(_texts(request)).split()
+        return ""
+    return " ".join(_texts(request)) if isinstance(request, dict) else ""
 
 
 def _texts(request: dict[str, Any]) -> Iterator[str]:

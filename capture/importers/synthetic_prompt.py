@@ -14,7 +14,7 @@ What a request says around its prompt is in `synthetic_request`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,25 @@ _TABLE: Final = np.frombuffer("".join(f" {word}" for word in WORDS).encode(), np
 )
 _OF_ROW: Final = 1
 _OF_BLOCK: Final = 2
+_OF_SHARED: Final = 3
+
+
+class Part(NamedTuple):
+    """Some tokens of the words that belong to `which`; make one with `own_part` or `shared_part`."""
+
+    purpose: int
+    which: int
+    tokens: int
+
+
+def own_part(row: int, tokens: int) -> Part:
+    """Tokens that belong to `row` alone, the same as in `SyntheticPrompts.of_row`."""
+    return Part(_OF_ROW, row, tokens)
+
+
+def shared_part(shared: int, tokens: int) -> Part:
+    """Tokens of a beginning that prompts have in common."""
+    return Part(_OF_SHARED, shared, tokens)
 
 
 def count_tokens(prompt: str) -> int:
@@ -81,6 +100,10 @@ class SyntheticPrompts:
             raise ValueError(f"{len(hash_ids)} blocks can't hold {tokens} tokens exactly")
         sizes = (min(BLOCK_TOKENS, tokens - start) for start in range(0, tokens, BLOCK_TOKENS))
         return _joined([self._words(_OF_BLOCK, i, size) for i, size in zip(hash_ids, sizes, strict=True)])
+
+    def of_parts(self, parts: Sequence[Part]) -> str:
+        """The prompt whose parts are these; a longer part begins with a shorter one of the same words."""
+        return _joined([self._words(*part) for part in parts])
 
     def _words(self, purpose: int, which: int, tokens: int) -> bytes:
         """`tokens` words, each with a space before it."""

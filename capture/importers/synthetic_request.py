@@ -21,30 +21,36 @@ UNSEEN: Final = "answers were never seen: the source holds instants and lengths 
 
 @dataclasses.dataclass(frozen=True)
 class ChatRequests:
-    """How a length-only request is put to an OpenAI-compatible server.
+    """How a length-only request is put to an OpenAI-compatible server, or, by `path`, Anthropic's messages.
 
     With `ignore_eos` the body also asks for exactly the recorded number of tokens by `ignore_eos` and
     `min_tokens`, which vLLM and SGLang understand and OpenAI's API rejects; else `max_tokens` is an upper
-    bound. An answer of 0 tokens is asked for as 1, since servers refuse 0.
+    bound. An answer of 0 tokens is asked for as 1, since servers refuse 0. Embeddings have no answer tokens.
     """
 
     model: str = "default"
     stream: bool = True
     ignore_eos: bool = False
+    path: str = PATH
 
     def body(self, prompt: str, output_tokens: int) -> bytes:
-        """The JSON body of a chat completion, UTF-8."""
+        """The JSON body of a completion, a chat's or a plain one's, or of an embedding; UTF-8."""
+        if self.path.endswith("/embeddings"):
+            return _json({"model": self.model, "input": prompt})
         wanted_tokens = max(1, output_tokens)
-        fields: dict[str, Any] = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": wanted_tokens,
-        }
+        fields: dict[str, Any] = {"model": self.model, **self._prompt(prompt), "max_tokens": wanted_tokens}
         if self.stream:
-            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+            fields |= {"stream": True}
+            if not self.path.endswith("/messages"):
+                fields |= {"stream_options": {"include_usage": True}}
         if self.ignore_eos:
             fields |= {"ignore_eos": True, "min_tokens": wanted_tokens}
-        return json.dumps(fields, separators=(",", ":")).encode()
+        return _json(fields)
+
+    def _prompt(self, prompt: str) -> dict[str, Any]:
+        if self.path.endswith("/completions") and not self.path.endswith("/chat/completions"):
+            return {"prompt": prompt}
+        return {"messages": [{"role": "user", "content": prompt}]}
 
     def row(
         self,
@@ -63,7 +69,7 @@ class ChatRequests:
             "method": "POST",
             "scheme": "http",
             "host": HOST,
-            "path": PATH,
+            "path": self.path,
             "http_version": "HTTP/1.1",
             "request_headers": [("Content-Type", "application/json")],
             "request_body": self.body(prompt, output_tokens or 0),
@@ -76,3 +82,7 @@ class ChatRequests:
             "model": self.model,
             "stream": self.stream,
         }
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()

@@ -18,6 +18,7 @@ from replay.cli.auditing import audit
 from replay.cli.capture import capture
 from replay.cli.demo import demo
 from replay.cli.exporting import app as exporting
+from replay.cli.fitting import fit, generate
 from replay.cli.history import history
 from replay.cli.importing import app as importing
 from replay.cli.inspecting import inspect
@@ -49,6 +50,8 @@ app.command()(inspect)
 app.command()(audit)
 app.command()(transform)
 app.command("verify-amplification")(verify_amplification)
+app.command()(fit)
+app.command()(generate)
 app.command()(replay)
 app.command()(report)
 app.command()(diff)

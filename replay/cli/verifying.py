@@ -40,7 +40,7 @@ def verify_amplification(
     from replay.cli.printing import show
     from replay.report.holdout_text import holdout_report
     from replay.transform.amplification.holdout import hold_out
-    from replay.transform.inspection import clock_warnings
+    from replay.transform.clock_doubts import clock_warnings
     from replay.transform.plan import rows_of_trace
 
     notes = Console(stderr=True, highlight=False)

@@ -1,25 +1,22 @@
 """One self-contained HTML page for a run or a comparison: no request to anywhere, plotly.js inside.
 
-The page's policy (CSP) forbids every fetch and every script but the two embedded ones, by their hashes. The
-parts come from `page_tables` and `charts`; style, script and frame lie in assets/.
+The parts come from `page_tables` and `charts`, the frame from `page_frame`.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
-import html
-import json
 from collections.abc import Sequence
-from importlib import resources
-from string import Template
 from typing import Any
 
-from capture.__about__ import VERSION
 from replay.analysis.values import DiffResult, RunSummary
 from replay.report import page_tables as tables
 from replay.report.charts import distribution_charts, effect_charts, timeline_chart
+from replay.report.page_frame import chart as _chart
+from replay.report.page_frame import legend as _legend
+from replay.report.page_frame import page as _page
+from replay.report.page_frame import section as _section
+from replay.report.page_frame import select as _select
 from replay.report.telling import by_group, left_out, most_changed_group, telling_effects
 from replay.report.wording import (
     METRIC_MEANINGS,
@@ -141,61 +138,3 @@ def _distribution_section(runs: Sequence[RunSummary], charts: dict[str, Any]) ->
         + _chart("distribution", "Latency distribution, from due")
     )
     return _section("Latency distribution", body)
-
-
-def _section(title: str, body: str, *, folded: bool = False) -> str:
-    heading = f"<h2>{html.escape(title)}</h2>"
-    if folded:
-        return f"<section><details><summary>{heading}</summary>{body}</details></section>"
-    return f"<section>{heading}{body}</section>"
-
-
-def _chart(name: str, label: str) -> str:
-    return f'<div class="chart" id="chart-{name}" role="img" aria-label="{html.escape(label)}"></div>'
-
-
-def _select(name: str, label: str, options: Sequence[tuple[str, str]], chosen: str = "") -> str:
-    items = "".join(
-        f'<option value="{html.escape(v)}"{" selected" if v == chosen else ""}>{html.escape(t)}</option>'
-        for v, t in options
-    )
-    return f'<label class="choice"><span>{label}</span> <select id="{name}">{items}</select></label>'
-
-
-def _legend(items: Sequence[tuple[str, str]]) -> str:
-    keys = "".join(
-        f'<li><span class="key {kind}" aria-hidden="true"></span>{html.escape(name)}</li>'
-        for kind, name in items
-    )
-    return f'<ul class="legend">{keys}</ul>'
-
-
-def _page(verb: str, title: str, sections: Sequence[str], charts: dict[str, Any]) -> str:
-    from plotly.offline import get_plotlyjs  # a heavy import, and only pages need it
-
-    assets = resources.files("replay.report") / "assets"
-    plotly, script = get_plotlyjs(), (assets / "page.js").read_text("utf-8")
-    return Template((assets / "page.html").read_text("utf-8")).substitute(
-        verb=verb,
-        title=html.escape(title),
-        script_hashes=" ".join(_script_hash(source) for source in (plotly, script)),
-        style=(assets / "page.css").read_text("utf-8"),
-        body="\n".join(sections),
-        charts=_json_for_script(charts),
-        plotly=plotly,
-        script=script,
-        version=html.escape(VERSION),
-    )
-
-
-def _script_hash(source: str) -> str:
-    """The CSP source expression of an inline script; raises `ValueError` for one that HTML would cut."""
-    if "</script" in source.lower() or "\r" in source:
-        raise ValueError("an embedded script holds text that would change or end it inside a page")
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
-
-
-def _json_for_script(value: Any) -> str:
-    """JSON that holds no character with a meaning in HTML."""
-    encoded = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return encoded.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -34,6 +34,9 @@ from replay.report.figures import (
     format_seconds,
     relative,
 )
+from replay.report.page_frame import frame as _frame
+from replay.report.page_frame import rows as _rows
+from replay.report.page_frame import table as _table
 from replay.report.telling import by_group, without_twin_groups
 from replay.report.wording import (
     Headline,
@@ -233,11 +236,6 @@ def _list(lines: Sequence[str], kind: str) -> str:
     return f'<ul class="{kind}">{items}</ul>' if items else ""
 
 
-def _table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table from HTML that is escaped already; it scrolls in its own frame where it is too wide."""
-    return _frame(caption, headings, f"<tbody>{_rows(rows)}</tbody>", kind)
-
-
 def _grouped_table(
     caption: str, headings: Sequence[str], groups: Iterable[tuple[str, list[list[str]]]], kind: str
 ) -> str:
@@ -250,18 +248,3 @@ def _grouped_table(
         if rows
     ]
     return _frame(caption, headings, "".join(bodies), kind)
-
-
-def _rows(rows: Iterable[Sequence[str]]) -> str:
-    return "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    )
-
-
-def _frame(caption: str, headings: Sequence[str], bodies: str, kind: str) -> str:
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-    return (
-        f'<div class="frame" tabindex="0"><table class="{kind}"><caption>{caption}</caption>'
-        f"<thead><tr>{head}</tr></thead>{bodies}</table></div>"
-    )

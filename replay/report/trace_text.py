@@ -1,14 +1,25 @@
-"""Traces and schedules as lines of text and as JSON, for `inspect` and `transform`. Computes nothing."""
+"""Traces and schedules as lines of text, for `inspect` and `transform`. Computes nothing.
+
+Plots are in `inspect_plots`, the page in `inspect_page`, JSON in `trace_json`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from replay.report.figures import format_number
-from replay.transform.inspection import TraceFacts
+from replay.report.figures import (
+    format_bound,
+    format_change_ratio,
+    format_number,
+    format_ratio,
+    format_seconds,
+)
+from replay.transform.arrival_facts import ArrivalFacts, Distribution
+from replay.transform.burst_target import TOLERANCE, BurstTarget, TargetPoint
+from replay.transform.content_facts import LENGTHS, ContentFacts
+from replay.transform.inspection import Facts, InspectedSchedule, TraceFacts
 from replay.transform.schedule_facts import ScheduleFacts
 from replay.transform.schedule_format import Lineage
 
@@ -26,46 +37,100 @@ def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterato
     yield f"  steps: {'; '.join(lineage.steps) or 'none'} · seed {lineage.seed}"
 
 
-def trace_lines(facts: TraceFacts) -> Iterator[str]:
-    """A trace in some twenty lines, warnings last."""
-    yield f"{facts.name}: {facts.rows:,} requests over {format_number(facts.span_s)} s"
-    busiest = f"{facts.peak_1s_per_s:,.0f} in the busiest second"
-    yield f"  rate       {format_number(facts.mean_per_s)}/s on average, {busiest}"
-    if facts.dispersion:
-        named = ", ".join(f"{window} {format_number(value)}" for window, value in facts.dispersion.items())
-        yield f"  burstiness index of dispersion {named} (1 is Poisson)"
-    turns = f"{facts.multi_turn_sessions:,} with several turns (longest {facts.longest_session_turns})"
-    yield f"  sessions   {facts.sessions:,}, {turns}"
-    yield f"  endpoints  {_counted(facts.endpoints)}"
-    yield f"  models     {_counted(facts.models)}"
-    yield f"  outcomes   {_counted(facts.outcomes)}"
-    yield f"  statuses   {_counted(facts.statuses)}"
-    yield f"  streams    {facts.streams:,}"
-    stated = f"stated for {facts.rows_with_usage:,} requests"
-    yield f"  tokens     {facts.input_tokens:,} in, {facts.output_tokens:,} out, {stated}"
-    yield f"  bodies     {facts.request_body_bytes:,} bytes of requests"
-    yield f"  source     {facts.source}" + (f", from {', '.join(facts.upstreams)}" if facts.upstreams else "")
-    dropped = facts.counts.get("dropped") or {}
-    yield f"  capture    {_capture(facts.counts)}, dropped {_counted(dropped) if dropped else 'none'}"
-    if chosen := _chosen(facts):
-        yield f"  only       {', '.join(chosen)}"
+def facts_lines(facts: Facts) -> Iterator[str]:
+    """A trace or a schedule in some twenty lines, warnings last."""
+    yield from _arrival_lines(facts.name, facts.arrivals, facts.dispersion)
+    yield from _trace_lines(facts) if isinstance(facts, TraceFacts) else _schedule_lines(facts)
     for note in facts.notes:
         yield f"  note       {note}"
     for warning in facts.warnings:
         yield f"  WARNING    {warning}"
 
 
-def trace_json(facts: TraceFacts) -> dict[str, Any]:
-    """The facts as JSON values; NaN becomes null."""
-    fields = dataclasses.asdict(facts)
-    rate = fields.pop("rate")
-    fields["rate"] = {
-        "width_s": rate["width_s"],
-        "start_s": [float(value) for value in rate["start_s"]],
-        "per_s": [float(value) for value in rate["per_s"]],
-    }
-    fields["mean_per_s"] = None if math.isnan(facts.mean_per_s) else facts.mean_per_s
-    return {"schema": "peaktape.trace/1", **fields}
+def target_lines(target: BurstTarget) -> Iterator[str]:
+    """The burst curve against its target, a line a window, and what stands against it."""
+    of = f" of its part {target.slice_s[0]:g}s..{target.slice_s[1]:g}s" if target.slice_s else ""
+    faster = f", {format_number(target.speed)} times as fast" if target.speed != 1 else ""
+    if not target.points:
+        yield from (f"Bursts: {note}" for note in target.notes)
+        return
+    yield f"Bursts: {format_number(target.factor)} times as many users{of}{faster}"
+    yield "  index of dispersion should be C + f·(IDC − C), C by a session's own requests: 1 where it has one"
+    rows = [("window", "source", "target", "found", "off", "chance", ""), *map(target_row, target.points)]
+    if target.points:
+        widths = [max(len(row[i]) for row in rows) for i in range(6)]
+        for row in rows:
+            cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=False))
+            yield f"  {'  '.join(cells)}  {row[6]}".rstrip()
+    for note in target.notes:
+        yield f"  note: {note}"
+
+
+def target_row(point: TargetPoint) -> tuple[str, ...]:
+    """Window, source, target, found, how far off, what chance may do, and a word where it is too far."""
+    return (
+        f"{point.window_s:g} s",
+        *map(format_number, (point.source, point.target, point.found)),
+        format_change_ratio(point.off),
+        f"±{format_change_ratio(point.error).lstrip('+')}",
+        "" if point.holds else f"✗ beyond {format_bound(TOLERANCE)}" if point.misses else "? may be chance",
+    )
+
+
+def _arrival_lines(name: str, arrivals: ArrivalFacts, dispersion: Mapping[str, float]) -> Iterator[str]:
+    yield f"{name}: {arrivals.rows:,} requests over {format_number(arrivals.span_s)} s"
+    busiest = f"{arrivals.peak_1s_per_s:,.0f} in the busiest second"
+    yield f"  rate       {format_number(arrivals.mean_per_s)}/s on average, {busiest}"
+    if dispersion:
+        named = ", ".join(f"{window} {format_number(value)}" for window, value in dispersion.items())
+        yield f"  burstiness index of dispersion {named} (1 is Poisson)"
+    if arrivals.gaps_s is not None:
+        at = ", ".join(f"p{100 * q:g} {format_seconds(arrivals.gaps_s.at(q))}" for q in (0.5, 0.9, 0.99))
+        ties = f", {format_ratio(arrivals.ties)} tie" if arrivals.ties else ""
+        yield f"  gaps       {at}, CV {format_number(arrivals.gap_cv)}{ties}"
+
+
+def _content_lines(content: ContentFacts) -> Iterator[str]:
+    sessions = content.sessions
+    turns = f"{sessions.several_turns:,} with several turns (longest {sessions.longest})"
+    think = f", think time p50 {format_seconds(sessions.think_s.at(0.5))}" if sessions.think_s else ""
+    yield f"  sessions   {sessions.sessions:,}, {turns}{think}"
+    for name, lengths in content.lengths.items():
+        yield f"  lengths    {LENGTHS[name]}: {quantiles_text(lengths)}"
+    if content.prefix is not None:
+        over = f"over {content.prefix.prompts:,} prompts"
+        yield f"  prefixes   {format_ratio(content.prefix.share)} of prompt blocks were seen before, {over}"
+
+
+def quantiles_text(lengths: Distribution) -> str:
+    """A distribution in one line."""
+    at = ", ".join(f"p{100 * q:g} {format_number(lengths.at(q))}" for q in (0.5, 0.9, 0.99))
+    return f"{at}, mean {format_number(lengths.mean)}"
+
+
+def _trace_lines(facts: TraceFacts) -> Iterator[str]:
+    yield from _content_lines(facts.content)
+    yield f"  endpoints  {counted(facts.endpoints)}"
+    yield f"  models     {counted(facts.models)}"
+    yield f"  outcomes   {counted(facts.outcomes)}"
+    yield f"  statuses   {counted(facts.statuses)}"
+    yield f"  streams    {facts.streams:,}"
+    stated = f"stated for {facts.rows_with_usage:,} requests"
+    yield f"  tokens     {facts.input_tokens:,} in, {facts.output_tokens:,} out, {stated}"
+    yield f"  bodies     {facts.request_body_bytes:,} bytes of requests"
+    yield f"  source     {facts.source}" + (f", from {', '.join(facts.upstreams)}" if facts.upstreams else "")
+    dropped = facts.counts.get("dropped") or {}
+    yield f"  capture    {_capture(facts.counts)}, dropped {counted(dropped) if dropped else 'none'}"
+    if chosen := _chosen(facts):
+        yield f"  only       {', '.join(chosen)}"
+
+
+def _schedule_lines(facts: InspectedSchedule) -> Iterator[str]:
+    if facts.content is not None:
+        yield from _content_lines(facts.content)
+    yield f"  phases     {counted(facts.phases)}"
+    yield f"  from       {facts.lineage.trace_path} ({facts.lineage.trace_rows:,} requests)"
+    yield f"  steps      {'; '.join(facts.lineage.steps) or 'none'} · seed {facts.lineage.seed}"
 
 
 def _chosen(facts: TraceFacts) -> list[str]:
@@ -75,7 +140,8 @@ def _chosen(facts: TraceFacts) -> list[str]:
     return by_rule + ([facts.sampling] if facts.sampling != "all" else [])
 
 
-def _counted(counts: Mapping[str, int], most: int = 6) -> str:
+def counted(counts: Mapping[str, int], most: int = 6) -> str:
+    """Names with their counts, `most` of them."""
     shown = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
     rest = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
@@ -83,7 +149,5 @@ def _counted(counts: Mapping[str, int], most: int = 6) -> str:
 
 def _capture(counts: Mapping[str, Any]) -> str:
     passed = counts.get("not_chosen") or {}
-    not_chosen = f", not chosen {_counted(passed)}" if passed else ""
-    elsewhere = f" and {counts['elsewhere']:,} in segments not here" if counts.get("elsewhere") else ""
-    recorded = f"recorded {counts.get('recorded', 0):,}{elsewhere}"
-    return f"seen {counts.get('seen', 0):,}, {recorded}{not_chosen}"
+    not_chosen = f", not chosen {counted(passed)}" if passed else ""
+    return f"seen {counts.get('seen', 0):,}, recorded {counts.get('recorded', 0):,}{not_chosen}"

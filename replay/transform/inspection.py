@@ -1,57 +1,51 @@
-"""What a trace or a schedule holds, in numbers: counts, rate over time, sessions, sizes. Pure functions."""
+"""What a trace or a schedule holds, in numbers, as `inspect` shows it: the parts put together.
+
+Instants are judged in `arrival_facts`, sessions, lengths and prefixes in `content_facts`, the clock in
+`clock_doubts`; a trace is read in `traffic_columns`.
+"""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
-from capture.trace_format import COMPLETE
-from capture.trace_reader import Trace
-from replay.transform.burst_curve import WINDOWS_S, dispersion
+from capture.encryption_keys import Keys
+from capture.failures import BadInput
+from capture.trace_reader import Trace, open_trace
+from replay.transform.arrival_facts import ArrivalFacts, arrival_facts
+from replay.transform.burst_curve import WINDOWS_S
+from replay.transform.clock_doubts import all_doubts, short_warnings
+from replay.transform.content_facts import (
+    ContentFacts,
+    lengths_of,
+    prefix_reuse,
+    session_facts,
+    think_times_s,
+)
+from replay.transform.prompt_blocks import Rewrite, chains_as_sent, chains_of
+from replay.transform.schedule_format import Lineage, Schedule
+from replay.transform.traffic_columns import MOST_BLOCKS, MOST_PROMPTS, TrafficColumns, read_columns
 
 Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
 
-MOST_BUCKETS: Final = 120
-COARSE_TICK_NS: Final = 1_000_000_000
-YEAR_S: Final = 365.25 * 86400
-LONGEST_SPAN_S: Final = 10 * YEAR_S
-NEVER_SEEN: Final = "never seen"
-"""Stands among outcomes for answers of which the source knows nothing but their length."""
-_BUCKETS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 300, 900, 3600, 21600, 86400)
-
-
-@dataclasses.dataclass(frozen=True)
-class RateCurve:
-    """Requests per second over time: bucket starts in s, float64[k], and the rate in each, float64[k]."""
-
-    width_s: float
-    start_s: Float64
-    per_s: Float64
+_MORE_REUSE: Final = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class TraceFacts:
-    """What `peaktape inspect` says of a trace. Rates per second, spans in s, sizes in bytes."""
+    """What `peaktape inspect` says of a trace. Spans in s, sizes in bytes."""
 
     name: str
     fingerprint: str
     source: str
     upstreams: tuple[str, ...]
-    rows: int
-    span_s: float
-    mean_per_s: float
-    peak_1s_per_s: float
-    sessions: int
-    multi_turn_sessions: int
-    longest_session_turns: int
+    arrivals: ArrivalFacts
+    content: ContentFacts
     endpoints: Mapping[str, int]
     models: Mapping[str, int]
     outcomes: Mapping[str, int]
@@ -65,142 +59,168 @@ class TraceFacts:
     sampling: str
     choice: Mapping[str, Any]
     redaction: Mapping[str, Any]
-    dispersion: Mapping[str, float]
-    """Index of dispersion for counts (variance/mean) by window, where at least 10 windows fit."""
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
-    rate: RateCurve
+
+    @property
+    def dispersion(self) -> dict[str, float]:
+        """Index of dispersion for counts by window, where at least 10 of those that matter most fit."""
+        return dispersion_of(self.arrivals)
 
 
-def rate_curve(at_ns: Int64) -> RateCurve:
-    """Rate of events at `at_ns` (int64 ns, ascending from about 0), in at most `MOST_BUCKETS` buckets."""
-    width_s = bucket_width_s((int(at_ns[-1]) if len(at_ns) else 0) / 1e9)
-    counts = np.bincount((at_ns // round(width_s * 1e9)).astype(np.int64))
-    return RateCurve(
-        width_s, np.arange(len(counts), dtype=np.float64) * width_s, counts.astype(np.float64) / width_s
-    )
+@dataclasses.dataclass(frozen=True)
+class InspectedSchedule:
+    """What `peaktape inspect` says of a schedule. `content` is None where its trace isn't there."""
+
+    name: str
+    lineage: Lineage
+    arrivals: ArrivalFacts
+    phases: Mapping[str, int]
+    content: ContentFacts | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def dispersion(self) -> dict[str, float]:
+        """As of a trace."""
+        return dispersion_of(self.arrivals)
 
 
-def bucket_width_s(span_s: float) -> float:
-    """The width in s of a rate curve's buckets, so that at most `MOST_BUCKETS` cover the span."""
-    days = math.ceil(span_s / MOST_BUCKETS / 86400)
-    return next((width for width in _BUCKETS_S if span_s / width <= MOST_BUCKETS), 86400.0 * days)
+type Facts = TraceFacts | InspectedSchedule
 
 
-def span_warnings(arrival_ns: Int64) -> tuple[str, ...]:
-    """A doubt about a trace that spans more than `LONGEST_SPAN_S`: its instants are hardly offsets."""
-    span_s = int(arrival_ns[-1] - arrival_ns[0]) / 1e9
-    if span_s <= LONGEST_SPAN_S:
-        return ()
-    return (
-        f"arrivals span {span_s / YEAR_S:,.0f} years: arrival_ns must be ns from the trace's zero; "
-        "was it made with another unit, or with a wall clock?",
-    )
+def dispersion_of(arrivals: ArrivalFacts) -> dict[str, float]:
+    """Index of dispersion for counts (variance/mean) at the windows of `WINDOWS_S`."""
+    return {f"{p.window_s:g}s": p.dispersion for p in arrivals.bursts if p.window_s in WINDOWS_S}
 
 
-def gap_warnings(recorded_ns: Sequence[tuple[int, int | None]]) -> tuple[str, ...]:
-    """A doubt where recording was off between spans (start, end; None where unknown) in which it was on."""
-    gaps_ns: list[int] = []
-    until_ns: int | None = None
-    for start_ns, end_ns in sorted(recorded_ns, key=lambda span: span[0]):
-        if until_ns is not None and start_ns > until_ns:
-            gaps_ns.append(start_ns - until_ns)
-        if end_ns is None:
-            break
-        until_ns = end_ns if until_ns is None else max(until_ns, end_ns)
-    if not gaps_ns:
-        return ()
-    times = "once" if len(gaps_ns) == 1 else f"{len(gaps_ns):,} times"
-    return (f"recording was off {times}, {sum(gaps_ns) / 1e9:.3g} s in all: no arrivals there is no quiet",)
-
-
-def clock_warnings(arrival_ns: Int64, stated_tick_ns: int = 1) -> tuple[str, ...]:
-    """Doubts about a trace's clock: a coarse tick (as its source states, or as seen), or no time passing."""
-    if len(arrival_ns) < 20:
-        return ()
-    if arrival_ns[-1] == arrival_ns[0]:
-        return ("all requests have the same arrival instant: the source's clock was lost",)
-    gaps = np.diff(arrival_ns)
-    gaps = gaps[gaps > 0]
-    ties = 1 - len(gaps) / (len(arrival_ns) - 1)
-    typical_ns = int(np.median(gaps))
-    tick_ns = max(stated_tick_ns, int(np.gcd.reduce(gaps)))
-    if tick_ns < COARSE_TICK_NS and ties > 0.5 and typical_ns >= COARSE_TICK_NS / 2:
-        tick_ns = typical_ns
-    if tick_ns < COARSE_TICK_NS / 2:
-        return ()
-    rounded = f"the clock ticks every {tick_ns / 1e9:.3g} s"
-    return (f"{rounded} ({ties:.0%} of arrivals tie): bursts shorter than some ticks are not real",)
-
-
-def inspect_trace(trace: Trace) -> TraceFacts:
-    """All facts of a trace, from its light columns and, batch by batch, the sizes of its bodies."""
-    arrival_ns = trace.arrival_ns - trace.arrival_ns[0]
-    span_s = float(arrival_ns[-1]) / 1e9
-    tally: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    sessions: collections.Counter[str] = collections.Counter()
-    totals: collections.Counter[str] = collections.Counter()
-    columns = ["session_id", "method", "path", "model", "outcome", "status", "stream"]
-    columns += ["input_tokens", "output_tokens"]
-    for batch in trace.iter_batches([*columns, "request_body"]):
-        totals["body_bytes"] += pc.sum(pc.binary_length(batch.column("request_body"))).as_py() or 0
-        for row in batch.select(columns).to_pylist():
-            _tally(row, tally, sessions, totals)
-    windows = {f"{window:g}s": dispersion(arrival_ns, window) for window in WINDOWS_S}
+def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceFacts:
+    """All facts of a trace; `columns` where they have been read already."""
+    columns = read_columns(trace) if columns is None else columns
+    metadata = trace.metadata
+    asked, answered = columns.input_tokens, columns.output_tokens
+    lengths: dict[str, npt.NDArray[Any]] = {
+        "input_tokens": asked,
+        "output_tokens": answered,
+        "body_bytes": columns.body_bytes,
+    }
+    think_s = think_times_s(columns.arrival_ns, columns.end_ns, columns.session)
     return TraceFacts(
         name=trace.name,
         fingerprint=trace.fingerprint,
-        source=trace.metadata.source,
-        upstreams=trace.metadata.upstreams,
-        rows=trace.rows,
-        span_s=span_s,
-        mean_per_s=trace.rows / span_s if span_s > 0 else float("nan"),
-        peak_1s_per_s=float(np.unique(arrival_ns // 1_000_000_000, return_counts=True)[1].max()),
-        sessions=len(sessions) + totals["without_session"],
-        multi_turn_sessions=sum(1 for turns in sessions.values() if turns > 1),
-        longest_session_turns=max(sessions.values(), default=1),
-        endpoints=dict(tally["endpoint"].most_common()),
-        models=dict(tally["model"].most_common()),
-        outcomes=dict(tally["outcome"].most_common()),
-        statuses=dict(sorted(tally["status"].items())),
-        streams=totals["streams"],
-        request_body_bytes=totals["body_bytes"],
-        input_tokens=totals["input_tokens"],
-        output_tokens=totals["output_tokens"],
-        rows_with_usage=totals["with_usage"],
-        counts=trace.metadata.counts,
-        sampling=trace.metadata.sampling,
-        choice=trace.metadata.choice,
-        redaction=trace.metadata.redaction,
-        dispersion={name: value for name, value in windows.items() if value is not None},
-        notes=trace.metadata.notes,
-        warnings=(
-            *span_warnings(arrival_ns),
-            *clock_warnings(arrival_ns, trace.metadata.clock_tick_ns),
-            *gap_warnings(trace.metadata.recorded_ns),
+        source=metadata.source,
+        upstreams=metadata.upstreams,
+        arrivals=arrival_facts(columns.arrival_ns),
+        content=ContentFacts(
+            sessions=session_facts(columns.session, think_s),
+            lengths=lengths_of(lengths),
+            prefix=prefix_reuse(columns.chains.values()),
         ),
-        rate=rate_curve(arrival_ns),
+        endpoints=dict(columns.tally["endpoint"].most_common()),
+        models=dict(columns.tally["model"].most_common()),
+        outcomes=dict(columns.tally["outcome"].most_common()),
+        statuses=dict(sorted(columns.tally["status"].items())),
+        streams=columns.streams,
+        request_body_bytes=int(np.maximum(columns.body_bytes, 0).sum()),
+        input_tokens=int(np.maximum(asked, 0).sum(dtype=np.int64)),
+        output_tokens=int(np.maximum(answered, 0).sum(dtype=np.int64)),
+        rows_with_usage=int(((asked >= 0) | (answered >= 0)).sum()),
+        counts=metadata.counts,
+        sampling=metadata.sampling,
+        choice=metadata.choice,
+        redaction=metadata.redaction,
+        notes=metadata.notes,
+        warnings=all_doubts(
+            columns.arrival_ns, metadata.clock_tick_ns, metadata.recorded_ns, columns.ended_early
+        ),
     )
 
 
-def _tally(
-    row: Mapping[str, Any],
-    tally: Mapping[str, collections.Counter[str]],
-    sessions: collections.Counter[str],
-    totals: collections.Counter[str],
-) -> None:
-    tally["endpoint"][f"{row['method']} {row['path'].partition('?')[0]}"] += 1
-    tally["model"][row["model"] or "(none)"] += 1
-    # Importers of lengths call requests complete that their source lists as served; no answer was seen.
-    unseen = row["outcome"] == COMPLETE and row["status"] is None
-    tally["outcome"][NEVER_SEEN if unseen else row["outcome"]] += 1
-    tally["status"]["none" if row["status"] is None else str(row["status"])] += 1
-    if row["session_id"] is None:
-        totals["without_session"] += 1
+def inspect_schedule(
+    name: str,
+    schedule: Schedule,
+    lineage: Lineage,
+    trace: Trace | None,
+    columns: TrafficColumns | None,
+    rewrite: Rewrite | None = None,
+) -> InspectedSchedule:
+    """All facts of a schedule; those of its requests' contents where its trace and its columns are given.
+
+    Prefix reuse is that of the prompts as `rewrite` has them sent, None leaving them as they were; lengths
+    are always the recorded ones.
+    """
+    if not len(schedule):
+        raise BadInput(f"{name}: a schedule without requests; make it again with `peaktape transform`")
+    phases = np.bincount(schedule.phase).tolist()
+    notes = []
+    content = None
+    if trace is None or columns is None:
+        notes.append(f"{lineage.trace_path} is not there as it was: lengths and prefixes are not known")
     else:
-        sessions[row["session_id"]] += 1
-    totals["streams"] += bool(row["stream"])
-    if row["output_tokens"] is not None or row["input_tokens"] is not None:
-        totals["with_usage"] += 1
-    totals["input_tokens"] += row["input_tokens"] or 0
-    totals["output_tokens"] += row["output_tokens"] or 0
+        content = _scheduled_content(schedule, trace, columns, rewrite)
+        if rewrite is not None:
+            notes.append("prefix reuse is that of the prompts as rewritten; lengths are the recorded ones")
+    return InspectedSchedule(
+        name=name,
+        lineage=lineage,
+        arrivals=arrival_facts(schedule.due_ns),
+        phases={phase: count for phase, count in zip(lineage.phases, phases, strict=False) if count},
+        content=content,
+        notes=tuple(notes),
+        warnings=short_warnings(schedule.due_ns),
+    )
+
+
+def trace_of(lineage: Lineage, known: Mapping[str, Trace], keys: Keys | None = None) -> Trace | None:
+    """The trace that a schedule refers to: one of `known` (by fingerprint), or where the lineage says; None
+    where it is gone or another one."""
+    if lineage.trace_fingerprint in known:
+        return known[lineage.trace_fingerprint]
+    if not Path(lineage.trace_path).exists():
+        return None
+    try:
+        found = open_trace(lineage.trace_path, keys)
+    except BadInput:  # no longer a trace: as good as gone
+        return None
+    return found if found.fingerprint == lineage.trace_fingerprint else None
+
+
+def reuse_warnings(one: Facts, other: Facts) -> tuple[str, ...]:
+    """A doubt where B's prompts begin alike much more often than A's: caches would hit that would miss."""
+    shares = [
+        facts.content.prefix.share
+        for facts in (one, other)
+        if facts.content is not None and facts.content.prefix is not None
+    ]
+    if len(shares) < 2 or shares[1] - shares[0] < _MORE_REUSE:
+        return ()
+    return (
+        f"prefix reuse is {shares[1]:.0%} where it was {shares[0]:.0%}: clones repeat their prompts, and a "
+        "prefix cache hits where it would miss; make prompts unique in the replay",
+    )
+
+
+def _scheduled_content(
+    schedule: Schedule, trace: Trace, columns: TrafficColumns, rewrite: Rewrite | None
+) -> ContentFacts:
+    row = schedule.row
+    lengths: dict[str, npt.NDArray[Any]] = {
+        "input_tokens": columns.input_tokens[row],
+        "output_tokens": columns.output_tokens[row],
+        "body_bytes": columns.body_bytes[row],
+    }
+    first = row[:MOST_PROMPTS].tolist()
+    if rewrite is None:
+        known = chains_of(trace, np.unique(first).tolist(), MOST_BLOCKS)
+        chains = [known[number] for number in first if number in known]
+    else:
+        places = [
+            {"copy": int(copy), "session": int(session)}
+            for copy, session in zip(schedule.copy[: len(first)], schedule.session[: len(first)], strict=True)
+        ]
+        chains = list(chains_as_sent(trace, first, places, rewrite, MOST_BLOCKS))
+    return ContentFacts(
+        sessions=session_facts(schedule.session, schedule.think_ns[schedule.after >= 0] / 1e9),
+        lengths=lengths_of(lengths),
+        prefix=prefix_reuse(chains),
+    )

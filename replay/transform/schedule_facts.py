@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from replay.transform.inspection import MOST_BUCKETS, RateCurve, bucket_width_s
+from replay.transform.arrival_facts import MOST_BUCKETS, RateCurve, bucket_width_s
 from replay.transform.schedule_format import Schedule
 from replay.transform.shapes.phases import MOST_PHASES
 

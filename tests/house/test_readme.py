@@ -111,6 +111,8 @@ def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> No
         "recover",
         "inspect",
         "transform",
+        "fit",
+        "generate",
         "replay",
         "report",
         "diff",

@@ -8,8 +8,10 @@ import pytest
 from trace_rows import trace_row, write_rows
 
 from capture.trace_reader import open_trace
-from replay.report.trace_text import trace_lines
-from replay.transform.inspection import MOST_BUCKETS, gap_warnings, inspect_trace
+from replay.report.trace_text import facts_lines
+from replay.transform.arrival_facts import MOST_BUCKETS
+from replay.transform.clock_doubts import gap_warnings
+from replay.transform.inspection import inspect_trace
 
 S = 1_000_000_000
 
@@ -18,7 +20,7 @@ def test_idle_centuries_cost_no_memory(tmp_path: Path) -> None:
     last_ns = 9_000_000_000_000_000_000
     path = write_rows(tmp_path / "t.parquet", [trace_row(0, 0), trace_row(1, S), trace_row(2, last_ns)])
     facts = inspect_trace(open_trace(path))
-    assert len(facts.rate.per_s) <= MOST_BUCKETS + 1
+    assert len(facts.arrivals.rate.per_s) <= MOST_BUCKETS + 1
     # Three arrivals, each alone in its window: the variance is the mean.
     assert facts.dispersion == pytest.approx(dict.fromkeys(("0.1s", "1s", "10s", "60s"), 1), abs=1)
     assert any("arrivals span 285 years" in warning for warning in facts.warnings)
@@ -35,7 +37,7 @@ def test_segments_say_what_was_lost_after_them(tmp_path: Path) -> None:
     write_rows(tmp_path / "1.parquet", [trace_row(0, 0)], counts={"seen": 1, "recorded": 1, "dropped": {}})
     counts = {"seen": 3, "recorded": 1, "dropped": {"disk_full": 2}}
     write_rows(tmp_path / "2.parquet", [], counts=counts)
-    lines = trace_lines(inspect_trace(open_trace(tmp_path)))
+    lines = facts_lines(inspect_trace(open_trace(tmp_path)))
     assert "  capture    seen 3, recorded 1, dropped disk_full 2" in lines
 
 
@@ -50,7 +52,7 @@ def test_a_part_of_the_traffic_says_which(tmp_path: Path) -> None:
         recorded_ns=((0, S), (3 * S, None)),
     )
     facts = inspect_trace(open_trace(path))
-    lines = list(trace_lines(facts))
+    lines = list(facts_lines(facts))
     assert "  capture    seen 9, recorded 1, not chosen filter 5, sample 3, dropped none" in lines
     assert "  only       filter ~m POST, bodies of up to 1,000,000 bytes, 25% of sessions, seed x" in lines
     assert any("recording was off once, 2 s in all" in line for line in lines)

@@ -19,8 +19,8 @@ from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.cli import app
 from replay.transform import draws
+from replay.transform.arrival_facts import rate_curve
 from replay.transform.ground import Ground
-from replay.transform.inspection import rate_curve
 from replay.transform.making import Making
 from replay.transform.pipeline import schedule_rows
 from replay.transform.plan import Plan

@@ -41,10 +41,19 @@
 
   const chosen = (id) => document.getElementById(id)?.value;
   const drawAll = () => {
-    draw("timeline", charts.timeline);
-    draw("distribution", charts.distributions[chosen("distribution-metric") + "-" + chosen("distribution-view")]);
+    for (const [name, figure] of Object.entries(charts)) {
+      const choice = document.querySelector(`select[data-chart="${name}"]`);
+      if (figure?.data) draw(name, figure);
+      else if (choice) draw(name, figure[choice.value]);
+    }
+    if (charts.distributions) {
+      draw("distribution", charts.distributions[chosen("distribution-metric") + "-" + chosen("distribution-view")]);
+    }
     if (charts.effects) draw("effects", charts.effects[chosen("effects-group")]);
   };
+  for (const choice of document.querySelectorAll("select[data-chart]")) {
+    choice.addEventListener("change", drawAll);
+  }
   for (const id of ["distribution-metric", "distribution-view", "effects-group"]) {
     document.getElementById(id)?.addEventListener("change", drawAll);
   }

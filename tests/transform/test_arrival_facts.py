@@ -1,4 +1,4 @@
-"""What `inspect` says of a trace: counts that add up, and doubts about its clock."""
+"""Instants in numbers: rate over time, dispersion by window, the fullest window."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.transform.arrival_facts import MOST_BUCKETS, arrival_facts, burst_point, rate_curve
 from replay.transform.burst_curve import dispersion
-from replay.transform.inspection import (
-    MOST_BUCKETS,
-    YEAR_S,
-    clock_warnings,
-    rate_curve,
-    span_warnings,
-)
 
 S = 1_000_000_000
 
@@ -48,29 +42,15 @@ def test_the_dispersion_is_variance_over_mean_of_all_windows(instants: list[int]
     assert found == pytest.approx(counts.var(ddof=1) / counts.mean())
 
 
-@pytest.mark.parametrize(("years", "doubted"), [(9.9, False), (10.1, True)])
-def test_a_span_of_decades_is_doubted(years: float, doubted: bool) -> None:
-    assert bool(span_warnings(np.array([0, round(years * YEAR_S) * S]))) is doubted
+@given(st.lists(st.integers(0, 20 * S), min_size=1, max_size=60), st.floats(0.1, 2))
+def test_the_fullest_window_is_the_fullest_of_any(instants: list[int], window_s: float) -> None:
+    at_ns = np.sort(np.array(instants, np.int64))
+    window_ns = round(window_s * 1e9)
+    counts = [int(((at_ns >= start) & (at_ns < start + window_ns)).sum()) for start in at_ns]
+    point = burst_point(at_ns, window_s)
+    assert point is None or point.fullest == max(counts)
 
 
-@pytest.mark.parametrize(
-    ("arrivals", "stated_tick_ns", "words"),
-    [
-        (np.arange(100) * 7_654_321, 1, None),
-        (np.repeat(np.arange(10), 10) * 3 * S, 1, "ticks every 3 s"),
-        (
-            np.repeat(np.arange(10), 10) * 3 * S + np.repeat(np.arange(10) % 3, 10) * 1_000_000,
-            1,
-            "ticks every 3 s",
-        ),
-        (np.sort(np.random.default_rng(1).integers(0, 90, 100)) * S, 1, "ticks every 1 s"),
-        (np.arange(100) * 7_654_321, 3 * S, "ticks every 3 s"),
-        (np.zeros(50, np.int64), 1, "the source's clock was lost"),
-        (np.arange(10) * S, 1, None),  # too few to tell
-    ],
-    ids=["fine", "rounded", "rounded, with noise", "whole seconds", "stated", "no time", "too few"],
-)
-def test_doubts_about_the_clock(arrivals: np.ndarray, stated_tick_ns: int, words: str | None) -> None:
-    found = clock_warnings(arrivals.astype(np.int64), stated_tick_ns)
-    assert len(found) == (words is not None)
-    assert all(words is not None and words in warning for warning in found)
+def test_one_request_alone_has_defined_facts() -> None:
+    facts = arrival_facts(np.zeros(1, np.int64))
+    assert (facts.rows, facts.span_s, facts.bursts, facts.gaps_s) == (1, 0.0, (), None)
