@@ -29,7 +29,7 @@ from replay.transform.pipeline import schedule_rows
 from replay.transform.rows import Rows, Step
 from replay.transform.schedule_format import Schedule
 from replay.transform.settings import INSTANT, LENGTH, WORD, Settings, setting
-from replay.transform.shapes import Curve, PhaseLabel, Setting, Shape
+from replay.transform.shapes import Curve, PhaseLabel, Quiet, Setting, Shape
 from replay.transform.shapes.curves import constant
 from replay.transform.shapes.phases import BASE, OWN, partition
 from replay.transform.trace_rows import TraceRows
@@ -129,7 +129,8 @@ class Plan:
     def clones(self) -> bool:
         """Whether a request may become several."""
         amplified = self.amplify > 1 and self.method != "speed"
-        return amplified or bool(self.shapes) or any(mix.x > 1 for mix in self.mix)
+        shaped = any(not isinstance(shape, Quiet) or shape.x > 1 for shape in self.shapes)
+        return amplified or shaped or any(mix.x > 1 for mix in self.mix)
 
     @property
     def rules(self) -> ContentRules:
