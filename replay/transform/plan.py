@@ -53,7 +53,7 @@ class NamedPhase(Settings):
     def label(self, over: Setting) -> PhaseLabel:
         """The phase in a given replay."""
         start_ns = resolve(self.at, over.span_ns)
-        return PhaseLabel(self.name, start_ns, over.until(start_ns, self.lasting), OWN, named=True)
+        return PhaseLabel(self.name, start_ns, over.until(self.at, self.lasting), OWN, named=True)
 
 
 @dataclasses.dataclass(frozen=True)

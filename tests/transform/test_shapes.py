@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.failures import BadInput
+from replay.transform.moments import Share
 from replay.transform.plan import NamedPhase, Plan, apply_plan
 from replay.transform.rows import Rows, base_rows
 from replay.transform.schedule_format import Schedule
@@ -253,6 +254,15 @@ def test_phases_partition_time(labels: list[PhaseLabel]) -> None:
         own = [label for label in covering if label.rank]
         expected = (own or covering)[-1].name if covering else "base"
         assert name == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1000, 10**14), st.integers(0, 50), st.integers(1, 25), st.integers(1, 25))
+def test_windows_in_shares_that_meet_do_not_overlap(span_ns: int, at: int, first: int, second: int) -> None:
+    over = Setting(span_ns, span_ns + 1)
+    before = Spike(Share(at / 100), Share(first / 100), 2)
+    after = Spike(Share((at + first) / 100), Share(second / 100), 2)
+    assert before.window(over)[1] == after.window(over)[0]
 
 
 def test_a_named_phase_precedes_what_shapes_say_and_two_named_ones_must_not_overlap() -> None:
