@@ -50,6 +50,13 @@ def resolve(moment: Moment, span_ns: int) -> int:
     return round(moment.of_span * span_ns) if isinstance(moment, Share) else moment
 
 
+def resolve_end(at: Moment, lasting: Moment, span_ns: int) -> int:
+    """Where a stretch ends, in ns: where one begins whose share is the sum of both, to the ns."""
+    if isinstance(at, Share) and isinstance(lasting, Share):
+        return resolve(Share(round(at.of_span + lasting.of_span, 12)), span_ns)
+    return resolve(at, span_ns) + resolve(lasting, span_ns)
+
+
 def show_moment(moment: Moment) -> str:
     """The text that `parse_moment` reads as the same moment."""
     if isinstance(moment, Share) or moment == 0:

@@ -29,7 +29,7 @@ from replay.transform.pipeline import schedule_rows
 from replay.transform.rows import Rows, Step
 from replay.transform.schedule_format import Schedule
 from replay.transform.settings import INSTANT, LENGTH, WORD, Settings, setting
-from replay.transform.shapes import Curve, PhaseLabel, Setting, Shape
+from replay.transform.shapes import Curve, PhaseLabel, Quiet, Setting, Shape
 from replay.transform.shapes.curves import constant
 from replay.transform.shapes.phases import BASE, OWN, partition
 from replay.transform.trace_rows import TraceRows
@@ -53,7 +53,7 @@ class NamedPhase(Settings):
     def label(self, over: Setting) -> PhaseLabel:
         """The phase in a given replay."""
         start_ns = resolve(self.at, over.span_ns)
-        return PhaseLabel(self.name, start_ns, over.until(start_ns, self.lasting), OWN, named=True)
+        return PhaseLabel(self.name, start_ns, over.until(self.at, self.lasting), OWN, named=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,8 @@ class Plan:
     def clones(self) -> bool:
         """Whether a request may become several."""
         amplified = self.amplify > 1 and self.method != "speed"
-        return amplified or bool(self.shapes) or any(mix.x > 1 for mix in self.mix)
+        shaped = any(not isinstance(shape, Quiet) or shape.x > 1 for shape in self.shapes)
+        return amplified or shaped or any(mix.x > 1 for mix in self.mix)
 
     @property
     def rules(self) -> ContentRules:
@@ -176,6 +177,13 @@ class _Laid:
         """Add the step of a shape."""
         chosen = None if shape.all else self._ground.selected(shape.selection)
         curve = shape.curve(self.setting(shape, chosen), stream)
+        if chosen is not None:
+            start_ns, end_ns = int(curve.borders_ns[0]), int(curve.borders_ns[-1])
+            if not self._expected(start_ns, end_ns, chosen):
+                raise BadInput(
+                    f"{shape}: none of the requests that it is for is due in its window, "
+                    f"{start_ns / 1e9:g}s to {end_ns / 1e9:g}s; move it, or let it last longer"
+                )
         self._lay(str(shape), curve, stream, chosen)
         self.labels += curve.labels
 
@@ -193,10 +201,12 @@ class _Laid:
         if shape is None or not shape.wants_rate:
             return setting
         start_ns, until_ns = shape.window(setting)
-        return dataclasses.replace(setting, per_s=self._per_s(start_ns, min(until_ns, end_ns), chosen))
+        until_ns = min(until_ns, end_ns)
+        expected = self._expected(start_ns, until_ns, chosen)
+        return dataclasses.replace(setting, per_s=expected / max(1e-9, (until_ns - start_ns) / 1e9))
 
-    def _per_s(self, start_ns: int, end_ns: int, chosen: npt.NDArray[np.bool_] | None) -> float:
-        """The mean rate to expect in [start, end) of the replay after the steps so far."""
+    def _expected(self, start_ns: int, end_ns: int, chosen: npt.NDArray[np.bool_] | None) -> float:
+        """How many requests to expect in [start, end) of the replay after the steps so far."""
         due_ns = self._ground.due_ns
         if self._plan.slice_ns is not None:
             due_ns = due_ns - self._plan.slice_ns[0]
@@ -209,7 +219,7 @@ class _Laid:
         for curve, mine in self._curves:
             factors = curve.factors(due_ns[inside])
             expected *= factors if mine is None else np.where(mine[inside], factors, 1.0)
-        return float(expected.sum()) / max(1e-9, (end_ns - start_ns) / 1e9)
+        return float(expected.sum())
 
 
 def phase_names(found: Sequence[Step]) -> tuple[str, ...]:

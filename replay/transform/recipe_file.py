@@ -6,7 +6,6 @@ settings are in its own module.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -235,8 +234,3 @@ def _number(text: str) -> Any:
         if str(found) == text:
             return found
     return text
-
-
-def settings_of(plan: Plan) -> dict[str, Any]:
-    """The plan's document as plain values."""
-    return dict(_document(dataclasses.replace(plan, about="")))

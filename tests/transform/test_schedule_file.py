@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +15,8 @@ import pytest
 from capture.failures import BadInput
 from replay.transform.pipeline import base_schedule
 from replay.transform.schedule_format import (
+    METADATA_KEY,
+    SCHEDULE_SCHEMA,
     Lineage,
     Schedule,
     is_schedule,
@@ -64,4 +69,39 @@ def test_due_instants_that_go_back_are_named(tmp_path: Path) -> None:
     whole = three()
     write_schedule(path, Schedule(**{**vars(whole), "due_ns": np.array([0, 9, 5])}), LINEAGE)
     with pytest.raises(BadInput, match=r"row 2, column due_ns: 5 found after 9, ascending wanted"):
+        read_schedule(path)
+
+
+def with_lineage(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], **columns: pa.Array) -> Path:
+    """The schedule at `path` with its metadata changed, and columns replaced."""
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), SCHEDULE_SCHEMA.field(name), values)
+    raw = json.dumps(change(json.loads(table.schema.metadata[METADATA_KEY]))).encode()
+    pq.write_table(table.cast(SCHEDULE_SCHEMA).replace_schema_metadata({METADATA_KEY: raw}), path)
+    return path
+
+
+def test_a_schedule_from_before_phases_had_names_in_it_still_reads(tmp_path: Path) -> None:
+    write_schedule(tmp_path / "s.parquet", three(), LINEAGE)
+    known = ("trace_path", "trace_fingerprint", "trace_rows", "steps", "seed", "rewrite", "tool_version")
+    old = with_lineage(
+        tmp_path / "s.parquet",
+        lambda found: {name: found[name] for name in (*known, "format_version")},
+        phase=pa.array([0, 2, 3], pa.int8()),
+    )
+    schedule, lineage = read_schedule(old)
+    assert [lineage.phases[phase] for phase in schedule.phase] == ["base", "spike", "recover"]
+    assert (lineage.recipe, lineage.rewrite) == ("", {})
+    assert schedule_fingerprint(three(), lineage) == schedule_fingerprint(three(), LINEAGE)
+
+
+def test_a_phase_without_a_name_is_refused(tmp_path: Path) -> None:
+    write_schedule(tmp_path / "s.parquet", three(), LINEAGE)
+    path = with_lineage(
+        tmp_path / "s.parquet",
+        lambda found: found | {"phases": ["base", "launch"]},
+        phase=pa.array([0, 1, 2], pa.int8()),
+    )
+    with pytest.raises(BadInput, match="row 2, column phase: 2 found, one of the 2 phases named wanted"):
         read_schedule(path)

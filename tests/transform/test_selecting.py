@@ -101,6 +101,10 @@ def test_a_selection_has_the_rows_that_fulfil_all_of_it(
 def test_a_selection_of_nothing_is_refused(trace: Trace) -> None:
     with pytest.raises(BadInput, match="no request in it has model=huge"):
         selected(trace, Selection(model="huge"))
+    with pytest.raises(
+        BadInput, match=r"none of the requests that it is for is due in its window, 0\.1s to 0\.3s"
+    ):
+        made(trace, Plan(shapes=(Spike(S // 10, S // 5, 2, model="large"),)))
     with pytest.raises(BadInput, match="no request in it has the header 'x-team'; was it kept by"):
         made(trace, Plan(limits=(TenantLimit(tenant="x-team", per_s=1),)))
 

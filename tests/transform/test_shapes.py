@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.failures import BadInput
+from replay.transform.moments import Share
 from replay.transform.plan import NamedPhase, Plan, apply_plan
 from replay.transform.rows import Rows, base_rows
 from replay.transform.schedule_format import Schedule
@@ -19,7 +20,7 @@ from replay.transform.settings import read_flag
 from replay.transform.shapes import KINDS, Bursts, Quiet, Setting, Shape, Spike
 from replay.transform.shapes.bursts import gap_cv, solved_shape
 from replay.transform.shapes.phases import PhaseLabel, partition
-from replay.transform.shapes.spike import FORMS, excess, mean_excess
+from replay.transform.shapes.spike import excess
 
 S = 1_000_000_000
 MINUTE = 60 * S
@@ -170,10 +171,18 @@ def test_the_rate_is_what_was_asked_for(shape: Shape) -> None:
     assert (np.abs(found - wanted) <= 5 * np.sqrt(variance) + at_borders).all(), (found, wanted)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_spikes_mean_excess_is_its_formulas(form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "mean"),
+    [
+        ("step", 1.0),
+        ("triangle", 0.5),
+        ("decay", (1 - math.exp(-3)) / 3),
+        ("gaussian", math.sqrt(2 * math.pi) * math.erf(3 / math.sqrt(2)) / 6),
+    ],
+)
+def test_a_spikes_mean_excess_is_its_formulas(form: str, mean: float) -> None:
     place = (np.arange(100_000) + 0.5) / 100_000
-    assert excess(form, place).mean() == pytest.approx(mean_excess(form), rel=1e-4)
+    assert excess(form, place).mean() == pytest.approx(mean, rel=1e-4)
     assert excess(form, np.array([0.0 if form == "decay" else 0.5]))[0] == 1
 
 
@@ -245,6 +254,15 @@ def test_phases_partition_time(labels: list[PhaseLabel]) -> None:
         own = [label for label in covering if label.rank]
         expected = (own or covering)[-1].name if covering else "base"
         assert name == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1000, 10**14), st.integers(0, 50), st.integers(1, 25), st.integers(1, 25))
+def test_windows_in_shares_that_meet_do_not_overlap(span_ns: int, at: int, first: int, second: int) -> None:
+    over = Setting(span_ns, span_ns + 1)
+    before = Spike(Share(at / 100), Share(first / 100), 2)
+    after = Spike(Share((at + first) / 100), Share(second / 100), 2)
+    assert before.window(over)[1] == after.window(over)[0]
 
 
 def test_a_named_phase_precedes_what_shapes_say_and_two_named_ones_must_not_overlap() -> None:

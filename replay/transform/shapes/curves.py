@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.failures import BadInput
-from replay.transform.moments import Moment, Share, resolve
+from replay.transform.moments import Moment, Share, resolve, resolve_end
 from replay.transform.selecting import Selection
 from replay.transform.settings import INSTANT, LENGTH, WORD, setting
 from replay.transform.shapes.phases import OWN, RECOVERY, PhaseLabel
@@ -33,11 +33,12 @@ class Setting:
     end_ns: int
     per_s: float = float("nan")
 
-    def until(self, start_ns: int, lasting: Moment | None) -> int:
+    def until(self, at: Moment, lasting: Moment | None) -> int:
         """Where a stretch ends: at the replay's end where no length is given, or shares add up to 100 %."""
+        start_ns = resolve(at, self.span_ns)
         if lasting is None:
             return max(self.end_ns, start_ns + 1)
-        end_ns = start_ns + max(1, resolve(lasting, self.span_ns))
+        end_ns = max(resolve_end(at, lasting, self.span_ns), start_ns + 1)
         to_the_end = isinstance(lasting, Share) and abs(end_ns - self.span_ns) <= 1
         return max(end_ns, self.end_ns) if to_the_end else end_ns
 
@@ -96,7 +97,7 @@ class Shape(Selection, abc.ABC):
                 f"{self}: begins at {start_ns / 1e9:g}s; the schedule spans 0s to {over.span_ns / 1e9:g}s "
                 "(after slice and speed), so move it there, or give its time as a share such as 25%"
             )
-        return start_ns, over.until(start_ns, self.lasting)
+        return start_ns, over.until(self.at, self.lasting)
 
     def labelled(self, start_ns: int, end_ns: int, phase: str | None = None) -> PhaseLabel:
         """The phase of a part of the shape: as it was named, else `phase`, else the shape's word."""

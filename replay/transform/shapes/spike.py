@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import ClassVar, Final
 
 import numpy as np
@@ -32,18 +31,6 @@ def excess(form: str, place: Float64) -> Float64:
             bell: Float64 = np.exp(-0.5 * (GAUSSIAN_SIGMAS * (2 * place - 1)) ** 2)
             return bell
     return np.ones_like(place)
-
-
-def mean_excess(form: str) -> float:
-    """The mean of `excess` over the window: 1, 1/2, (1 − e^−3)/3, √(2π)·erf(3/√2)/6."""
-    match form:
-        case "triangle":
-            return 0.5
-        case "decay":
-            return (1 - math.exp(-DECAY_LENGTHS)) / DECAY_LENGTHS
-        case "gaussian":
-            return math.sqrt(2 * math.pi) * math.erf(GAUSSIAN_SIGMAS / math.sqrt(2)) / (2 * GAUSSIAN_SIGMAS)
-    return 1.0
 
 
 @dataclasses.dataclass(frozen=True)
