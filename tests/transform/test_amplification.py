@@ -214,6 +214,10 @@ def test_shifts_are_drawn_as_their_distribution_says() -> None:
     # Below 1 s in absolute value: all of the first part, and 1 − 0.9² of the second.
     assert (np.abs(drawn) < 1).mean() == pytest.approx(0.5 + 0.5 * 0.19, abs=0.01)
     assert drawn.mean() == pytest.approx(0, abs=0.05)
+    for most_ns in (0, 1, 500, 10**6):
+        for uniform in (True, False):
+            few = Shifts((most_ns,), (1.0,), uniform).drawn_ns(np.linspace(0, 1, 999, endpoint=False))
+            assert np.abs(few).max() <= most_ns
 
 
 def test_a_clock_of_whole_seconds_is_not_taken_for_bursts() -> None:
