@@ -14,6 +14,7 @@ from replay.transform.pipeline import stream
 from replay.transform.plan import Plan, phase_names
 from replay.transform.recipe_file import recipe_text
 from replay.transform.replayable import told
+from replay.transform.rows import Rows
 from replay.transform.schedule_format import Lineage, Schedule
 from replay.transform.shapes.phases import BASE
 from replay.transform.trace_rows import TraceRows
@@ -34,7 +35,7 @@ class Making:
         self._phases: tuple[str, ...] = (BASE,)
         self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
-        self.rows_to_read = trace.rows * (self._read.passes + (plan.amplify != 1))
+        self.rows_to_read = trace.rows * (self._read.passes + plan.measures)
         """Trace rows that will be read in all, those read twice counted twice."""
 
     def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
@@ -46,7 +47,10 @@ class Making:
         self._told = self._plan.told(steps)
         followed = self._read.followed(on_rows)
         copies = math.prod(step.most_copies for step in steps)
-        return stream(self._read.batches(on_rows, copies), steps, followed)
+        batches = self._read.batches(on_rows, copies)
+        if any(step.whole_trace for step in steps):
+            batches = iter([Rows.joined(list(batches))])
+        return stream(batches, steps, followed)
 
     def lineage(self) -> Lineage:
         """Where the schedule comes from; what was left out is known when all pieces were taken."""

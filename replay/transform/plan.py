@@ -18,7 +18,7 @@ from capture.failures import BadInput
 from capture.quantities import check_factor
 from capture.trace_reader import Trace
 from replay.transform import draws, steps
-from replay.transform.amplification.amplify import METHODS, Amplify
+from replay.transform.amplification.amplify import MEASURED, METHODS, Amplify
 from replay.transform.amplification.settling import settled
 from replay.transform.content_rules import CLONES, KEEP, ContentRules
 from replay.transform.ground import Ground
@@ -124,6 +124,11 @@ class Plan:
             yield steps.Thin(self.thin, for_thin)
         if self.amplify != 1:
             yield Amplify(self.amplify, for_amplify, self.method, self.jitter_ns)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the arrivals are read once more, to settle the amplification."""
+        return self.amplify > 1 and self.method in MEASURED
 
     @property
     def clones(self) -> bool:

@@ -6,7 +6,6 @@ Shapes laid over a part of the time (spike, ramp) are in `shapes`; which steps i
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Final
 
 import numpy as np
@@ -113,66 +112,11 @@ class Thin(Step):
         return f"thin {self.share:g}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Amplify(Step):
-    """`factor` times as many sessions: each cloned whole, ⌊factor⌋ times, and once more by chance.
-
-    Copy 0 stays where it was; every other copy is shifted as a whole by a uniform draw from ±jitter_ns,
-    mirrored at zero where its session would begin before. A factor below 1 thins. `copies_before` is the
-    product of the earlier steps' `most_copies`: numbers of copies stay unique.
-    """
-
-    factor: float
-    key: np.uint64
-    jitter_ns: int = DEFAULT_JITTER_NS
-    copies_before: int = 1
-
-    def __post_init__(self) -> None:
-        check_factor(self.factor, "amplify")
-
-    @property
-    def spread_ns(self) -> int:  # type: ignore[override]
-        """The jitter, where there are clones."""
-        return self.jitter_ns if self.most_copies > 1 else 0
-
-    @property
-    def most_copies(self) -> int:  # type: ignore[override]
-        """⌈factor⌉."""
-        return math.ceil(self.factor)
-
-    def apply(self, rows: Rows) -> Rows:
-        """The rows and their clones, a row's copies one after the other."""
-        whole = math.floor(self.factor)
-        copies = np.full(len(rows), whole, np.int64)
-        if whole != self.factor:
-            copies += uniform(self.key, rows.session, 0) < self.factor - whole
-        cloned, nth = clone_rows(rows, copies, self.copies_before)
-        if self.most_copies == 1:
-            return cloned
-        # The shift is the same for all of a session's copy: it is drawn by the number of the original.
-        drawn = uniform(self.key, np.repeat(rows.session, copies), nth)
-        shift = mirrored((2 * drawn - 1) * self.jitter_ns, cloned.start_ns)
-        shift[nth == 0] = 0
-        return moved(cloned, shift)
-
-    def __str__(self) -> str:
-        return f"amplify {self.factor:g} (sessions cloned whole, jitter ±{self.jitter_ns / 1e9:g}s)"
-
-
 def moved(rows: Rows, shift_ns: Int64) -> Rows:
     """The rows with what is due, and the start of their sessions, shifted."""
     due_ns = rows.due_ns + shift_ns
     alone = rows.start_ns is rows.due_ns
     return dataclasses.replace(rows, due_ns=due_ns, start_ns=due_ns if alone else rows.start_ns + shift_ns)
-
-
-def mirrored(shift_ns: npt.NDArray[np.float64], start_ns: Int64) -> Int64:
-    """Shifts in whole ns, int64[n]; where start + shift would lie before zero, that is mirrored at zero.
-
-    What moves is the session's start, so that its turns keep their distances.
-    """
-    shift = np.rint(shift_ns).astype(np.int64)
-    return np.abs(start_ns + shift) - start_ns
 
 
 def clone_rows(rows: Rows, copies: Int64, copies_before: int) -> tuple[Rows, Int64]:

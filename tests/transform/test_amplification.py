@@ -18,7 +18,7 @@ from replay.transform.amplification.methods import LateSessions, ShiftedClones
 from replay.transform.amplification.settling import settled
 from replay.transform.amplification.shifts import TIED, Shifts, folded_ns
 from replay.transform.amplification.spectrum import measured
-from replay.transform.burst_curve import dispersion_curve, envelope, target_dispersion
+from replay.transform.burst_curve import dispersion_curve, envelope, session_dispersion, target_dispersion
 from replay.transform.plan import Plan
 from replay.transform.rows import Rows, Step
 from replay.transform.steps import Slice, Thin
@@ -130,7 +130,7 @@ def test_each_method_makes_of_the_burst_curve_what_its_law_says(
     assert np.mean(ratios) == pytest.approx(1, abs=0.08)
 
 
-@pytest.mark.parametrize(("made", "factor"), [(smooth, 2.5), (smooth, 10), (bursty, 2.5)])
+@pytest.mark.parametrize(("made", "factor"), [(smooth, 2.5), (smooth, 10), (bursty, 2.5), (bursty, 10)])
 def test_amplified_users_are_as_bursty_as_so_many_users(
     made: Callable[[float, np.random.Generator], Rows], factor: float
 ) -> None:
@@ -167,6 +167,23 @@ def test_the_fitted_shifts_come_closer_to_the_target_than_ties_or_a_second_of_ji
     assert "most typical of 8 draws" in choice.told
 
 
+@pytest.mark.parametrize("made", [smooth, bursty])
+def test_the_spectrum_gives_the_dispersion_that_counting_gives(
+    made: Callable[[float, np.random.Generator], Rows],
+) -> None:
+    """Of all arrivals, and of sessions by themselves, which a sample with random signs estimates."""
+    rows = made(2, np.random.default_rng(6))
+    spectrum = measured(rows.due_ns, rows.session, int(rows.due_ns.max()))
+    windows_s = spectrum.bands.windows_s
+    short = windows_s < 20  # longer ones are few, and where they begin matters
+    counted = dispersion_curve(rows.due_ns, windows_s[short].tolist())
+    assert spectrum.bands.dispersion(spectrum.total)[short] == pytest.approx(counted, rel=0.1)
+    alone = [
+        session_dispersion(rows.due_ns, rows.session, window_s) for window_s in windows_s[short].tolist()
+    ]
+    assert spectrum.bands.dispersion(spectrum.own)[short] == pytest.approx(alone, rel=0.1)
+
+
 def test_the_calculated_curve_is_the_one_that_comes_out() -> None:
     """Expected dispersion by formula against amplified arrivals, mean of 6 draws: within 10 %."""
     rows = smooth(1, np.random.default_rng(5))
@@ -197,6 +214,10 @@ def test_shifts_are_drawn_as_their_distribution_says() -> None:
     # Below 1 s in absolute value: all of the first part, and 1 − 0.9² of the second.
     assert (np.abs(drawn) < 1).mean() == pytest.approx(0.5 + 0.5 * 0.19, abs=0.01)
     assert drawn.mean() == pytest.approx(0, abs=0.05)
+    for most_ns in (0, 1, 500, 10**6):
+        for uniform in (True, False):
+            few = Shifts((most_ns,), (1.0,), uniform).drawn_ns(np.linspace(0, 1, 999, endpoint=False))
+            assert np.abs(few).max() <= most_ns
 
 
 def test_a_clock_of_whole_seconds_is_not_taken_for_bursts() -> None:

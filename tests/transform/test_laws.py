@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from capture.failures import BadInput
 from replay.transform import draws
+from replay.transform.amplification.methods import ShiftedClones
+from replay.transform.amplification.shifts import Shifts
 from replay.transform.ground import Ground
 from replay.transform.linking import TurnLinker
 from replay.transform.moments import Share
@@ -22,7 +24,7 @@ from replay.transform.rows import Rows, base_rows
 from replay.transform.schedule_format import SCHEDULE_SCHEMA, Schedule
 from replay.transform.sessions import hash_names, number_sessions
 from replay.transform.shapes import Ramp, Spike, Stairs, Wave
-from replay.transform.steps import Amplify, Slice, Speed, Thin
+from replay.transform.steps import Slice, Speed, Thin
 
 S = 1_000_000_000
 
@@ -46,6 +48,11 @@ factors = st.floats(0.1, 20)
 
 def key(seed: int) -> np.uint64:
     return draws.key_of(np.random.default_rng(seed))
+
+
+def jittered(factor: float, by: np.uint64, jitter_ns: int = S) -> ShiftedClones:
+    """Amplified by clones shifted evenly by up to ± the jitter, in a time without end."""
+    return ShiftedClones(factor, by, Shifts((jitter_ns,), (1.0,), uniform=True), span_ns=1 << 60)
 
 
 def assert_equal(a: Schedule, b: Schedule) -> None:
@@ -90,7 +97,7 @@ def test_speed_a_then_b_is_speed_ab(rows: Rows, a: float, b: float) -> None:
 def test_a_whole_factor_clones_every_request_exactly_that_often(
     rows: Rows, factor: int, seed: int, jitter_ns: int
 ) -> None:
-    larger = schedule_rows(rows, [Amplify(factor, key(seed), jitter_ns)])
+    larger = schedule_rows(rows, [jittered(factor, key(seed), jitter_ns)])
     assert len(larger) == factor * len(rows)
     assert (np.bincount(larger.row) == factor).all()
     assert_sound(larger)
@@ -101,7 +108,7 @@ def test_a_whole_factor_clones_every_request_exactly_that_often(
 def test_amplify_clones_sessions_whole_and_keeps_their_inner_times(
     rows: Rows, factor: float, seed: int
 ) -> None:
-    step = Amplify(factor, key(seed))
+    step = jittered(factor, key(seed))
     if not len(step.apply(rows)):
         return
     larger = schedule_rows(rows, [step])
@@ -192,19 +199,19 @@ def test_a_fractional_factor_holds_in_expectation(factor: float) -> None:
     n = 20_000
     fraction = factor % 1
     five_sigma = 5 * np.sqrt(n * fraction * (1 - fraction))
-    assert abs(len(Amplify(factor, key(3)).apply(lone(n, 1000))) - factor * n) <= five_sigma
+    assert abs(len(jittered(factor, key(3)).apply(lone(n, 1000))) - factor * n) <= five_sigma
 
 
 @law
 @given(traces(), seeds)
 def test_thin_then_amplify_by_the_inverse_keeps_the_count_within_its_error(rows: Rows, seed: int) -> None:
     thinned = Thin(0.5, key(seed)).apply(rows)
-    assert len(Amplify(2, key(seed + 1)).apply(thinned)) == 2 * len(thinned)
+    assert len(jittered(2, key(seed + 1)).apply(thinned)) == 2 * len(thinned)
 
 
 def test_clones_near_zero_are_mirrored_there_and_not_piled_up() -> None:
     """Uniform arrivals and uniform shifts: as many in the first half second as in any other."""
-    larger = schedule_rows(lone(20_000, S // 2000), [Amplify(5, key(5), S)])
+    larger = schedule_rows(lone(20_000, S // 2000), [jittered(5, key(5), S)])
     per_half_s = np.bincount(larger.due_ns // (S // 2))[:-4]
     assert np.abs(per_half_s - 5000).max() < 5 * np.sqrt(5000)
 
@@ -212,14 +219,14 @@ def test_clones_near_zero_are_mirrored_there_and_not_piled_up() -> None:
 def test_equal_timestamps_throughout_are_spread_by_the_jitter_alone() -> None:
     rows = lone(500, 0)
     assert (schedule_rows(rows).due_ns == 0).all()
-    larger = schedule_rows(rows, [Amplify(3, key(2), S)])
+    larger = schedule_rows(rows, [jittered(3, key(2), S)])
     assert_sound(larger)
     assert (np.sort(larger.row) == np.repeat(np.arange(500), 3)).all()
     assert len(np.unique(larger.due_ns)) > 990
 
 
 def test_a_trace_of_one_request_can_be_amplified() -> None:
-    larger = schedule_rows(lone(1, S), [Amplify(7.0, key(2), S)])
+    larger = schedule_rows(lone(1, S), [jittered(7.0, key(2), S)])
     assert_sound(larger)
     assert sorted(larger.copy.tolist()) == list(range(7))
     assert larger.due_ns.max() <= S
@@ -228,7 +235,7 @@ def test_a_trace_of_one_request_can_be_amplified() -> None:
 def test_too_many_requests_within_the_jitter_are_refused_in_one_line() -> None:
     rows = lone(1000, 0)
     with pytest.raises(BadInput, match=r"more than 900 requests lie within one spread .* shorten --jitter"):
-        list(stream([rows, rows], [Amplify(2, key(2), S)], None, most_waiting=900))
+        list(stream([rows, rows], [jittered(2, key(2), S)], None, most_waiting=900))
 
 
 def test_draws_are_uniform_and_independent_between_keys_sessions_and_copies() -> None:

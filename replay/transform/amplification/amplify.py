@@ -21,6 +21,8 @@ from replay.transform.steps import DEFAULT_JITTER_NS, Speed
 
 METHODS: Final = ("auto", "jitter", "tied", "speed", "superposition", "traceupscaler", "resample")
 """`auto` fits clones to the burst curve; the others are for those who want theirs."""
+MEASURED: Final = ("auto", "jitter")
+"""The methods that need a pass over the arrivals first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Amplify:
     def most_copies(self) -> int:
         """At most so many copies of a request, whatever is measured."""
         return self.settled(Measured(0, 0, None, NO_LATE_SESSIONS, None)).most_copies
+
+    @property
+    def needs_arrivals(self) -> bool:
+        """Whether the arrivals must be measured before it is known what to do."""
+        return self.factor > 1 and self.method in MEASURED
 
     def measuring(self, span_ns: int, expected: int, tick_ns: int = 1) -> Measuring:
         """What takes in the arrivals before the step can be settled (see `Measuring`)."""

@@ -18,7 +18,7 @@ from capture.quantities import check_factor
 from replay.transform.amplification.shifts import Shifts, folded_ns
 from replay.transform.draws import uniform
 from replay.transform.rows import Rows, Step
-from replay.transform.steps import clone_rows
+from replay.transform.steps import clone_rows, moved
 
 Int64 = npt.NDArray[np.int64]
 
@@ -106,7 +106,7 @@ class ShiftedClones(Step):
         if not self.spread_ns:
             return cloned
         shift = self._shifts_ns(rows, copies, cloned, nth)
-        return dataclasses.replace(cloned, due_ns=cloned.due_ns + shift, start_ns=cloned.start_ns + shift)
+        return moved(cloned, shift)
 
     def _shifts_ns(self, rows: Rows, copies: Int64, cloned: Rows, nth: Int64) -> Int64:
         """One shift for all of a session's copy: it is drawn by the number of the original."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from replay.transform.amplification.amplify import Amplify
+from replay.transform.amplification.choice import Measured
+from replay.transform.amplification.methods import NO_LATE_SESSIONS
 from replay.transform.rows import Rows, Step
 from replay.transform.steps import Slice
 
@@ -38,6 +40,8 @@ def _settled(
             span_ns = min(span_ns, earlier.to_ns)
         span_ns = earlier.at(span_ns) + earlier.spread_ns
     expected = rows * math.prod(earlier.most_copies for earlier in before)
+    if not step.needs_arrivals:
+        return step.settled(Measured(max(span_ns, 0), expected, None, NO_LATE_SESSIONS, None))
     measuring = step.measuring(span_ns, expected, tick_ns)
     for batch in batches:
         reached = batch

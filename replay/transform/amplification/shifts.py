@@ -15,7 +15,7 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-_QUANTILES: Final = 1 << 16
+_PIECES: Final = 1 << 12
 _KNOTS: Final = 1 << 13
 
 
@@ -36,21 +36,25 @@ class Shifts:
         return max(self.scales_ns, default=0)
 
     def drawn_ns(self, chance: Float64) -> Int64:
-        """The shift for each of `chance` (float64[n] in [0, 1)), one of 65,536, int64[n] ns."""
-        drawn: Int64 = self._quantiles_ns.take((chance * _QUANTILES).astype(np.int64))
-        return drawn
+        """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns."""
+        low, width = self._pieces_ns
+        place = chance * _PIECES
+        piece = place.astype(np.int64)
+        place -= piece
+        place *= width.take(piece)
+        place += low.take(piece)
+        return np.rint(place, out=place).astype(np.int64)
 
     @functools.cached_property
-    def _quantiles_ns(self) -> Int64:
-        """The shifts in the middle of each 1/65,536 of the probability, int64[65536]."""
+    def _pieces_ns(self) -> tuple[Float64, Float64]:
+        """Where each 1/4096 of the probability begins, and how wide it is: float64[4096] each, ns."""
         reach = np.concatenate([[0.0], np.geomspace(1e3, max(self.most_ns, 1e3), _KNOTS)])
-        at = np.concatenate([-reach[:0:-1], reach])
+        at = np.clip(np.concatenate([-reach[:0:-1], reach]), -self.most_ns, self.most_ns)
         below = np.zeros(len(at))
         for scale, weight in zip(self.scales_ns, self.weights, strict=True):
             below += weight * self._below(at, scale)
-        middles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-        quantiles: Int64 = np.rint(np.interp(middles, below, at)).astype(np.int64)
-        return quantiles
+        borders = np.interp(np.linspace(0, 1, _PIECES + 1), below, at)
+        return borders[:-1], np.diff(borders)
 
     def _below(self, at: Float64, scale_ns: int) -> Float64:
         """The probability of a shift below `at` for one part of the mixture."""
@@ -63,7 +67,7 @@ class Shifts:
             return "clones not shifted"
         if self.uniform:
             return f"clones shifted evenly by up to ±{_seconds(self.most_ns)}"
-        half, most = np.quantile(np.abs(self._quantiles_ns), [0.5, 0.9])
+        half, most = np.quantile(np.abs(self._pieces_ns[0]), [0.5, 0.9])
         return (
             f"clones shifted by up to ±{_seconds(self.most_ns)}, half of them within ±{_seconds(half)}, "
             f"nine of ten within ±{_seconds(most)}"

@@ -28,7 +28,7 @@ _FEWEST_BINS: Final = 1 << 12
 _BINS_PER_ARRIVAL: Final = 64
 _MOST_SAMPLED: Final = 1 << 20
 _SIGNS: Final = 2
-_SIGNS_FOR_SLOW: Final = 8
+_SIGNS_FOR_SLOW: Final = 32
 _COARSER: Final = 16
 _SINGLE_FREQUENCIES: Final = 16
 _BANDS_PER_OCTAVE: Final = 4
@@ -185,7 +185,7 @@ def _band_edges(bins: int) -> Int64:
 
 def _banded(values: Float64, edges: Int64) -> Float64:
     """The mean of `values` over each band's frequencies, float64[bands]."""
-    mean: Float64 = np.add.reduceat(values[1:], edges[:-1] - 1) / np.diff(edges)
+    mean: Float64 = np.add.reduceat(values[1 : int(edges[-1])], edges[:-1] - 1) / np.diff(edges)
     return mean
 
 
@@ -213,7 +213,7 @@ def _smoothed(density: Float64, bands: Bands) -> Float64:
     smooth = density.copy()
     for band in np.flatnonzero(bands.frequencies < 200):
         away = at - at[band]
-        weight = np.exp(-0.5 * (away / 0.5) ** 2) * bands.frequencies
+        weight = np.exp(-0.5 * (away / 0.25) ** 2) * bands.frequencies
         sums = [float((weight * away**power).sum()) for power in range(3)]
         zeroth, first = float((weight * density).sum()), float((weight * away * density).sum())
         spread = sums[0] * sums[2] - sums[1] ** 2

@@ -16,7 +16,7 @@ from capture.failures import BadInput
 from capture.quantities import check_factor
 from replay.transform.draws import uniform
 from replay.transform.rows import Rows, Step
-from replay.transform.steps import clone_rows
+from replay.transform.steps import clone_rows, moved
 
 Int64 = npt.NDArray[np.int64]
 
@@ -141,7 +141,7 @@ class Resampling(_WholeTrace):
         place = uniform(self.key, np.repeat(rows.session, copies), nth + 1) * max(len(starts) - 1, 0)
         begun = np.interp(place, np.arange(len(starts)), starts.astype(np.float64))
         shift = np.rint(begun).astype(np.int64) - cloned.start_ns
-        return dataclasses.replace(cloned, due_ns=cloned.due_ns + shift, start_ns=cloned.start_ns + shift)
+        return moved(cloned, shift)
 
     def __str__(self) -> str:
         return f"amplify {self.factor:g} (clients resampled, begun where others may have begun)"
