@@ -6,6 +6,7 @@ Tables are real tables with captions and row headers. The page around them is in
 from __future__ import annotations
 
 import html
+import math
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,13 @@ from replay.report.figures import (
     format_ratio,
     format_seconds,
     relative,
+)
+from replay.report.peak_wording import (
+    PHASE_HEADINGS,
+    burn_text,
+    peak_sentences,
+    phase_rows,
+    slo_by_phase,
 )
 from replay.report.telling import by_group, without_twin_groups
 from replay.report.wording import (
@@ -87,6 +95,20 @@ def objective_table(runs: Sequence[RunSummary]) -> str:
     return _table(
         "SLO, over all scheduled requests", ["", *_build_headings(runs)], rows, "figures objectives"
     )
+
+
+def phase_tables(run: RunSummary) -> str:
+    """Load, answers, requests in flight and failures by phase; the peaks in words; the SLO by phase."""
+    rows = [[text(cell) for cell in row] for row in phase_rows(run.phases)]
+    titles = [title.capitalize() for title in PHASE_HEADINGS]
+    found = _table(text(run.label), titles, rows, "numbers")
+    found += _list(peak_sentences(run.peaks), "peaks")
+    headings, by_objective = slo_by_phase(run)
+    if by_objective:
+        cells = [[_glued(cell) for cell in row] for row in by_objective]
+        caption = f"{text(run.label)}: share that met each objective, and how fast it burns the error budget"
+        found += _table(caption, list(map(text, headings)), cells, "numbers")
+    return found
 
 
 def effect_table(effects: Iterable[Effect], caption: str) -> str:
@@ -188,6 +210,8 @@ def _objective_cell(result: ObjectiveResult) -> tuple[str, str]:
     wanted, found = objective_text(result)
     badge = _badge("improved", "✓ met") if result.met else _badge("regression", "✗ missed")
     attained = f"met by {format_ratio(result.attainment)}"
+    if not math.isnan(result.burn):
+        attained += f", burn {burn_text(result.burn)}"
     return wanted, f"{badge} <span>{text(found)}</span> <span>{text(attained)}</span>"
 
 

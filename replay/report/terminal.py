@@ -31,6 +31,8 @@ def run_report(summary: RunSummary) -> RenderableType:
     if summary.objectives:
         parts += [blank(), section("SLO, over all scheduled requests")]
         parts.append(terminal_run.objectives(summary.objectives))
+    if summary.phases:
+        parts += [blank(), section("By phase of the schedule"), *terminal_run.phases(summary)]
     parts += [blank(), section("Latency from due: what a user waited"), *terminal_run.latency(summary.groups)]
     parts += [blank(), validity_report(dataclasses.replace(summary.validity, warnings=()))]
     return Group(*parts)

@@ -24,6 +24,13 @@ from replay.report.figures import (
     format_seconds,
     relative,
 )
+from replay.report.peak_wording import (
+    PHASE_HEADINGS,
+    burn_text,
+    peak_sentences,
+    phase_rows,
+    slo_by_phase,
+)
 from replay.report.telling import without_twin_groups
 from replay.report.terminal_parts import bullets, indented, plain_table
 from replay.report.wording import failures_by_kind, group_name, metric_name, objective_text
@@ -62,17 +69,36 @@ def facts(summary: RunSummary) -> RenderableType:
 
 
 def objectives(results: tuple[ObjectiveResult, ...]) -> RenderableType:
-    """Each objective: met or missed, what was found, and the share of scheduled requests that met it."""
+    """Each objective: met or missed, what was found, the share of scheduled requests within it, burn rate."""
     table = plain_table(header=True)
     for title in ("", "objective"):
         table.add_column(title)
-    for title in ("found", "attained by"):
+    for title in ("found", "attained by", "burn"):
         table.add_column(title, justify="right")
     for result in results:
         mark = Text("✓ met", style="green") if result.met else Text("✗ missed", style="bold red")
         wanted, found = objective_text(result)
-        table.add_row(mark, wanted, found, format_ratio(result.attainment))
+        table.add_row(mark, Text(wanted), found, format_ratio(result.attainment), burn_text(result.burn))
     return indented(table)
+
+
+def phases(summary: RunSummary) -> list[RenderableType]:
+    """Load, answers, requests in flight and failures by phase, then each peak in words, then SLO by phase."""
+    table = plain_table(header=True)
+    for index, title in enumerate(PHASE_HEADINGS):
+        table.add_column(title, justify="right" if index else "left", no_wrap=index > 0)
+    for row in phase_rows(summary.phases):
+        table.add_row(*map(Text, row))
+    parts: list[RenderableType] = [indented(table), *bullets(peak_sentences(summary.peaks))]
+    headings, rows = slo_by_phase(summary)
+    if rows:
+        by_phase = plain_table(header=True)
+        for index, title in enumerate(headings):
+            by_phase.add_column(Text(title), justify="right" if index else "left")
+        for row in rows:
+            by_phase.add_row(*map(Text, row))
+        parts.append(indented(by_phase))
+    return parts
 
 
 def latency(groups: tuple[GroupSummary, ...]) -> list[RenderableType]:

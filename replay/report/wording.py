@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from replay.analysis.values import (
     METRICS,
@@ -38,6 +38,8 @@ METRIC_NAMES: Mapping[str, str] = {
     "tpot": "TPOT",
     "e2e": "E2E",
     "error_rate": "error rate",
+    "shed_rate": "shed rate",
+    "recovery": "recovery",
 }
 METRIC_MEANINGS: Mapping[str, str] = {
     "ttft": "time to first token",
@@ -198,14 +200,20 @@ def run_doubts(summary: RunSummary) -> tuple[str, ...]:
 
 
 def objective_text(result: ObjectiveResult) -> tuple[str, str]:
-    """An objective and what was found, in print: ("TTFT p99 ≤ 500 ms", "320 ms")."""
+    """An objective and what was found, in print: ("TTFT p99 ≤ 500 ms, phase spike", "320 ms")."""
     objective = result.objective
     name = metric_name(objective.metric)
-    if objective.quantile is None:
-        return f"{name} ≤ {format_bound(objective.limit)}", format_ratio(result.found)
-    return f"{name} {format_quantile(objective.quantile)} ≤ {format_ns(objective.limit)}", format_ns(
-        result.found
-    )
+    kinds = (("", objective.endpoint), ("model ", objective.model), ("phase ", objective.phase))
+    where = "".join(f", {kind}{pattern}" for kind, pattern in kinds if pattern != "*")
+    if objective.quantile is not None:
+        name = f"{name} {format_quantile(objective.quantile)}"
+    elif objective.metric != "recovery":
+        return f"{name} ≤ {format_bound(objective.limit)}{where}", _found_text(result, format_ratio)
+    return f"{name} ≤ {format_ns(objective.limit)}{where}", _found_text(result, format_ns)
+
+
+def _found_text(result: ObjectiveResult, form: Callable[[float], str]) -> str:
+    return form(result.found) if result.requests or math.isfinite(result.found) else "no such request"
 
 
 def failures_by_kind(groups: tuple[GroupSummary, ...]) -> tuple[tuple[str, int], ...]:

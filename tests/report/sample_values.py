@@ -21,7 +21,11 @@ from replay.analysis.values import (
     Objective,
     ObjectiveResult,
     OutcomeChange,
+    Peak,
+    PhaseSummary,
+    Recovery,
     RunSummary,
+    Settled,
     Timeline,
     Validity,
     Verdict,
@@ -96,6 +100,47 @@ def _timeline(slow: float, seed: int) -> Timeline:
     )
 
 
+def _phase(
+    name: str, length_s: float, n: int, failed: int, results: tuple[ObjectiveResult, ...]
+) -> PhaseSummary:
+    return PhaseSummary(
+        phase=name,
+        length_s=length_s,
+        scheduled=n,
+        ok=n - failed,
+        failed=failed,
+        shed={429: 1, 503: failed - 1} if failed > 1 else {},
+        offered_per_s=n / length_s,
+        answered_per_s=(n - failed) / length_s * 0.98,
+        in_flight_mean=n / length_s * 0.9,
+        in_flight_max=round(n / length_s * 2),
+        goodput_per_s=(n - failed) / length_s * 0.9,
+        objectives=results,
+    )
+
+
+def _peak(slow: float) -> Peak:
+    latency = Recovery(Settled.RECOVERED, 7.0 * slow, 26.0, 1.3, 1.9, 5.2 * slow, 1.0, "")
+    backlog = Recovery(Settled.RECOVERED, 6.0 * slow, 26.0, 14.2, 19.0, 98.0, 1.0, "")
+    return Peak(
+        phase="spike",
+        start_s=25.0,
+        end_s=37.0,
+        watched_until_s=60.0,
+        scheduled=423,
+        shed=6,
+        failed=9,
+        offered_per_s=35.3,
+        base_per_s=16.9,
+        in_flight_before=14.2,
+        in_flight_max=98,
+        in_flight_max_at_s=36.2,
+        growth_per_s=6.4,
+        latency=latency,
+        backlog=backlog,
+    )
+
+
 def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunSummary:
     """A valid run with two objectives; `slow` multiplies TTFT and E2E."""
     rng = np.random.default_rng(seed)
@@ -107,6 +152,8 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
     }
     groups = tuple(_group(g, n, scale, slow, seed * 100) for g, (n, scale) in GROUPS.items())
     found = groups[0].metrics[0].quantile_ns[0.99]
+    ttft = ObjectiveResult(Objective("ttft", 0.99, 320 * MS), found, found <= 320 * MS, 0.991, 0.9, 902)
+    errors = ObjectiveResult(Objective("error_rate", None, 0.01), 12 / 1243, True, 0.99, 0.97, 1243)
     return RunSummary(
         label=label,
         target="http://127.0.0.1:9000",
@@ -130,12 +177,15 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
         groups=groups,
         timeline=_timeline(slow, seed),
         validity=Validity(True, CHECKS),
-        objectives=(
-            ObjectiveResult(Objective("ttft", 0.99, 320 * MS), found, found <= 320 * MS, 0.991),
-            ObjectiveResult(Objective("error_rate", None, 0.01), 12 / 1243, True, 0.99),
-        ),
+        objectives=(ttft, errors),
         steps=("speed 5", "spike at=25s for=12s x=4 seed=1"),
         distributions=distributions,
+        phases=(
+            _phase("base", 36.4, 617, 3, (dataclasses.replace(ttft, attainment=0.999, burn=0.1), errors)),
+            _phase("spike", 12.0, 423, 9, (dataclasses.replace(ttft, attainment=0.96, burn=4.0), errors)),
+            _phase("recover", 12.0, 203, 0, (ttft,)),
+        ),
+        peaks=(_peak(slow),),
     )
 
 
@@ -146,7 +196,9 @@ def invalid_run(label: str = "build-b") -> RunSummary:
     checks = (CHECKS[0], late, *CHECKS[2:5], busy)
     warnings = ("garbage collector paused the sender for up to 68 ms",)
     validity = Validity(False, checks, warnings)
-    return dataclasses.replace(sample_run(label), validity=validity, partial=True, objectives=())
+    return dataclasses.replace(
+        sample_run(label), validity=validity, partial=True, objectives=(), phases=(), peaks=()
+    )
 
 
 def _effect(group: Group, before: MetricSummary, quantile: float, size: float, seed: int) -> Effect:
@@ -227,12 +279,15 @@ def hostile_diff() -> DiffResult:
     def spoil(run: RunSummary) -> RunSummary:
         groups = (*run.groups, dataclasses.replace(run.groups[1], group=group, errors={HOSTILE: 3}))
         timeline = dataclasses.replace(run.timeline, phases=((HOSTILE, 25.0, 37.0),))
+        phases = tuple(dataclasses.replace(phase, phase=HOSTILE) for phase in run.phases)
         return dataclasses.replace(
             run,
             label=HOSTILE,
             target=HOSTILE,
             groups=groups,
             timeline=timeline,
+            phases=phases,
+            peaks=(dataclasses.replace(run.peaks[0], phase=HOSTILE),),
             steps=(HOSTILE,),
             validity=Validity(True, (*run.validity.checks, check), (HOSTILE,)),
         )
