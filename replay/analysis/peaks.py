@@ -1,9 +1,9 @@
 """What each peak did to the service, and how long it took to come back.
 
 The series that is watched is the *time to answer*: TTFT of a stream, E2E of a whole answer, both from due,
-infinite for a request that failed; each as a multiple of the base phase's median of its own kind
-(endpoint, model, streamed or whole), so that a mix of requests makes one series. Of every window the slow tenth counts (p90): when more
-than a tenth fails, it is infinite. What "back" means is in `settling`.
+infinite for a request that failed; each as a multiple of the base phase's median of its own kind (endpoint,
+model, streamed or whole), so that a mix of requests makes one series. Of every window the slow tenth counts
+(p90): when more than a tenth fails, it is infinite. What "back" means is in `settling`.
 """
 
 from __future__ import annotations

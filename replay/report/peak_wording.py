@@ -125,7 +125,8 @@ def _shed(phase: PhaseSummary) -> str:
 def _cell_of(phase: PhaseSummary, wanted: ObjectiveResult) -> str:
     for result in phase.objectives:
         if result.objective == wanted.objective:
-            return f"{format_ratio(result.attainment)}, burn {burn_text(result.burn)}"
+            spent = f", burn {burn_text(result.burn)}" if result.burn else ""
+            return f"{format_ratio(result.attainment)}{spent}"
     return MISSING
 
 
