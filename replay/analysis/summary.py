@@ -10,6 +10,7 @@ from replay.analysis.peaks import find_peaks
 from replay.analysis.phases import InFlight, summarise_phases
 from replay.analysis.quantiles import harrell_davis
 from replay.analysis.run_table import Bools, Floats, RunTable
+from replay.analysis.server_side import server_side
 from replay.analysis.slo import evaluate, met_all
 from replay.analysis.timeline import duration_s, timeline
 from replay.analysis.validity import judge
@@ -72,6 +73,7 @@ def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSumma
         },
         phases=summarise_phases(latencies, objectives, in_flight),
         peaks=found_peaks,
+        server=server_side(run, found_peaks),
     )
 
 

@@ -213,6 +213,76 @@ class Timeline:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScrapedSource:
+    """One endpoint that was sampled during the replay: how often it was due, and how often it answered."""
+
+    name: str
+    url: str
+    due: int
+    asked: int
+    answered: int
+    slowest_s: float
+    last_error: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerSeries:
+    """One quantity of one source over time: `engine.server_metrics.QUANTITIES`, or the name of a metric."""
+
+    source: str
+    quantity: str
+    unit: str
+    """One of "requests", "share" (of 1), "per_s", or "" for a metric's own."""
+    at_s: tuple[float, ...]
+    values: tuple[float, ...]
+    mean: float
+    """Over the replay, from its zero to its last answer."""
+    largest: float
+    by_phase: Mapping[str, float]
+    """Mean by phase of the schedule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturation:
+    """A quantity that reached its bound and stayed there for three samples or more."""
+
+    source: str
+    quantity: str
+    bound: float
+    since_s: float
+    held_s: float
+    """How long it was at its bound, all in all."""
+    before_latency_s: float
+    """By how much it came before answers left base's band; negative after it, NaN where they never did."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerSide:
+    """What servers said of themselves during the replay; `saturated` is in the order of time."""
+
+    every_s: float
+    resolution_s: float
+    """What is closer together than this, a sample and a window of latencies, can't be told apart."""
+    sources: tuple[ScrapedSource, ...]
+    series: tuple[ServerSeries, ...]
+    saturated: tuple[Saturation, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What the replay's time cost at a price per hour, in its currency; NaN where nothing was made."""
+
+    price_per_hour: float
+    total: float
+    per_1000_answers: float
+    per_1000_good_answers: float
+    """Of those that met every objective; NaN without objectives."""
+    per_million_output_tokens: float
+    per_million_tokens: float
+    """Input and output together."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSummary:
     """All that one run says."""
 
@@ -247,6 +317,10 @@ class RunSummary:
     phases: tuple[PhaseSummary, ...] = ()
     """In the order of their first request; empty for a run of one phase."""
     peaks: tuple[Peak, ...] = ()
+    server: ServerSide | None = None
+    """None where no endpoint was sampled."""
+    cost: Cost | None = None
+    """None where no price was given."""
 
 
 @dataclasses.dataclass(frozen=True)

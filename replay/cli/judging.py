@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +13,6 @@ import replay.cli.outputs as outputs
 from replay.cli.key_option import Key, key_file_of, keys_of
 
 if TYPE_CHECKING:
-    from capture.encryption_keys import Keys
-    from replay.analysis.run_table import RunTable
     from replay.analysis.values import DiffResult, Objective, RunSummary
 
 Slo = Annotated[
@@ -24,10 +23,19 @@ SloFile = Annotated[
 ]
 
 
+Price = Annotated[
+    str | None,
+    typer.Option(
+        help="What all that served a run costs an hour; gives cost per 1,000 answers and per million tokens."
+    ),
+]
+
+
 def report(
     run: Annotated[Path, typer.Argument(help="A run that `peaktape replay` wrote.")],
     slo: Slo = None,
     slo_file: SloFile = None,
+    price_per_hour: Price = None,
     html: outputs.Html = None,
     junit: outputs.Junit = None,
     markdown: outputs.Markdown = None,
@@ -45,10 +53,13 @@ def report(
       peaktape report runs/a.parquet
       peaktape report runs/a.parquet --slo ttft:p99=500ms,error_rate=1% --html a.html
       peaktape report runs/a.parquet --slo-file slo.yml --junit slo.xml --markdown - >> $GITHUB_STEP_SUMMARY
+      peaktape report runs/a.parquet --price-per-hour 12.50
       peaktape report runs/a.parquet --json | jq .validity
     """
     from capture.failures import EXIT_REGRESSION, RunInvalid
+    from replay.analysis.costs import with_cost
     from replay.analysis.summary import summarise
+    from replay.cli.run_reading import run_table
     from replay.report.as_json import run_json
     from replay.report.html import run_page
     from replay.report.junit import run_junit
@@ -59,7 +70,8 @@ def report(
     wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
     wanted.check([run, slo_file, key_file_of(keys)])
-    summary, command = summarise(_table(run, keys), objectives), _command()
+    summary = with_cost(summarise(run_table(run, keys), objectives), _price(price_per_hour))
+    command = _command()
     wanted.show(
         lambda: run_report(summary), lambda: run_json(summary), lambda: run_markdown(summary, command)
     )
@@ -84,6 +96,7 @@ def diff(
     ] = None,
     slo: Slo = None,
     slo_file: SloFile = None,
+    price_per_hour: Price = None,
     html: outputs.Html = None,
     junit: outputs.Junit = None,
     markdown: outputs.Markdown = None,
@@ -110,9 +123,11 @@ def diff(
 
     from capture.failures import EXIT_REGRESSION, RunInvalid
     from capture.quantities import parse_share
+    from replay.analysis.costs import with_cost
     from replay.analysis.diff import compare
     from replay.analysis.summary import summarise
     from replay.analysis.values import Verdict
+    from replay.cli.run_reading import run_table
     from replay.report.as_json import diff_json
     from replay.report.html import diff_page
     from replay.report.junit import diff_junit
@@ -124,7 +139,7 @@ def diff(
     wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
     wanted.check([baseline, candidate, *(same_build or ()), slo_file, key_file_of(keys)])
-    before, after = _table(baseline, keys), _table(candidate, keys)
+    before, after = run_table(baseline, keys), run_table(candidate, keys)
     try:
         result = compare(
             before,
@@ -132,13 +147,20 @@ def diff(
             tolerance=share,
             objectives=objectives,
             resamples=resamples,
-            same_build=(_table(same_build[0], keys), _table(same_build[1], keys)) if same_build else None,
+            same_build=(run_table(same_build[0], keys), run_table(same_build[1], keys))
+            if same_build
+            else None,
             rng=np.random.default_rng(seed),
         )
     except RunInvalid:
         _tell_refused(wanted, summarise(before, objectives), summarise(after, objectives))
         raise
-    command = _command()
+    price, command = _price(price_per_hour), _command()
+    result = dataclasses.replace(
+        result,
+        baseline=with_cost(result.baseline, price),
+        candidate=with_cost(result.candidate, price),
+    )
     wanted.show(
         lambda: diff_report(result), lambda: diff_json(result), lambda: diff_markdown(result, command)
     )
@@ -168,6 +190,12 @@ def _tell_refused(wanted: outputs.Outputs, baseline: RunSummary, candidate: RunS
     wanted.write(None, lambda: invalid_diff_junit(*runs), lambda: invalid_diff_markdown(*runs, command))
 
 
+def _price(text: str | None) -> float | None:
+    from capture.quantities import parse_factor
+
+    return None if text is None else parse_factor(text, "--price-per-hour")
+
+
 def _objectives(slo: str | None, slo_file: Path | None) -> tuple[Objective, ...]:
     """What --slo and --slo-file state, together."""
     from capture.yaml_file import load_yaml
@@ -178,13 +206,6 @@ def _objectives(slo: str | None, slo_file: Path | None) -> tuple[Objective, ...]
     if slo_file is None:
         return stated
     return (*stated, *objectives_of(load_yaml(slo_file, "an SLO file"), str(slo_file)))
-
-
-def _table(path: Path, keys: Keys | None) -> RunTable:
-    from replay.analysis.run_table import RunTable
-    from replay.engine.run_format import read_run
-
-    return RunTable.of(*read_run(path, keys, bodies=False))
 
 
 def _failed(summary: RunSummary) -> str:

@@ -29,6 +29,7 @@ from replay.report.peak_wording import (
     phase_rows,
     slo_by_phase,
 )
+from replay.report.server_wording import saturation_sentences, series_headings, series_rows
 from replay.report.telling import left_out, telling_changes, telling_effects
 from replay.report.wording import (
     INVALID,
@@ -66,6 +67,7 @@ def run_markdown(summary: RunSummary, command: Sequence[str] = ()) -> str:
         _objectives([summary]),
         _figures([summary]),
         _phases(summary),
+        _server(summary),
         _reproduce(command),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -83,6 +85,7 @@ def diff_markdown(diff: DiffResult, command: Sequence[str] = ()) -> str:
         _folded("Failures, paired by request", _outcomes(diff)),
         _folded("Key figures", _figures(runs)),
         *(_phases(run) for run in runs),
+        *(_server(run) for run in runs),
         _reproduce(command),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -181,6 +184,15 @@ def _phases(run: RunSummary) -> str:
     if rows:
         parts.append(_table(headings, rows))
     return _folded(f"By phase: {run.label}", "\n\n".join(filter(None, parts)))
+
+
+def _server(run: RunSummary) -> str:
+    if run.server is None:
+        return ""
+    rows = series_rows(run, run.server)
+    table = _table(series_headings(run), rows, left=(0, 1)) if rows else ""
+    told = "\n".join(escaped(line) for line in saturation_sentences(run.server))
+    return _folded(f"The server's side: {run.label}", "\n\n".join(filter(None, (told, table))))
 
 
 def _reproduce(command: Sequence[str]) -> str:

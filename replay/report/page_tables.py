@@ -42,6 +42,12 @@ from replay.report.peak_wording import (
     phase_rows,
     slo_by_phase,
 )
+from replay.report.server_wording import (
+    cost_rows,
+    saturation_sentences,
+    series_headings,
+    series_rows,
+)
 from replay.report.telling import by_group, without_twin_groups
 from replay.report.wording import (
     Headline,
@@ -108,6 +114,24 @@ def phase_tables(run: RunSummary) -> str:
         cells = [[_glued(cell) for cell in row] for row in by_objective]
         caption = f"{text(run.label)}: share that met each objective, and how fast it burns the error budget"
         found += _table(caption, list(map(text, headings)), cells, "numbers")
+    return found
+
+
+def server_tables(run: RunSummary) -> str:
+    """What gave out first, and every series of the server's side with its means by phase; the cost."""
+    found = ""
+    if run.server is not None:
+        rows = [[text(cell) for cell in row] for row in series_rows(run, run.server)]
+        found += _list(saturation_sentences(run.server), "peaks")
+        if rows:
+            titles = [title.capitalize() for title in series_headings(run)[:4]]
+            titles += list(map(text, series_headings(run)[4:]))
+            found += _table(f"{text(run.label)}: server metrics", titles, rows, "numbers series")
+    if run.cost is not None:
+        cells = [[text(name), text(value)] for name, value in cost_rows(run.cost)]
+        found += _table(
+            f"{text(run.label)}: cost at this load", ["", "In the price's currency"], cells, "figures"
+        )
     return found
 
 

@@ -33,6 +33,10 @@ def run_report(summary: RunSummary) -> RenderableType:
         parts.append(terminal_run.objectives(summary.objectives))
     if summary.phases:
         parts += [blank(), section("By phase of the schedule"), *terminal_run.phases(summary)]
+    if summary.server is not None:
+        parts += [blank(), section("The server's side"), *terminal_run.server_side(summary, summary.server)]
+    if summary.cost is not None:
+        parts += [blank(), section("Cost at this load"), terminal_run.cost(summary.cost)]
     parts += [blank(), section("Latency from due: what a user waited"), *terminal_run.latency(summary.groups)]
     parts += [blank(), validity_report(dataclasses.replace(summary.validity, warnings=()))]
     return Group(*parts)

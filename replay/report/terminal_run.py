@@ -10,10 +10,12 @@ from rich.text import Text
 from replay.analysis.values import (
     QUANTILES,
     Check,
+    Cost,
     GroupSummary,
     MetricSummary,
     ObjectiveResult,
     RunSummary,
+    ServerSide,
 )
 from replay.report.figures import (
     format_count,
@@ -30,6 +32,12 @@ from replay.report.peak_wording import (
     peak_sentences,
     phase_rows,
     slo_by_phase,
+)
+from replay.report.server_wording import (
+    cost_rows,
+    saturation_sentences,
+    series_headings,
+    series_rows,
 )
 from replay.report.telling import without_twin_groups
 from replay.report.terminal_parts import bullets, indented, plain_table
@@ -99,6 +107,30 @@ def phases(summary: RunSummary) -> list[RenderableType]:
             by_phase.add_row(*map(Text, row))
         parts.append(indented(by_phase))
     return parts
+
+
+def server_side(summary: RunSummary, server: ServerSide) -> list[RenderableType]:
+    """What the sampled endpoints said, by series and phase, and what gave out first."""
+    parts: list[RenderableType] = []
+    rows = series_rows(summary, server)
+    if rows:
+        table = plain_table(header=True)
+        for index, title in enumerate(series_headings(summary)):
+            table.add_column(Text(title), justify="right" if index > 1 else "left")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        parts.append(indented(table))
+    return [*parts, *bullets(saturation_sentences(server))]
+
+
+def cost(found: Cost) -> RenderableType:
+    """What the run cost, in the currency of the price."""
+    table = plain_table()
+    table.add_column(min_width=_NAME_WIDTH, style="dim", no_wrap=True)
+    table.add_column(justify="right")
+    for row in cost_rows(found):
+        table.add_row(*row)
+    return indented(table)
 
 
 def latency(groups: tuple[GroupSummary, ...]) -> list[RenderableType]:

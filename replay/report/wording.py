@@ -30,6 +30,7 @@ from replay.report.figures import (
     format_ratio,
     relative,
 )
+from replay.report.server_wording import cost_rows, scrape_doubts
 from replay.report.telling import headline_effects
 
 METRIC_NAMES: Mapping[str, str] = {
@@ -196,7 +197,7 @@ def undecided_notes(effects: Sequence[Effect]) -> tuple[str, ...]:
 def run_doubts(summary: RunSummary) -> tuple[str, ...]:
     """What limits trust in a run that may still be valid."""
     partial = ("partial: the replay was stopped before its end",) if summary.partial else ()
-    return (*partial, *summary.validity.warnings)
+    return (*partial, *summary.validity.warnings, *scrape_doubts(summary))
 
 
 def objective_text(result: ObjectiveResult) -> tuple[str, str]:
@@ -252,6 +253,8 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
     if late is not None:
         figures.append(("lateness p99", format_ns(late)))
     figures.append(("output tokens", format_count(summary.output_tokens)))
+    if summary.cost is not None:
+        figures += [(f"cost {name}", value) for name, value in cost_rows(summary.cost) if name[:3] == "per"]
     return tuple(figures)
 
 
