@@ -72,7 +72,7 @@ class ScraperProcess:
         self._channel, theirs = socket.socketpair()
         root = str(Path(capture.__file__).resolve().parent.parent)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "replay.engine.scraping", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -91,10 +91,10 @@ class ScraperProcess:
         """Have the file written, and wait for it; a process that does not end is killed."""
         self._channel.close()
         try:
-            self._process.wait(END_TIMEOUT_S)
+            self.process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
     def _tell(self, kind: str, content: Any) -> None:
         # A scraper that died is none of the replay's business: its samples are missing, and that is said.

@@ -122,7 +122,7 @@ def server_tables(run: RunSummary) -> str:
     found = ""
     if run.server is not None:
         rows = [[text(cell) for cell in row] for row in series_rows(run, run.server)]
-        found += _list(saturation_sentences(run.server), "peaks")
+        found += _list(saturation_sentences(run.server), "ranking")
         if rows:
             titles = [title.capitalize() for title in series_headings(run)[:4]]
             titles += list(map(text, series_headings(run)[4:]))
@@ -233,10 +233,10 @@ def _build_headings(runs: Sequence[RunSummary]) -> list[str]:
 def _objective_cell(result: ObjectiveResult) -> tuple[str, str]:
     wanted, found = objective_text(result)
     badge = _badge("improved", "✓ met") if result.met else _badge("regression", "✗ missed")
-    attained = f"met by {format_ratio(result.attainment)}"
+    told = [found, f"met by {format_ratio(result.attainment)}"]
     if not math.isnan(result.burn):
-        attained += f", burn {burn_text(result.burn)}"
-    return wanted, f"{badge} <span>{text(found)}</span> <span>{text(attained)}</span>"
+        told.append(f"burn {burn_text(result.burn)}")
+    return wanted, " ".join([badge, *(f"<span>{text(one)}</span>" for one in told)])
 
 
 def _effect_row(effect: Effect) -> list[str]:

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from replay.analysis.values import Cost, RunSummary, Saturation, ScrapedSource, ServerSeries, ServerSide
-from replay.report.figures import MISSING, format_count, format_number, format_ratio, format_seconds
+from replay.report.figures import (
+    MISSING,
+    format_bound,
+    format_count,
+    format_number,
+    format_ratio,
+    format_seconds,
+)
 
 QUANTITY_NAMES: Final[Mapping[str, str]] = {
     "waiting": "requests waiting",
@@ -64,7 +71,8 @@ def saturation_sentences(server: ServerSide) -> tuple[str, ...]:
     units = {(series.source, series.quantity): series.unit for series in server.series}
     found = []
     for place, one in enumerate(server.saturated, start=1):
-        bound = format_quantity(one.bound, units.get((one.source, one.quantity), ""))
+        unit = units.get((one.source, one.quantity), "")
+        bound = format_bound(one.bound) if unit == "share" else f"{one.bound:.3g}"
         found.append(
             f"{place}. {quantity_name(one.quantity)} ({one.source}): {bound} or more from "
             f"{one.since_s:,.1f} s, for {format_seconds(one.held_s)}{_against_latency(one, server)}."

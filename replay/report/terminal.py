@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 
 from replay.analysis.values import DiffResult, RunSummary, Validity
 from replay.report import terminal_diff, terminal_run
+from replay.report.peak_wording import peak_sentences
 from replay.report.terminal_parts import blank, bullets, headline_text, section
 from replay.report.wording import (
     diff_doubts,
@@ -48,6 +49,13 @@ def diff_report(diff: DiffResult) -> RenderableType:
     parts += bullets(diff_reasons(diff))
     parts += [blank(), section("Doubt"), *bullets(diff_doubts(diff))]
     parts += [blank(), section("Runs"), terminal_diff.both_runs(diff.baseline, diff.candidate)]
+    told = [
+        f"{run.label}: {sentence}"
+        for run in (diff.baseline, diff.candidate)
+        for sentence in peak_sentences(run.peaks, most=2)
+    ]
+    if told:
+        parts += [blank(), section("Peaks"), *bullets(told)]
     if diff.effects:
         parts += [blank(), section("Latency, change against baseline"), *terminal_diff.effects(diff.effects)]
     if diff.outcome_changes:

@@ -120,7 +120,7 @@ def server_side(summary: RunSummary, server: ServerSide) -> list[RenderableType]
         for row in rows:
             table.add_row(*map(Text, row))
         parts.append(indented(table))
-    return [*parts, *bullets(saturation_sentences(server))]
+    return [*parts, *bullets(saturation_sentences(server), mark=" ")]
 
 
 def cost(found: Cost) -> RenderableType:

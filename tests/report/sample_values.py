@@ -13,6 +13,7 @@ import numpy as np
 from replay.analysis.values import (
     QUANTILES,
     Check,
+    Cost,
     DiffResult,
     Effect,
     Group,
@@ -25,6 +26,10 @@ from replay.analysis.values import (
     PhaseSummary,
     Recovery,
     RunSummary,
+    Saturation,
+    ScrapedSource,
+    ServerSeries,
+    ServerSide,
     Settled,
     Timeline,
     Validity,
@@ -141,6 +146,44 @@ def _peak(slow: float) -> Peak:
     )
 
 
+def _series(source: str, quantity: str, unit: str, values: np.ndarray) -> ServerSeries:
+    at_s = np.arange(len(values)) * 1.0
+    phases = {"base": (0, 25), "spike": (25, 37), "recover": (37, 49)}
+    return ServerSeries(
+        source=source,
+        quantity=quantity,
+        unit=unit,
+        at_s=tuple(at_s.tolist()),
+        values=tuple(values.tolist()),
+        mean=float(values.mean()),
+        largest=float(values.max()),
+        by_phase={name: float(values[start:end].mean()) for name, (start, end) in phases.items()},
+    )
+
+
+def _server(slow: float) -> ServerSide:
+    seconds = np.arange(61.0)
+    spike = np.clip((seconds - 25) / 4, 0, 1) * np.clip((47 - seconds) / 8, 0, 1)
+    return ServerSide(
+        every_s=1.0,
+        resolution_s=2.0,
+        sources=(
+            ScrapedSource("vllm", "http://127.0.0.1:9000/metrics", 61, 61, 61, 0.012, ""),
+            ScrapedSource("gpu", "http://127.0.0.1:9400/metrics", 61, 40, 38, 1.9, "timed out"),
+        ),
+        series=(
+            _series("vllm", "waiting", "requests", np.round(40 * slow * np.maximum(spike - 0.4, 0))),
+            _series("vllm", "kv_cache", "share", np.minimum(0.31 + 0.7 * slow * spike, 1.0)),
+            _series("gpu", "gpu", "share", 0.42 + 0.5 * spike),
+            _series("vllm", "vllm:prefix_cache_hits_total", "per_s", 3 + 9 * spike),
+        ),
+        saturated=(
+            Saturation("vllm", "kv_cache", 0.95, 28.0, 13.0, -2.0),
+            Saturation("vllm", "waiting", 1.0, 31.0, 12.0, -5.0),
+        ),
+    )
+
+
 def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunSummary:
     """A valid run with two objectives; `slow` multiplies TTFT and E2E."""
     rng = np.random.default_rng(seed)
@@ -186,6 +229,8 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
             _phase("recover", 12.0, 203, 0, (ttft,)),
         ),
         peaks=(_peak(slow),),
+        server=_server(slow),
+        cost=Cost(12.5, 0.21, 0.17, 0.175, 1.41, 0.318),
     )
 
 
@@ -197,7 +242,14 @@ def invalid_run(label: str = "build-b") -> RunSummary:
     warnings = ("garbage collector paused the sender for up to 68 ms",)
     validity = Validity(False, checks, warnings)
     return dataclasses.replace(
-        sample_run(label), validity=validity, partial=True, objectives=(), phases=(), peaks=()
+        sample_run(label),
+        validity=validity,
+        partial=True,
+        objectives=(),
+        phases=(),
+        peaks=(),
+        server=None,
+        cost=None,
     )
 
 
@@ -276,6 +328,12 @@ def hostile_diff() -> DiffResult:
     group = Group("model", HOSTILE)
     check = Check(HOSTILE, False, HOSTILE, HOSTILE, HOSTILE)
 
+    def spoiled_server(server: ServerSide | None) -> ServerSide:
+        assert server is not None
+        series = dataclasses.replace(server.series[0], source=HOSTILE, quantity=HOSTILE)
+        source = ScrapedSource(HOSTILE, HOSTILE, 3, 3, 0, 0.1, HOSTILE)
+        return dataclasses.replace(server, sources=(source,), series=(*server.series, series))
+
     def spoil(run: RunSummary) -> RunSummary:
         groups = (*run.groups, dataclasses.replace(run.groups[1], group=group, errors={HOSTILE: 3}))
         timeline = dataclasses.replace(run.timeline, phases=((HOSTILE, 25.0, 37.0),))
@@ -288,6 +346,7 @@ def hostile_diff() -> DiffResult:
             timeline=timeline,
             phases=phases,
             peaks=(dataclasses.replace(run.peaks[0], phase=HOSTILE),),
+            server=spoiled_server(run.server),
             steps=(HOSTILE,),
             validity=Validity(True, (*run.validity.checks, check), (HOSTILE,)),
         )
