@@ -43,7 +43,6 @@ from replay.report.peak_wording import (
     slo_by_phase,
 )
 from replay.report.server_wording import (
-    cost_rows,
     saturation_sentences,
     series_headings,
     series_rows,
@@ -118,21 +117,15 @@ def phase_tables(run: RunSummary) -> str:
 
 
 def server_tables(run: RunSummary) -> str:
-    """What gave out first, and every series of the server's side with its means by phase; the cost."""
-    found = ""
-    if run.server is not None:
-        rows = [[text(cell) for cell in row] for row in series_rows(run, run.server)]
-        found += _list(saturation_sentences(run.server), "ranking")
-        if rows:
-            titles = [title.capitalize() for title in series_headings(run)[:4]]
-            titles += list(map(text, series_headings(run)[4:]))
-            found += _table(f"{text(run.label)}: server metrics", titles, rows, "numbers series")
-    if run.cost is not None:
-        cells = [[text(name), text(value)] for name, value in cost_rows(run.cost)]
-        found += _table(
-            f"{text(run.label)}: cost at this load", ["", "In the price's currency"], cells, "figures"
-        )
-    return found
+    """Every series of the server's side with its means by phase, then what gave out first."""
+    if run.server is None:
+        return ""
+    found, rows = "", [[text(cell) for cell in row] for row in series_rows(run, run.server)]
+    if rows:
+        titles = [title.capitalize() for title in series_headings(run)[:4]]
+        titles += list(map(text, series_headings(run)[4:]))
+        found = _table(f"{text(run.label)}: server metrics", titles, rows, "numbers series")
+    return found + _list(saturation_sentences(run.server), "ranking")
 
 
 def effect_table(effects: Iterable[Effect], caption: str) -> str:
