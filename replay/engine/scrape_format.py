@@ -3,7 +3,8 @@
 Beside it, and not in it: a run is one row per request, and its footer is read on every look at it, while an
 hour's samples are a hundred times as large as the rest of that footer. The name `RUN.scrape` keeps
 `runs/*.parquet` a list of runs; the file is Parquet all the same. While the replay is under way the rows are
-in `RUN.scrape.partial` (an Arrow stream), so a killed replay keeps them too.
+in `RUN.scrape.partial` (an Arrow stream), so a killed replay keeps them too. Names and numbers of the service
+stand in it and nothing of a request, so it is not encrypted with its run.
 """
 
 from __future__ import annotations
@@ -86,6 +87,17 @@ def read_scrape(run: Path, metadata: RunMetadata) -> Scraped | None:
         if found.metadata.zero_monotonic_ns == metadata.zero_monotonic_ns:
             return found
     return None
+
+
+def write_scrape(run: Path) -> None:
+    """Make the file of the partial one, whole or not at all, and remove that."""
+    partial, path = partial_scrape_of(run), scrape_of(run)
+    with pa.ipc.open_stream(partial.read_bytes()) as stream:
+        table = stream.read_all()
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+    partial.unlink()
 
 
 def _read(path: Path) -> Scraped:

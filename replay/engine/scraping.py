@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import capture
 from replay.engine.frames import FrameSplitter, frame
@@ -35,7 +34,7 @@ from replay.engine.scrape_format import (
     ScrapeMetadata,
     Source,
     partial_scrape_of,
-    scrape_of,
+    write_scrape,
 )
 from replay.engine.server_metrics import DURATION, UP, Choice
 
@@ -217,13 +216,7 @@ class _Sampler:
         self.write()
         self._stream.close()
         self._file.close()
-        partial, path = partial_scrape_of(self._job.run), scrape_of(self._job.run)
-        temporary = path.with_name(f".{path.name}.tmp")
-        with pa.ipc.open_stream(partial.read_bytes()) as stream:
-            table = stream.read_all().replace_schema_metadata(self._metadata)
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-        partial.unlink()
+        write_scrape(self._job.run)
 
 
 def main(descriptor: int) -> None:
