@@ -34,6 +34,7 @@ MORE_LOAD: Final = 1.2
 
 REQUESTS_A_WINDOW: Final = 20
 FEWEST_A_WINDOW: Final = 5
+MOST_WINDOWS: Final = 1000
 SLOW: Final = 0.9
 
 _AFTER: Final = "recover"  # the time after a spike, as the schedule's shapes name it: never a peak
@@ -64,12 +65,15 @@ def answer_times_ns(latencies: Latencies) -> Floats:
     return np.where(latencies.run.failed, np.inf, shown)
 
 
-def window_width_s(base_per_s: float) -> float:
-    """The smallest of 1, 2 or 5 × 10^k s that holds 20 requests of base on average."""
+def window_width_s(base_per_s: float, length_s: float) -> float:
+    """The smallest of 1, 2 or 5 × 10^k s that holds 20 requests of base on average, and makes at most 1,000
+    windows of the run: of more, some would leave a band by chance.
+    """
+    least_s = max(REQUESTS_A_WINDOW / base_per_s, length_s / MOST_WINDOWS)
     power = 1e-3
     while True:
         for step in _STEPS:
-            if base_per_s * step * power >= REQUESTS_A_WINDOW:
+            if step * power >= least_s * (1 - 1e-9):
                 return step * power
         power *= 10.0
 
@@ -107,7 +111,7 @@ class _Watch:
         base_per_s: float,
     ) -> _Watch:
         run = latencies.run
-        width_s = window_width_s(base_per_s)
+        width_s = window_width_s(base_per_s, float(run.due_ns.max()) / 1e9)
         # What comes after a peak is what is judged: it says what is usual only where too little came before.
         early = [piece for piece in base if piece.end_s <= peaks[0].start_s]
         enough = sum(len(edges) - 1 for edges in edges_of(early, width_s)) >= FEWEST_WINDOWS

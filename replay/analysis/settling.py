@@ -97,14 +97,15 @@ def settle(
 ) -> Recovery:
     """The way back of a series: its windows during a peak from `start_s`, and after its end at `end_s`.
 
-    It held when no `OUTSIDE` windows in a row lay above the band, from the peak's start on.
+    It held when no `OUTSIDE` windows in a row lay above the band, from the peak's start until it was back:
+    what leaves the band later is another matter.
     """
     nan = float("nan")
     worst = float(np.nanmax(found)) if len(found := _known(during, after)) else nan
     if isinstance(band, str):
         return Recovery(Settled.UNKNOWN, nan, nan, nan, nan, worst, width_s, band)
-    whole = np.concatenate([during, after])
-    left, back = left_at(whole, band), back_at(after, band)
+    back = back_at(after, band)
+    left = left_at(np.concatenate([during, after[:back]]), band)
     left_s = nan if left is None else _place_s(left, len(during), start_s, end_s, width_s)
     settled, after_s, why = Settled.RECOVERED, nan, ""
     if left is None and len(found):

@@ -127,7 +127,8 @@ def _evaluate(
     sample = population(latencies, objective.metric)
     of_chosen = chosen[sample.row]
     values = np.sort(sample.values_ns[of_chosen])
-    requests = len(np.unique(sample.row[of_chosen]))
+    # Only of ITL does a request have several values.
+    requests = len(np.unique(sample.row[of_chosen])) if objective.metric == "itl" else len(values)
     if len(values) == 0:
         nan = float("nan")
         return ObjectiveResult(objective, nan, False, nan)

@@ -87,6 +87,20 @@ def test_a_peak_that_is_served_as_well_as_base_holds(seed: int) -> None:
     assert np.isnan(peak.latency.left_at_s)
 
 
+def test_a_long_run_of_noise_leaves_nothing_by_chance() -> None:
+    """Six peaks in an hour, answered as in base: in so many windows, some are slow by chance."""
+    rng = np.random.default_rng(0)
+    due_s = rng.uniform(0, 3600, 60_000)
+    inside = (due_s // 60) % 10 == 5
+    kept = inside | (rng.random(len(due_s)) < 0.2)
+    made = MadeRun(
+        due_ns=np.sort(due_s[kept]) * S,
+        e2e_ns=rng.lognormal(18, 1, int(kept.sum())),
+        phase=np.where(inside[kept][np.argsort(due_s[kept])], "spike", "base").tolist(),
+    )
+    assert [peak.latency.settled for peak in summarise(made.run()).peaks] == [Settled.HELD] * 6
+
+
 def test_failures_keep_a_service_from_having_recovered() -> None:
     made = queued(per_s=80.0)
     due_s = made.due_ns / S
