@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from replay.engine.run_format import RunMetadata
+from replay.engine.scrape_format import Scraped
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -63,6 +64,8 @@ class RunTable:
     chunk_at: Ints
     chunk_ns: Ints
     chunk_tokens: Ints
+    scraped: Scraped | None = None
+    """What the server said of itself meanwhile."""
 
     def __len__(self) -> int:
         return len(self.due_ns)

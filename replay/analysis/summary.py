@@ -6,8 +6,11 @@ import numpy as np
 
 from replay.analysis.grouping import groups_of
 from replay.analysis.metrics import Latencies, Sample, clocks_of
+from replay.analysis.peaks import find_peaks
+from replay.analysis.phases import InFlight, summarise_phases
 from replay.analysis.quantiles import harrell_davis
 from replay.analysis.run_table import Bools, Floats, RunTable
+from replay.analysis.server_side import server_side
 from replay.analysis.slo import evaluate, met_all
 from replay.analysis.timeline import duration_s, timeline
 from replay.analysis.validity import judge
@@ -35,6 +38,8 @@ def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSumma
     ok, sent = latencies.ok, run.sent
     length_s = duration_s(run)
     lateness = run.lateness_ns[sent]
+    in_flight = InFlight(run)
+    found_peaks = find_peaks(latencies, in_flight)
     good = float(np.count_nonzero(met_all(latencies, objectives)))
     return RunSummary(
         label=run.metadata.label,
@@ -59,13 +64,16 @@ def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSumma
         groups=tuple(_summarise_group(latencies, group, mask) for group, mask in groups_of(run)),
         timeline=timeline(latencies),
         validity=judge(run),
-        objectives=evaluate(latencies, objectives),
+        objectives=evaluate(latencies, objectives, peaks=found_peaks),
         steps=run.metadata.steps,
         distributions={
             metric: _spaced(latencies.sample(metric, "due").values_ns)
             for metric in METRICS
             if len(latencies.sample(metric, "due").row)
         },
+        phases=summarise_phases(latencies, objectives, in_flight),
+        peaks=found_peaks,
+        server=server_side(run, found_peaks),
     )
 
 

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 
 from replay.analysis.metrics import Latencies
+from replay.analysis.phases import BASE, stretches
 from replay.analysis.quantiles import harrell_davis
-from replay.analysis.run_table import Bools, Floats, Ints, RunTable
+from replay.analysis.run_table import Floats, Ints, RunTable
 from replay.analysis.values import Timeline
 
 MOST_BUCKETS = 200
@@ -66,7 +67,9 @@ def timeline(latencies: Latencies) -> Timeline:
         e2e_p99_ns=e2e[1],
         ttft_p50_ns=ttft[0],
         ttft_p99_ns=ttft[1],
-        phases=_phases(run),
+        phases=tuple(
+            (piece.phase, piece.start_s, piece.end_s) for piece in stretches(run) if piece.phase != BASE
+        ),
     )
 
 
@@ -108,20 +111,3 @@ def _busy_until(edges_ns: Floats, start_ns: Floats) -> Floats:
     before = np.searchsorted(ordered, edges_ns)
     total = np.concatenate([[0.0], np.cumsum(ordered)])
     return np.asarray(before * edges_ns - total[before])
-
-
-def _phases(run: RunTable) -> tuple[tuple[str, float, float], ...]:
-    """Stretches of one phase other than base, each up to the due instant of the next stretch."""
-    if len(run) == 0:
-        return ()
-    order = np.argsort(run.due_ns, kind="stable")
-    codes, due_s = run.phase.codes[order], run.due_ns[order] / 1e9
-    starts = np.flatnonzero(_changes(codes))
-    ends = np.append(due_s[starts[1:]], due_s[-1])
-    spans = zip(codes[starts], due_s[starts], ends, strict=True)
-    named = ((run.phase.names[code], float(start), float(end)) for code, start, end in spans)
-    return tuple(span for span in named if span[0] != "base")
-
-
-def _changes(codes: Ints) -> Bools:
-    return np.concatenate([[True], codes[1:] != codes[:-1]])

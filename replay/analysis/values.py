@@ -6,6 +6,7 @@ Instants and durations are float ns unless the name says otherwise; a quantity t
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -84,12 +85,20 @@ class GroupSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """One term of an SLO: a quantile of a metric (`quantile` set) or an error rate (`quantile` None)."""
+    """One term of an SLO: a quantile of a latency (`quantile` set), else a rate or the time to recover.
+
+    It speaks of the requests whose endpoint, model and phase match its patterns (shell style, `fnmatch`).
+    """
 
     metric: str
     quantile: float | None
     limit: float
-    """Limit in ns for a latency, a fraction for `error_rate`."""
+    """Limit in ns for a latency and for `recovery`, a fraction for `error_rate` and `shed_rate`."""
+    endpoint: str = "*"
+    model: str = "*"
+    phase: str = "*"
+    optional: bool = False
+    """Whether it is left out, rather than missed, where no request of the run matches."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +110,89 @@ class ObjectiveResult:
     met: bool
     attainment: float
     """Fraction of scheduled requests that met the limit."""
+    burn: float = math.nan
+    """Error budget burn rate: the share of requests that missed over the share that may miss; 1 spends the
+    budget exactly. NaN where there is no budget."""
+    requests: int = 0
+    """How many scheduled requests it speaks of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseSummary:
+    """What happened to the requests that were due in one phase, all its stretches together."""
+
+    phase: str
+    length_s: float
+    scheduled: int
+    ok: int
+    failed: int
+    shed: Mapping[int, int]
+    """Requests that the service turned away, by status: 429 and 503."""
+    offered_per_s: float
+    answered_per_s: float
+    """Whole good answers that *ended* in the phase, per second of it."""
+    in_flight_mean: float
+    in_flight_max: int
+    goodput_per_s: float
+    """Requests due in the phase that met every objective, per second of it; NaN without objectives."""
+    objectives: tuple[ObjectiveResult, ...]
+
+
+class Settled(StrEnum):
+    """How a series came back from a peak."""
+
+    HELD = "held"
+    """It never left its band."""
+    RECOVERED = "recovered"
+    NOT_YET = "not recovered"
+    """It was still outside when the watch ended."""
+    UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+    """How long a series took from the end of a peak until it was back within the base phase's band."""
+
+    settled: Settled
+    after_s: float
+    """From the peak's end, in steps of `window_s`; 0 for a series that held, NaN where it can't be said."""
+    left_at_s: float
+    """When it left its band, from the run's zero; NaN if it never did."""
+    base: float
+    """The series' middle in the base phase."""
+    band: float
+    """The largest value that still counts as base."""
+    worst: float
+    """Its largest value from the peak's start on."""
+    window_s: float
+    why: str
+    """Why it can't be said; "" where it can."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Peak:
+    """One stretch of load above base, what it did to the service, and the way back."""
+
+    phase: str
+    start_s: float
+    end_s: float
+    watched_until_s: float
+    """The way back is watched up to the next peak, or the last due instant."""
+    scheduled: int
+    shed: int
+    failed: int
+    offered_per_s: float
+    base_per_s: float
+    in_flight_before: float
+    """Mean in flight in the base phase."""
+    in_flight_max: int
+    in_flight_max_at_s: float
+    growth_per_s: float
+    """Requests by which those in flight grew, per second, from the peak's start to its end."""
+    latency: Recovery
+    """Of the slow tenth's time to answer, as a multiple of base: see `analysis.peaks`."""
+    backlog: Recovery
+    """Of requests in flight."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +210,76 @@ class Timeline:
     ttft_p99_ns: tuple[float, ...]
     phases: tuple[tuple[str, float, float], ...]
     """(phase, start_s, end_s) of every phase other than base."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ScrapedSource:
+    """One endpoint that was sampled during the replay: how often it was due, and how often it answered."""
+
+    name: str
+    url: str
+    due: int
+    asked: int
+    answered: int
+    slowest_s: float
+    last_error: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerSeries:
+    """One quantity of one source over time: `engine.server_metrics.QUANTITIES`, or the name of a metric."""
+
+    source: str
+    quantity: str
+    unit: str
+    """One of "requests", "share" (of 1), "per_s", or "" for a metric's own."""
+    at_s: tuple[float, ...]
+    values: tuple[float, ...]
+    mean: float
+    """Over the replay, from its zero to its last answer."""
+    largest: float
+    by_phase: Mapping[str, float]
+    """Mean by phase of the schedule."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturation:
+    """A quantity that reached its bound and stayed there for three samples or more."""
+
+    source: str
+    quantity: str
+    bound: float
+    since_s: float
+    held_s: float
+    """How long it was at its bound, all in all."""
+    before_latency_s: float
+    """By how much it came before answers left base's band; negative after it, NaN where they never did."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerSide:
+    """What servers said of themselves during the replay; `saturated` is in the order of time."""
+
+    every_s: float
+    resolution_s: float
+    """What is closer together than this, a sample and a window of latencies, can't be told apart."""
+    sources: tuple[ScrapedSource, ...]
+    series: tuple[ServerSeries, ...]
+    saturated: tuple[Saturation, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What the replay's time cost at a price per hour, in its currency; NaN where nothing was made."""
+
+    price_per_hour: float
+    total: float
+    per_1000_answers: float
+    per_1000_good_answers: float
+    """Of those that met every objective; NaN without objectives."""
+    per_million_output_tokens: float
+    per_million_tokens: float
+    """Input and output together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +314,13 @@ class RunSummary:
     steps: tuple[str, ...]
     distributions: Mapping[str, tuple[float, ...]]
     """Per metric (from due), a sorted sample of at most 2,000 values in ns, for plots."""
+    phases: tuple[PhaseSummary, ...] = ()
+    """In the order of their first request; empty for a run of one phase."""
+    peaks: tuple[Peak, ...] = ()
+    server: ServerSide | None = None
+    """None where no endpoint was sampled."""
+    cost: Cost | None = None
+    """None where no price was given."""
 
 
 @dataclasses.dataclass(frozen=True)

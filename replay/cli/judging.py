@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import replay.cli.outputs as outputs
 from replay.cli.key_option import Key, key_file_of, keys_of
 
 if TYPE_CHECKING:
-    from capture.encryption_keys import Keys
-    from replay.analysis.run_table import RunTable
-    from replay.analysis.values import DiffResult, RunSummary
+    from replay.analysis.values import DiffResult, Objective, RunSummary
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")]
-Html = Annotated[Path | None, typer.Option(help="Also write one self-contained HTML page.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing page.")]
-Slo = Annotated[str | None, typer.Option(help="Objectives, e.g. ttft:p99=500ms,e2e:p95=4s,error_rate=1%.")]
+Slo = Annotated[
+    str | None, typer.Option(help="Objectives, e.g. ttft:p99=500ms,e2e:p95=4s,error_rate=1%,recovery=30s.")
+]
+SloFile = Annotated[
+    Path | None, typer.Option(help="Objectives per endpoint, model and phase, as YAML: see samples/slo.yml.")
+]
+
+
+Price = Annotated[
+    str | None,
+    typer.Option(
+        help="What all that served a run costs an hour; gives cost per 1,000 answers and per million tokens."
+    ),
+]
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run that `peaktape replay` wrote.")],
     slo: Slo = None,
-    html: Html = None,
-    as_json: Json = False,
+    slo_file: SloFile = None,
+    price_per_hour: Price = None,
+    html: outputs.Html = None,
+    junit: outputs.Junit = None,
+    markdown: outputs.Markdown = None,
+    as_json: outputs.Json = False,
     key: Key = None,
-    overwrite: Overwrite = False,
+    overwrite: outputs.Overwrite = False,
 ) -> None:
     """Show what one run measured, whether it is valid, and whether it met its objectives.
 
@@ -38,22 +52,32 @@ def report(
     Examples:
       peaktape report runs/a.parquet
       peaktape report runs/a.parquet --slo ttft:p99=500ms,error_rate=1% --html a.html
+      peaktape report runs/a.parquet --slo-file slo.yml --junit slo.xml --markdown - >> $GITHUB_STEP_SUMMARY
+      peaktape report runs/a.parquet --price-per-hour 12.50
       peaktape report runs/a.parquet --json | jq .validity
     """
     from capture.failures import EXIT_REGRESSION, RunInvalid
-    from replay.analysis.slo import parse_objectives
+    from replay.analysis.costs import with_cost
     from replay.analysis.summary import summarise
+    from replay.cli.run_reading import run_table
     from replay.report.as_json import run_json
     from replay.report.html import run_page
+    from replay.report.junit import run_junit
+    from replay.report.markdown import run_markdown
     from replay.report.terminal import run_report
 
-    objectives = parse_objectives(slo) if slo else ()
+    objectives = _objectives(slo, slo_file)
+    wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
-    _refuse(html, [run, key_file_of(keys)], overwrite=overwrite)
-    summary = summarise(_table(run, keys), objectives)
-    _show(run_json(summary) if as_json else run_report(summary), as_json=as_json)
-    if html is not None:
-        _write_page(html, run_page(summary, _command()), overwrite=overwrite)
+    wanted.check([run, slo_file, key_file_of(keys)])
+    summary = with_cost(summarise(run_table(run, keys), objectives), _price(price_per_hour))
+    command = _command()
+    wanted.show(
+        lambda: run_report(summary), lambda: run_json(summary), lambda: run_markdown(summary, command)
+    )
+    wanted.write(
+        lambda: run_page(summary, command), lambda: run_junit(summary), lambda: run_markdown(summary, command)
+    )
     if not summary.validity.valid:
         raise RunInvalid(
             f"{run}: run INVALID ({_failed(summary)}); its figures are no measurement of the target"
@@ -71,40 +95,51 @@ def diff(
         typer.Option(help="Two runs of one build: the noise floor is then measured, not assumed."),
     ] = None,
     slo: Slo = None,
-    html: Html = None,
-    as_json: Json = False,
+    slo_file: SloFile = None,
+    price_per_hour: Price = None,
+    html: outputs.Html = None,
+    junit: outputs.Junit = None,
+    markdown: outputs.Markdown = None,
+    as_json: outputs.Json = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     key: Key = None,
     resamples: Annotated[int, typer.Option(min=200, max=100_000, help="Bootstrap resamples.")] = 2000,
-    overwrite: Overwrite = False,
+    overwrite: outputs.Overwrite = False,
 ) -> None:
     """Compare two runs of one schedule request by request, and say what has changed, with its doubt.
 
-    Exit codes: 0 no regression, 1 regression, 2 bad input, 3 a run is INVALID and carries no verdict.
+    Exit codes: 0 no regression, 1 regression or an objective that the candidate missed, 2 bad input, 3 a
+    run is INVALID and carries no verdict.
 
     \b
     Examples:
       peaktape diff runs/a.parquet runs/b.parquet
       peaktape diff runs/a.parquet runs/b.parquet --tolerance 5% --html diff.html
       peaktape diff runs/a.parquet runs/b.parquet --same-build runs/a.parquet runs/a-again.parquet
+      peaktape diff runs/a.parquet runs/b.parquet --junit diff.xml --markdown diff.md
       peaktape diff runs/a.parquet runs/b.parquet --json | jq -r .verdict
     """
     import numpy as np
 
     from capture.failures import EXIT_REGRESSION, RunInvalid
     from capture.quantities import parse_share
+    from replay.analysis.costs import with_cost
     from replay.analysis.diff import compare
-    from replay.analysis.slo import parse_objectives
     from replay.analysis.summary import summarise
     from replay.analysis.values import Verdict
-    from replay.report.as_json import diff_json, invalid_diff_json
+    from replay.cli.run_reading import run_table
+    from replay.report.as_json import diff_json
+    from replay.report.html import diff_page
+    from replay.report.junit import diff_junit
+    from replay.report.markdown import diff_markdown
     from replay.report.terminal import diff_report
 
     share = parse_share(tolerance, "--tolerance")
-    objectives = parse_objectives(slo) if slo else ()
+    objectives = _objectives(slo, slo_file)
+    wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
-    _refuse(html, [baseline, candidate, *(same_build or ()), key_file_of(keys)], overwrite=overwrite)
-    before, after = _table(baseline, keys), _table(candidate, keys)
+    wanted.check([baseline, candidate, *(same_build or ()), slo_file, key_file_of(keys)])
+    before, after = run_table(baseline, keys), run_table(candidate, keys)
     try:
         result = compare(
             before,
@@ -112,17 +147,28 @@ def diff(
             tolerance=share,
             objectives=objectives,
             resamples=resamples,
-            same_build=(_table(same_build[0], keys), _table(same_build[1], keys)) if same_build else None,
+            same_build=(run_table(same_build[0], keys), run_table(same_build[1], keys))
+            if same_build
+            else None,
             rng=np.random.default_rng(seed),
         )
     except RunInvalid:
-        if as_json:
-            _show(invalid_diff_json(summarise(before), summarise(after)), as_json=True)
+        _tell_refused(wanted, summarise(before, objectives), summarise(after, objectives))
         raise
-    _show(diff_json(result) if as_json else diff_report(result), as_json=as_json)
-    if html is not None:
-        write_diff_page(html, result, _command(), overwrite=overwrite)
-    if result.verdict is Verdict.REGRESSION:
+    price, command = _price(price_per_hour), _command()
+    result = dataclasses.replace(
+        result,
+        baseline=with_cost(result.baseline, price),
+        candidate=with_cost(result.candidate, price),
+    )
+    wanted.show(
+        lambda: diff_report(result), lambda: diff_json(result), lambda: diff_markdown(result, command)
+    )
+    wanted.write(
+        lambda: diff_page(result, command), lambda: diff_junit(result), lambda: diff_markdown(result, command)
+    )
+    missed = not all(objective.met for objective in result.candidate.objectives)
+    if missed or result.verdict is Verdict.REGRESSION:
         raise typer.Exit(EXIT_REGRESSION)
 
 
@@ -130,41 +176,36 @@ def write_diff_page(path: Path, result: DiffResult, command: tuple[str, ...], *,
     """Write the page of a comparison, and say where."""
     from replay.report.html import diff_page
 
-    _write_page(path, diff_page(result, command), overwrite=overwrite)
+    outputs.write_text("page", path, diff_page(result, command), overwrite=overwrite)
 
 
-def _table(path: Path, keys: Keys | None) -> RunTable:
-    from replay.analysis.run_table import RunTable
-    from replay.engine.run_format import read_run
+def _tell_refused(wanted: outputs.Outputs, baseline: RunSummary, candidate: RunSummary) -> None:
+    """What machines read of a comparison that carries no verdict; people get the one line on stderr."""
+    from replay.report.as_json import invalid_diff_json
+    from replay.report.junit import invalid_diff_junit
+    from replay.report.markdown import invalid_diff_markdown
 
-    return RunTable.of(*read_run(path, keys, bodies=False))
-
-
-def _show(content: Any, *, as_json: bool) -> None:
-    import json
-
-    from replay.cli.printing import show
-
-    if as_json:
-        typer.echo(json.dumps(content, indent=2, allow_nan=False))
-    else:
-        show(content)
+    runs, command = (baseline, candidate), _command()
+    wanted.show(None, lambda: invalid_diff_json(*runs), lambda: invalid_diff_markdown(*runs, command))
+    wanted.write(None, lambda: invalid_diff_junit(*runs), lambda: invalid_diff_markdown(*runs, command))
 
 
-def _refuse(page: Path | None, runs: list[Path | None], *, overwrite: bool) -> None:
-    from capture.trace_writer import refuse_existing, refuse_input
+def _price(text: str | None) -> float | None:
+    from capture.quantities import parse_factor
 
-    if page is not None:
-        refuse_input(page, runs)
-        refuse_existing(page, overwrite=overwrite)
+    return None if text is None else parse_factor(text, "--price-per-hour")
 
 
-def _write_page(path: Path, text: str, *, overwrite: bool) -> None:
-    from capture.trace_writer import replace_when_whole
+def _objectives(slo: str | None, slo_file: Path | None) -> tuple[Objective, ...]:
+    """What --slo and --slo-file state, together."""
+    from capture.yaml_file import load_yaml
+    from replay.analysis.slo import parse_objectives
+    from replay.analysis.slo_file import objectives_of
 
-    with replace_when_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    typer.echo(f"page: {path}", err=True)
+    stated = parse_objectives(slo) if slo else ()
+    if slo_file is None:
+        return stated
+    return (*stated, *objectives_of(load_yaml(slo_file, "an SLO file"), str(slo_file)))
 
 
 def _failed(summary: RunSummary) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from capture.trace_reader import Trace
     from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
+    from replay.engine.scraping import ScrapeJob
     from replay.engine.supervisor import ReplayOrder
     from replay.engine.target import Guard
     from replay.transform.content_rules import ContentRules
@@ -124,6 +125,7 @@ def order_of(
     mode: str,
     weaving: bool,
     bounds: dict[str, float],
+    scrape: ScrapeJob | None = None,
 ) -> ReplayOrder:
     """Everything a supervisor needs; opens one connection to the target to see that it is there."""
     from replay.engine.dialling import connect_time_ns
@@ -151,6 +153,7 @@ def order_of(
         weaving=weaving,
         bounds=bounds,
         command=without_secrets(sys.argv[1:]),
+        scrape=scrape,
     )
 
 

@@ -12,6 +12,7 @@ from replay.cli.key_option import Key as Key
 SAFETY = "Target"
 CONNECTIONS = "Connections"
 BOUNDS = "Validity"
+SERVER = "The server's side"
 
 Source = Annotated[str, typer.Argument(help="A trace (file, folder, quoted glob) or a schedule.")]
 TargetUrl = Annotated[
@@ -134,5 +135,23 @@ MaxLatenessP99 = Annotated[
 MaxLateness = Annotated[
     str | None,
     typer.Option(help="Valid up to this largest lateness; default 50ms.", rich_help_panel=BOUNDS),
+]
+Scrape = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="[NAME=]URL of a Prometheus endpoint to sample during the replay (vLLM, SGLang, TGI, Triton, "
+        "llama.cpp, node and DCGM exporters are understood); may be repeated.",
+        rich_help_panel=SERVER,
+    ),
+]
+ScrapeMetrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Keep metrics of this name too, * and ? stand for any text; may be repeated.",
+        rich_help_panel=SERVER,
+    ),
+]
+ScrapeEvery = Annotated[
+    str, typer.Option(help="Time between two samples, 100ms or more.", rich_help_panel=SERVER)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]

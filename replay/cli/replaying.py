@@ -71,6 +71,9 @@ def replay(
     max_lateness_p99: asked.MaxLatenessP99 = None,
     max_lateness: asked.MaxLateness = None,
     key: asked.Key = None,
+    scrape: asked.Scrape = None,
+    scrape_metrics: asked.ScrapeMetrics = None,
+    scrape_every: asked.ScrapeEvery = "1s",
     overwrite: asked.Overwrite = False,
 ) -> None:
     """Fire a trace or a schedule at a target, open loop: every request leaves when it is due.
@@ -86,12 +89,16 @@ def replay(
         --auth-env STAGING_KEY -o runs/staging.parquet
       peaktape replay prod.parquet --target https://staging.internal --ca ca.pem --client-cert me.pem \\
         -o runs/mtls.parquet
+      peaktape replay prod.parquet --target http://10.0.0.7:8000 -o runs/a.parquet \\
+        --scrape vllm=http://10.0.0.7:8000/metrics --scrape gpu=http://10.0.0.7:9400/metrics
     """
     from capture.trace_writer import refuse_existing, refuse_input
     from replay.cli.ordering import bounds_of, guarded, headers_of, mode_of, order_of, scheduled, seconds_of
+    from replay.cli.run_reading import scrape_job
     from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
     from replay.engine.run_format import partial_of
+    from replay.engine.scrape_format import scrape_of
     from replay.engine.target import parse_target
 
     connecting = Connecting(
@@ -133,8 +140,9 @@ def replay(
         headers=headers_of(header, auth_env, auth_header), aborts=aborts, connections=connections
     )
     bounds = bounds_of(max_lateness_p99, max_lateness)
+    watched = scrape_job(output, scrape, scrape_metrics, scrape_every)
     keys = keys_of(key)
-    for path in (output, partial_of(output)):
+    for path in (output, partial_of(output), *([scrape_of(output)] if watched else [])):
         refuse_input(path, [source, trace, recipe, ca, client_cert, client_key, key_file_of(keys)])
         refuse_existing(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
@@ -157,6 +165,7 @@ def replay(
             mode=mode_of(mode, weave=weave),
             weaving=weave,
             bounds=bounds,
+            scrape=watched,
         )
         fire(order, output, bodies, keys)
     finish(output, keys)
@@ -198,13 +207,12 @@ def _signals(stop: Any) -> Iterator[None]:
 def finish(output: Path, keys: Keys | None = None) -> None:
     """Print what a fresh run says; raise `RunInvalid` or end with 130 when it can't carry a verdict."""
     from capture.failures import RunInvalid
-    from replay.analysis.run_table import RunTable
     from replay.analysis.summary import summarise
     from replay.cli.printing import show
-    from replay.engine.run_format import read_run
+    from replay.cli.run_reading import run_table
     from replay.report.terminal import run_report
 
-    summary = summarise(RunTable.of(*read_run(output, keys, bodies=False)))
+    summary = summarise(run_table(output, keys))
     show(run_report(summary))
     typer.echo(f"run: {output}")
     if summary.partial:

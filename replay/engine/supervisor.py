@@ -37,6 +37,7 @@ from replay.engine.rewriting import path_for
 from replay.engine.run_format import RunMetadata
 from replay.engine.run_rows import Gathering, batch_of_finished, batch_of_unsent
 from replay.engine.run_writer import RunWriter
+from replay.engine.scraping import ScrapeJob, ScraperProcess
 from replay.engine.worker import Job
 from replay.transform.content_rules import ContentRules
 from replay.transform.schedule_format import Lineage, Schedule
@@ -68,6 +69,7 @@ class ReplayOrder:
     weaving: bool
     bounds: Mapping[str, float]
     command: tuple[str, ...]
+    scrape: ScrapeJob | None = None
 
 
 @dataclasses.dataclass
@@ -126,6 +128,7 @@ class Supervisor:
         self._zero_wall_ns = 0
         self._stopping = False
         self._stopped_at_s: float | None = None
+        self._scraper = None if order.scrape is None else ScraperProcess(order.scrape)
         self.progress = Progress(len(order.schedule), order.schedule.span_ns)
 
     def stop(self) -> None:
@@ -145,6 +148,8 @@ class Supervisor:
                 self._tick()
         finally:
             self._end_processes()
+            if self._scraper is not None:
+                self._scraper.end()
         self._write_gathered()
         failures = [worker.failure for worker in self._workers if worker.failure]
         if failures:
@@ -203,6 +208,8 @@ class Supervisor:
         self._zero_ns = time.monotonic_ns() + START_MARGIN_NS
         self._zero_wall_ns = time.time_ns() + START_MARGIN_NS
         self._writer.begin(dataclasses.replace(self._metadata(), partial=True))
+        if self._scraper is not None:
+            self._scraper.begin(self._zero_ns)
         self._tell_all("start", self._zero_ns)
 
     def _tell_all(self, kind: str, content: Any) -> None:

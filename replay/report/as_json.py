@@ -17,14 +17,18 @@ from typing import Any
 import numpy as np
 
 from capture.__about__ import VERSION
+from replay.analysis.slo import RATES
 from replay.analysis.values import DiffResult, Objective, ObjectiveResult, RunSummary
 from replay.report.figures import format_quantile
 from replay.report.wording import INVALID, invalid_reasons
 
 SCHEMA_VERSION = 1
 
-_LEFT_OUT = frozenset({"distributions"})
-_RENAMED: Mapping[str, str] = {"tolerance": "tolerance_ratio"}
+LEFT_OUT = frozenset({"distributions"})
+RENAMED: Mapping[str, str] = {"tolerance": "tolerance_ratio"}
+UNITS: Mapping[str, str] = {"limit": "limit_{unit}", "found": "found_{unit}"}
+"""Keys of an objective and of its result that name their unit: "ns" or "ratio"."""
+RATIOS: Mapping[str, str] = {"attainment": "attainment_ratio"}
 
 
 def run_json(summary: RunSummary) -> dict[str, Any]:
@@ -63,9 +67,9 @@ def _head(schema: str) -> dict[str, Any]:
 
 def _object(value: Any) -> dict[str, Any]:
     fields = {
-        _RENAMED.get(field.name, field.name): getattr(value, field.name)
+        RENAMED.get(field.name, field.name): getattr(value, field.name)
         for field in dataclasses.fields(value)
-        if field.name not in _LEFT_OUT
+        if field.name not in LEFT_OUT
     }
     if isinstance(value, Objective | ObjectiveResult):
         fields = _with_unit(value, fields)
@@ -75,11 +79,12 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _with_unit(value: Objective | ObjectiveResult, fields: dict[str, Any]) -> dict[str, Any]:
-    """An objective's limit is ns for a latency and a share for a rate: the key says which."""
+    """An objective's limit is ns for a time and a share for a rate: the key says which."""
     objective = value if isinstance(value, Objective) else value.objective
-    unit = "ratio" if objective.quantile is None else "ns"
-    names = {"limit": f"limit_{unit}", "found": f"found_{unit}", "attainment": "attainment_ratio"}
-    return {names.get(name, name): found for name, found in fields.items()}
+    unit = "ratio" if objective.metric in RATES else "ns"
+    return {
+        RATIOS.get(name, UNITS.get(name, name)).format(unit=unit): found for name, found in fields.items()
+    }
 
 
 def _plain(value: Any) -> Any:

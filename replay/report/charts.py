@@ -20,12 +20,12 @@ from replay.report.figures import (
     format_ns,
     relative,
 )
+from replay.report.server_charts import BUILD_COLOURS, panel_traces, server_panels
 from replay.report.telling import by_group
 from replay.report.wording import METRIC_MEANINGS, effect_name, group_name, metric_name, verdict_text
 
 Figure = dict[str, Any]
 
-BUILD_COLOURS = ("var(--baseline)", "var(--candidate)")
 _PANEL_PX = 150
 _GAP_PX = 46
 _MARGIN: Figure = {"l": 44, "r": 8, "t": 34, "b": 40}
@@ -39,19 +39,24 @@ _MARKERS = {
 
 
 def timeline_chart(runs: Sequence[RunSummary]) -> Figure:
-    """Rate, E2E, TTFT, in flight and errors over one shared time axis, for one run or two."""
+    """Rate, E2E, TTFT, in flight, errors and server metrics over one shared time axis, for one run or two."""
     e2e_unit = _unit([run.timeline.e2e_p99_ns for run in runs])
     ttft_unit = _unit([run.timeline.ttft_p99_ns for run in runs])
+    server = server_panels(runs)
     titles = (
         "Requests per second",
         f"End to end, {e2e_unit[0]}: p99 solid, p50 dotted",
         f"Time to first token, {ttft_unit[0]}: p99 solid, p50 dotted",
         "Requests in flight",
         "Errors per second",
+        *(panel.title for panel in server),
     )
     traces = [_scheduled_trace(runs[0].timeline)]
     for index, run in enumerate(runs):
         traces += _run_traces(run, index, e2e_unit[1], ttft_unit[1])
+    traces += [
+        trace for place, panel in enumerate(server, start=6) for trace in panel_traces(panel, place, runs)
+    ]
     span_s = max(run.timeline.width_s * len(run.timeline.sent_per_s) for run in runs)
     layout = _timeline_layout(titles, span_s)
     _shade_phases(layout, runs[0].timeline)

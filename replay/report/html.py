@@ -48,6 +48,8 @@ def run_page(summary: RunSummary, command: tuple[str, ...]) -> str:
         tables.banner(run_headline(summary), invalid_reasons(summary), run_doubts(summary)),
         _key_figures_section(runs),
         _timeline_section(runs),
+        _phases_section(runs),
+        _server_section(runs),
         _distribution_section(runs, distributions),
         _section("Latency by group", tables.group_table(summary)),
         _section("Validity", tables.validity_table(summary.label, summary.validity)),
@@ -70,6 +72,8 @@ def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
         _key_figures_section(runs),
         _effects_section(diff),
         _timeline_section(runs),
+        _phases_section(runs),
+        _server_section(runs),
         _distribution_section(runs, distributions),
         _section("Failures", tables.outcome_table(diff.outcome_changes)) if diff.outcome_changes else "",
         _section("Latency by group", "".join(map(tables.group_table, runs)), folded=True),
@@ -120,6 +124,17 @@ def _timeline_section(runs: Sequence[RunSummary]) -> str:
         + _chart("timeline", "Rate, latency, requests in flight and errors over time")
     )
     return _section("Over time", body)
+
+
+def _phases_section(runs: Sequence[RunSummary]) -> str:
+    if not any(run.phases for run in runs):
+        return ""
+    return _section("By phase", "".join(tables.phase_tables(run) for run in runs))
+
+
+def _server_section(runs: Sequence[RunSummary]) -> str:
+    found = "".join(tables.server_tables(run) for run in runs)
+    return _section("The server's side", found) if found else ""
 
 
 def _distribution_section(runs: Sequence[RunSummary], charts: dict[str, Any]) -> str:

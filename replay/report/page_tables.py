@@ -6,6 +6,7 @@ Tables are real tables with captions and row headers. The page around them is in
 from __future__ import annotations
 
 import html
+import math
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -37,6 +38,18 @@ from replay.report.figures import (
 from replay.report.page_frame import frame as _frame
 from replay.report.page_frame import rows as _rows
 from replay.report.page_frame import table as _table
+from replay.report.peak_wording import (
+    PHASE_HEADINGS,
+    burn_text,
+    peak_sentences,
+    phase_rows,
+    slo_by_phase,
+)
+from replay.report.server_wording import (
+    saturation_sentences,
+    series_headings,
+    series_rows,
+)
 from replay.report.telling import by_group, without_twin_groups
 from replay.report.wording import (
     Headline,
@@ -90,6 +103,32 @@ def objective_table(runs: Sequence[RunSummary]) -> str:
     return _table(
         "SLO, over all scheduled requests", ["", *_build_headings(runs)], rows, "figures objectives"
     )
+
+
+def phase_tables(run: RunSummary) -> str:
+    """Load, answers, requests in flight and failures by phase; the peaks in words; the SLO by phase."""
+    rows = [[text(cell) for cell in row] for row in phase_rows(run.phases)]
+    titles = [title.capitalize() for title in PHASE_HEADINGS]
+    found = _table(text(run.label), titles, rows, "numbers")
+    found += _list(peak_sentences(run.peaks), "peaks")
+    headings, by_objective = slo_by_phase(run)
+    if by_objective:
+        cells = [[_glued(cell) for cell in row] for row in by_objective]
+        caption = f"{text(run.label)}: share that met each objective, and how fast it burns the error budget"
+        found += _table(caption, list(map(text, headings)), cells, "numbers")
+    return found
+
+
+def server_tables(run: RunSummary) -> str:
+    """Every series of the server's side with its means by phase, then what gave out first."""
+    if run.server is None:
+        return ""
+    found, rows = "", [[text(cell) for cell in row] for row in series_rows(run, run.server)]
+    if rows:
+        titles = [title.capitalize() for title in series_headings(run)[:4]]
+        titles += list(map(text, series_headings(run)[4:]))
+        found = _table(f"{text(run.label)}: server metrics", titles, rows, "numbers series")
+    return found + _list(saturation_sentences(run.server), "ranking")
 
 
 def effect_table(effects: Iterable[Effect], caption: str) -> str:
@@ -190,8 +229,10 @@ def _build_headings(runs: Sequence[RunSummary]) -> list[str]:
 def _objective_cell(result: ObjectiveResult) -> tuple[str, str]:
     wanted, found = objective_text(result)
     badge = _badge("improved", "✓ met") if result.met else _badge("regression", "✗ missed")
-    attained = f"met by {format_ratio(result.attainment)}"
-    return wanted, f"{badge} <span>{text(found)}</span> <span>{text(attained)}</span>"
+    told = [found, f"met by {format_ratio(result.attainment)}"]
+    if not math.isnan(result.burn):
+        told.append(f"burn {burn_text(result.burn)}")
+    return wanted, " ".join([badge, *(f"<span>{text(one)}</span>" for one in told)])
 
 
 def _effect_row(effect: Effect) -> list[str]:

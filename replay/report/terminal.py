@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 
 from replay.analysis.values import DiffResult, RunSummary, Validity
 from replay.report import terminal_diff, terminal_run
+from replay.report.peak_wording import peak_sentences
 from replay.report.terminal_parts import blank, bullets, headline_text, section
 from replay.report.wording import (
     diff_doubts,
@@ -31,6 +32,12 @@ def run_report(summary: RunSummary) -> RenderableType:
     if summary.objectives:
         parts += [blank(), section("SLO, over all scheduled requests")]
         parts.append(terminal_run.objectives(summary.objectives))
+    if summary.phases:
+        parts += [blank(), section("By phase of the schedule"), *terminal_run.phases(summary)]
+    if summary.server is not None:
+        parts += [blank(), section("The server's side"), *terminal_run.server_side(summary, summary.server)]
+    if summary.cost is not None:
+        parts += [blank(), section("Cost at this load"), terminal_run.cost(summary.cost)]
     parts += [blank(), section("Latency from due: what a user waited"), *terminal_run.latency(summary.groups)]
     parts += [blank(), validity_report(dataclasses.replace(summary.validity, warnings=()))]
     return Group(*parts)
@@ -42,6 +49,13 @@ def diff_report(diff: DiffResult) -> RenderableType:
     parts += bullets(diff_reasons(diff))
     parts += [blank(), section("Doubt"), *bullets(diff_doubts(diff))]
     parts += [blank(), section("Runs"), terminal_diff.both_runs(diff.baseline, diff.candidate)]
+    told = [
+        f"{run.label}: {sentence}"
+        for run in (diff.baseline, diff.candidate)
+        for sentence in peak_sentences(run.peaks, most=2)
+    ]
+    if told:
+        parts += [blank(), section("Peaks"), *bullets(told)]
     if diff.effects:
         parts += [blank(), section("Latency, change against baseline"), *terminal_diff.effects(diff.effects)]
     if diff.outcome_changes:

@@ -10,10 +10,12 @@ from rich.text import Text
 from replay.analysis.values import (
     QUANTILES,
     Check,
+    Cost,
     GroupSummary,
     MetricSummary,
     ObjectiveResult,
     RunSummary,
+    ServerSide,
 )
 from replay.report.figures import (
     format_count,
@@ -23,6 +25,19 @@ from replay.report.figures import (
     format_ratio,
     format_seconds,
     relative,
+)
+from replay.report.peak_wording import (
+    PHASE_HEADINGS,
+    burn_text,
+    peak_sentences,
+    phase_rows,
+    slo_by_phase,
+)
+from replay.report.server_wording import (
+    cost_rows,
+    saturation_sentences,
+    series_headings,
+    series_rows,
 )
 from replay.report.telling import without_twin_groups
 from replay.report.terminal_parts import bullets, indented, plain_table
@@ -62,16 +77,59 @@ def facts(summary: RunSummary) -> RenderableType:
 
 
 def objectives(results: tuple[ObjectiveResult, ...]) -> RenderableType:
-    """Each objective: met or missed, what was found, and the share of scheduled requests that met it."""
+    """Each objective: met or missed, what was found, the share of scheduled requests within it, burn rate."""
     table = plain_table(header=True)
     for title in ("", "objective"):
         table.add_column(title)
-    for title in ("found", "attained by"):
+    for title in ("found", "attained by", "burn"):
         table.add_column(title, justify="right")
     for result in results:
         mark = Text("✓ met", style="green") if result.met else Text("✗ missed", style="bold red")
         wanted, found = objective_text(result)
-        table.add_row(mark, wanted, found, format_ratio(result.attainment))
+        table.add_row(mark, Text(wanted), found, format_ratio(result.attainment), burn_text(result.burn))
+    return indented(table)
+
+
+def phases(summary: RunSummary) -> list[RenderableType]:
+    """Load, answers, requests in flight and failures by phase, then each peak in words, then SLO by phase."""
+    table = plain_table(header=True)
+    for index, title in enumerate(PHASE_HEADINGS):
+        table.add_column(title, justify="right" if index else "left", no_wrap=index > 0)
+    for row in phase_rows(summary.phases):
+        table.add_row(*map(Text, row))
+    parts: list[RenderableType] = [indented(table), *bullets(peak_sentences(summary.peaks))]
+    headings, rows = slo_by_phase(summary)
+    if rows:
+        by_phase = plain_table(header=True)
+        for index, title in enumerate(headings):
+            by_phase.add_column(Text(title), justify="right" if index else "left")
+        for row in rows:
+            by_phase.add_row(*map(Text, row))
+        parts.append(indented(by_phase))
+    return parts
+
+
+def server_side(summary: RunSummary, server: ServerSide) -> list[RenderableType]:
+    """What the sampled endpoints said, by series and phase, and what gave out first."""
+    parts: list[RenderableType] = []
+    rows = series_rows(summary, server)
+    if rows:
+        table = plain_table(header=True)
+        for index, title in enumerate(series_headings(summary)):
+            table.add_column(Text(title), justify="right" if index > 1 else "left")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        parts.append(indented(table))
+    return [*parts, *bullets(saturation_sentences(server), mark=" ")]
+
+
+def cost(found: Cost) -> RenderableType:
+    """What the run cost, in the currency of the price."""
+    table = plain_table()
+    table.add_column(min_width=_NAME_WIDTH, style="dim", no_wrap=True)
+    table.add_column(justify="right")
+    for row in cost_rows(found):
+        table.add_row(*row)
     return indented(table)
 
 

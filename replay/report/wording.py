@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from replay.analysis.values import (
     METRICS,
@@ -30,6 +30,7 @@ from replay.report.figures import (
     format_ratio,
     relative,
 )
+from replay.report.server_wording import cost_rows, scrape_doubts
 from replay.report.telling import headline_effects
 
 METRIC_NAMES: Mapping[str, str] = {
@@ -38,6 +39,8 @@ METRIC_NAMES: Mapping[str, str] = {
     "tpot": "TPOT",
     "e2e": "E2E",
     "error_rate": "error rate",
+    "shed_rate": "shed rate",
+    "recovery": "recovery",
 }
 METRIC_MEANINGS: Mapping[str, str] = {
     "ttft": "time to first token",
@@ -194,18 +197,24 @@ def undecided_notes(effects: Sequence[Effect]) -> tuple[str, ...]:
 def run_doubts(summary: RunSummary) -> tuple[str, ...]:
     """What limits trust in a run that may still be valid."""
     partial = ("partial: the replay was stopped before its end",) if summary.partial else ()
-    return (*partial, *summary.validity.warnings)
+    return (*partial, *summary.validity.warnings, *scrape_doubts(summary))
 
 
 def objective_text(result: ObjectiveResult) -> tuple[str, str]:
-    """An objective and what was found, in print: ("TTFT p99 ≤ 500 ms", "320 ms")."""
+    """An objective and what was found, in print: ("TTFT p99 ≤ 500 ms, phase spike", "320 ms")."""
     objective = result.objective
     name = metric_name(objective.metric)
-    if objective.quantile is None:
-        return f"{name} ≤ {format_bound(objective.limit)}", format_ratio(result.found)
-    return f"{name} {format_quantile(objective.quantile)} ≤ {format_ns(objective.limit)}", format_ns(
-        result.found
-    )
+    kinds = (("", objective.endpoint), ("model ", objective.model), ("phase ", objective.phase))
+    where = "".join(f", {kind}{pattern}" for kind, pattern in kinds if pattern != "*")
+    if objective.quantile is not None:
+        name = f"{name} {format_quantile(objective.quantile)}"
+    elif objective.metric != "recovery":
+        return f"{name} ≤ {format_bound(objective.limit)}{where}", _found_text(result, format_ratio)
+    return f"{name} ≤ {format_ns(objective.limit)}{where}", _found_text(result, format_ns)
+
+
+def _found_text(result: ObjectiveResult, form: Callable[[float], str]) -> str:
+    return form(result.found) if result.requests or math.isfinite(result.found) else "no such request"
 
 
 def failures_by_kind(groups: tuple[GroupSummary, ...]) -> tuple[tuple[str, int], ...]:
@@ -244,6 +253,8 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
     if late is not None:
         figures.append(("lateness p99", format_ns(late)))
     figures.append(("output tokens", format_count(summary.output_tokens)))
+    if summary.cost is not None:
+        figures += [(f"cost {name}", value) for name, value in cost_rows(summary.cost) if name[:3] == "per"]
     return tuple(figures)
 
 

@@ -17,6 +17,7 @@ from replay.engine.connecting import Connecting
 from replay.engine.requests import Rewrite
 from replay.engine.run_format import DROP, OPEN, RunMetadata, read_run
 from replay.engine.run_writer import RunWriter
+from replay.engine.scraping import ScrapeJob
 from replay.engine.supervisor import Progress, ReplayOrder, Supervisor
 from replay.engine.target import parse_target, resolve
 from replay.transform.plan import Plan, apply_plan, rows_of_trace
@@ -86,6 +87,7 @@ def replay_rows(
     mode: str = OPEN,
     weaving: bool = False,
     bodies: str = DROP,
+    scrape: ScrapeJob | None = None,
     on_progress: Callable[[Supervisor, Progress], None] = lambda supervisor, progress: None,
 ) -> Replayed:
     """Replay `rows` at `target_url` with real workers; every row of the run by (request_id, copy)."""
@@ -115,6 +117,7 @@ def replay_rows(
         weaving=weaving,
         bounds={},
         command=(),
+        scrape=scrape,
     )
     supervisor = Supervisor(
         order, RunWriter(folder / "run.parquet", bodies), lambda progress: on_progress(supervisor, progress)

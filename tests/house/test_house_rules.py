@@ -85,7 +85,10 @@ def test_heavy_libraries_stay_in_their_rooms(module: str, tree: ast.Module) -> N
 
 
 def test_traces_and_runs_are_opened_and_written_by_the_one_door_that_encrypts() -> None:
-    others = ("replay.transform.schedule_format", "replay.demo.arrivals", "replay.cli.history")
+    others = (
+        *("replay.transform.schedule_format", "replay.demo.arrivals", "replay.cli.history"),
+        "replay.engine.scrape_format",
+    )
     # These hold no content.
     calls = re.compile(r"pq\.(ParquetFile|ParquetWriter|read_\w+|write_\w+)\(")
     for package in ("capture", "replay"):

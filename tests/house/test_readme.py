@@ -68,6 +68,8 @@ def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
     for name in ("peak.html", "diff.html"):
         assert (tmp_path / name).read_text().startswith("<!doctype html>")
     assert "demo.har: 660 requests as HAR" in said
+    assert (tmp_path / "runs" / "peak.parquet.scrape").exists()
+    assert "<testsuites" in (tmp_path / "slo.xml").read_text()
     assert '"verdict"' in (tmp_path / "diff.json").read_text()
 
 
@@ -91,9 +93,9 @@ def test_the_lock_names_hashes_and_no_hosts() -> None:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone: nothing can be committed from it")
 def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> None:
     commands = "\n".join([*blocks("by-hand"), *re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)])
-    written = set(re.findall(r"(?:-o|--html|>) ([\w./-]+\.\w+)", commands))
+    written = set(re.findall(r"(?:-o|--html|--junit|--markdown|>) ([\w./-]+\.\w+)", commands))
     assert {"prod.parquet", "peak.schedule.parquet", "runs/a.parquet", "diff.html", "diff.json"} <= written
-    written |= {"prod.parquet.segments/segment-000001.parquet", "runs/a.parquet.partial"}
+    written |= {"prod.parquet.segments/segment-000001.parquet", "runs/a.parquet.partial", "a.parquet.scrape"}
     written |= {"peaktape-demo/prod.parquet", "peaktape-demo-2/diff.html", "session.har", "flows.mitm"}
     asked = ["git", "check-ignore", "--no-index", *sorted(written)]
     ignored = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT)

@@ -13,6 +13,7 @@ import numpy as np
 from replay.analysis.values import (
     QUANTILES,
     Check,
+    Cost,
     DiffResult,
     Effect,
     Group,
@@ -21,7 +22,15 @@ from replay.analysis.values import (
     Objective,
     ObjectiveResult,
     OutcomeChange,
+    Peak,
+    PhaseSummary,
+    Recovery,
     RunSummary,
+    Saturation,
+    ScrapedSource,
+    ServerSeries,
+    ServerSide,
+    Settled,
     Timeline,
     Validity,
     Verdict,
@@ -96,6 +105,85 @@ def _timeline(slow: float, seed: int) -> Timeline:
     )
 
 
+def _phase(
+    name: str, length_s: float, n: int, failed: int, results: tuple[ObjectiveResult, ...]
+) -> PhaseSummary:
+    return PhaseSummary(
+        phase=name,
+        length_s=length_s,
+        scheduled=n,
+        ok=n - failed,
+        failed=failed,
+        shed={429: 1, 503: failed - 1} if failed > 1 else {},
+        offered_per_s=n / length_s,
+        answered_per_s=(n - failed) / length_s * 0.98,
+        in_flight_mean=n / length_s * 0.9,
+        in_flight_max=round(n / length_s * 2),
+        goodput_per_s=(n - failed) / length_s * 0.9,
+        objectives=results,
+    )
+
+
+def _peak(slow: float) -> Peak:
+    latency = Recovery(Settled.RECOVERED, 7.0 * slow, 26.0, 1.3, 1.9, 5.2 * slow, 1.0, "")
+    backlog = Recovery(Settled.RECOVERED, 6.0 * slow, 26.0, 14.2, 19.0, 98.0, 1.0, "")
+    return Peak(
+        phase="spike",
+        start_s=25.0,
+        end_s=37.0,
+        watched_until_s=60.0,
+        scheduled=423,
+        shed=6,
+        failed=9,
+        offered_per_s=35.3,
+        base_per_s=16.9,
+        in_flight_before=14.2,
+        in_flight_max=98,
+        in_flight_max_at_s=36.2,
+        growth_per_s=6.4,
+        latency=latency,
+        backlog=backlog,
+    )
+
+
+def _series(source: str, quantity: str, unit: str, values: np.ndarray) -> ServerSeries:
+    at_s = np.arange(len(values)) * 1.0
+    phases = {"base": (0, 25), "spike": (25, 37), "recover": (37, 49)}
+    return ServerSeries(
+        source=source,
+        quantity=quantity,
+        unit=unit,
+        at_s=tuple(at_s.tolist()),
+        values=tuple(values.tolist()),
+        mean=float(values.mean()),
+        largest=float(values.max()),
+        by_phase={name: float(values[start:end].mean()) for name, (start, end) in phases.items()},
+    )
+
+
+def _server(slow: float) -> ServerSide:
+    seconds = np.arange(61.0)
+    spike = np.clip((seconds - 25) / 4, 0, 1) * np.clip((47 - seconds) / 8, 0, 1)
+    return ServerSide(
+        every_s=1.0,
+        resolution_s=2.0,
+        sources=(
+            ScrapedSource("vllm", "http://127.0.0.1:9000/metrics", 61, 61, 61, 0.012, ""),
+            ScrapedSource("gpu", "http://127.0.0.1:9400/metrics", 61, 40, 38, 1.9, "timed out"),
+        ),
+        series=(
+            _series("vllm", "waiting", "requests", np.round(40 * slow * np.maximum(spike - 0.4, 0))),
+            _series("vllm", "kv_cache", "share", np.minimum(0.31 + 0.7 * slow * spike, 1.0)),
+            _series("gpu", "gpu", "share", 0.42 + 0.5 * spike),
+            _series("vllm", "vllm:prefix_cache_hits_total", "per_s", 3 + 9 * spike),
+        ),
+        saturated=(
+            Saturation("vllm", "kv_cache", 0.95, 28.0, 13.0, -2.0),
+            Saturation("vllm", "waiting", 1.0, 31.0, 12.0, -5.0),
+        ),
+    )
+
+
 def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunSummary:
     """A valid run with two objectives; `slow` multiplies TTFT and E2E."""
     rng = np.random.default_rng(seed)
@@ -107,6 +195,8 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
     }
     groups = tuple(_group(g, n, scale, slow, seed * 100) for g, (n, scale) in GROUPS.items())
     found = groups[0].metrics[0].quantile_ns[0.99]
+    ttft = ObjectiveResult(Objective("ttft", 0.99, 320 * MS), found, found <= 320 * MS, 0.991, 0.9, 902)
+    errors = ObjectiveResult(Objective("error_rate", None, 0.01), 12 / 1243, True, 0.99, 0.97, 1243)
     return RunSummary(
         label=label,
         target="http://127.0.0.1:9000",
@@ -130,12 +220,17 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
         groups=groups,
         timeline=_timeline(slow, seed),
         validity=Validity(True, CHECKS),
-        objectives=(
-            ObjectiveResult(Objective("ttft", 0.99, 320 * MS), found, found <= 320 * MS, 0.991),
-            ObjectiveResult(Objective("error_rate", None, 0.01), 12 / 1243, True, 0.99),
-        ),
+        objectives=(ttft, errors),
         steps=("speed 5", "spike at=25s for=12s x=4 seed=1"),
         distributions=distributions,
+        phases=(
+            _phase("base", 36.4, 617, 3, (dataclasses.replace(ttft, attainment=0.999, burn=0.1), errors)),
+            _phase("spike", 12.0, 423, 9, (dataclasses.replace(ttft, attainment=0.96, burn=4.0), errors)),
+            _phase("recover", 12.0, 203, 0, (ttft,)),
+        ),
+        peaks=(_peak(slow),),
+        server=_server(slow),
+        cost=Cost(12.5, 0.21, 0.17, 0.175, 1.41, 0.318),
     )
 
 
@@ -146,7 +241,16 @@ def invalid_run(label: str = "build-b") -> RunSummary:
     checks = (CHECKS[0], late, *CHECKS[2:5], busy)
     warnings = ("garbage collector paused the sender for up to 68 ms",)
     validity = Validity(False, checks, warnings)
-    return dataclasses.replace(sample_run(label), validity=validity, partial=True, objectives=())
+    return dataclasses.replace(
+        sample_run(label),
+        validity=validity,
+        partial=True,
+        objectives=(),
+        phases=(),
+        peaks=(),
+        server=None,
+        cost=None,
+    )
 
 
 def _effect(group: Group, before: MetricSummary, quantile: float, size: float, seed: int) -> Effect:
@@ -224,15 +328,25 @@ def hostile_diff() -> DiffResult:
     group = Group("model", HOSTILE)
     check = Check(HOSTILE, False, HOSTILE, HOSTILE, HOSTILE)
 
+    def spoiled_server(server: ServerSide | None) -> ServerSide:
+        assert server is not None
+        series = dataclasses.replace(server.series[0], source=HOSTILE, quantity=HOSTILE)
+        source = ScrapedSource(HOSTILE, HOSTILE, 3, 3, 0, 0.1, HOSTILE)
+        return dataclasses.replace(server, sources=(source,), series=(*server.series, series))
+
     def spoil(run: RunSummary) -> RunSummary:
         groups = (*run.groups, dataclasses.replace(run.groups[1], group=group, errors={HOSTILE: 3}))
         timeline = dataclasses.replace(run.timeline, phases=((HOSTILE, 25.0, 37.0),))
+        phases = tuple(dataclasses.replace(phase, phase=HOSTILE) for phase in run.phases)
         return dataclasses.replace(
             run,
             label=HOSTILE,
             target=HOSTILE,
             groups=groups,
             timeline=timeline,
+            phases=phases,
+            peaks=(dataclasses.replace(run.peaks[0], phase=HOSTILE),),
+            server=spoiled_server(run.server),
             steps=(HOSTILE,),
             validity=Validity(True, (*run.validity.checks, check), (HOSTILE,)),
         )

@@ -1,0 +1,110 @@
+"""Where `report` and `diff` put what they say, besides stdout: a page, JUnit XML, Markdown.
+
+All are refused before anything is computed, and each is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PANEL: Final = "Outputs"
+STDOUT: Final = "-"
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.", rich_help_panel=PANEL)]
+Html = Annotated[
+    Path | None, typer.Option(help="Also write one self-contained HTML page.", rich_help_panel=PANEL)
+]
+Junit = Annotated[
+    Path | None, typer.Option(help="Also write JUnit XML, for CI systems.", rich_help_panel=PANEL)
+]
+Markdown = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write a summary for a pull request; - for stdout instead of text.", rich_help_panel=PANEL
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=PANEL)
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """The files asked for; None for those that were not. `markdown` may be "-", stdout."""
+
+    html: Path | None
+    junit: Path | None
+    markdown: Path | None
+    as_json: bool
+    overwrite: bool
+
+    def check(self, inputs: Sequence[Path | None]) -> None:
+        """Raise `BadInput` for an output that is an input or another output, or exists; for two on stdout."""
+        from capture.failures import BadInput
+        from capture.trace_writer import refuse_existing, refuse_input
+
+        if self.as_json and self._markdown_is_shown:
+            raise BadInput("--markdown -: stdout has the JSON already; name a file, or leave --json out")
+        files = self._files()
+        for index, path in enumerate(files):
+            refuse_input(path, [*filter(None, inputs)])
+            refuse_existing(path, overwrite=self.overwrite)
+            if path in files[:index]:
+                raise BadInput(f"{path}: named for two outputs; name one for each")
+
+    def show(
+        self,
+        text: Callable[[], RenderableType] | None,
+        as_json: Callable[[], dict[str, Any]],
+        markdown: Callable[[], str],
+    ) -> None:
+        """Print what stdout is for: JSON, Markdown, or text for a person (where there is any)."""
+        import json
+
+        from replay.cli.printing import show
+
+        if self.as_json:
+            typer.echo(json.dumps(as_json(), indent=2, allow_nan=False))
+        elif self._markdown_is_shown:
+            typer.echo(markdown(), nl=False)
+        elif text is not None:
+            show(text())
+
+    def write(
+        self,
+        html: Callable[[], str] | None,
+        junit: Callable[[], str],
+        markdown: Callable[[], str],
+    ) -> None:
+        """Write the files asked for, and say where; a page only where there is one."""
+        if self.junit is not None:
+            write_text("JUnit", self.junit, junit(), overwrite=self.overwrite)
+        if self.markdown is not None and not self._markdown_is_shown:
+            write_text("Markdown", self.markdown, markdown(), overwrite=self.overwrite)
+        if self.html is not None and html is not None:
+            write_text("page", self.html, html(), overwrite=self.overwrite)
+
+    @property
+    def _markdown_is_shown(self) -> bool:
+        return self.markdown is not None and str(self.markdown) == STDOUT
+
+    def _files(self) -> list[Path]:
+        markdown = None if self._markdown_is_shown else self.markdown
+        return [*filter(None, (self.html, self.junit, markdown))]
+
+
+def write_text(what: str, path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a file whole or not at all, and say on stderr where it is."""
+    from capture.trace_writer import replace_when_whole
+
+    with replace_when_whole(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    typer.echo(f"{what}: {path}", err=True)
