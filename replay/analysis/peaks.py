@@ -37,7 +37,7 @@ FEWEST_A_WINDOW: Final = 5
 MOST_WINDOWS: Final = 1000
 SLOW: Final = 0.9
 
-_AFTER: Final = "recover"  # the time after a spike, as the schedule's shapes name it: never a peak
+_AFTER: Final = "recover"  # as shapes name the time after them, NAME-recover after one with a name: no peak
 _STEPS: Final = (1.0, 2.0, 5.0)
 
 
@@ -79,7 +79,7 @@ def window_width_s(base_per_s: float, length_s: float) -> float:
 
 
 def _louder(run: RunTable, pieces: tuple[Stretch, ...], base_per_s: float) -> frozenset[str]:
-    names = {piece.phase for piece in pieces} - {BASE, _AFTER}
+    names = {piece.phase for piece in pieces if piece.phase != BASE and not piece.phase.endswith(_AFTER)}
     length_s = {name: sum(p.end_s - p.start_s for p in pieces if p.phase == name) for name in names}
     return frozenset(
         name

@@ -184,7 +184,7 @@ def _panel_title(title: str, top: float) -> Figure:
 def _shade_phases(layout: Figure, line: Timeline) -> None:
     layout["shapes"] = []
     for name, start_s, end_s in line.phases:
-        fill = "var(--spike-fill)" if name == "spike" else "var(--phase-fill)"
+        fill = "var(--phase-fill)" if name.endswith("recover") else "var(--spike-fill)"
         layout["shapes"].append(
             {
                 "type": "rect",

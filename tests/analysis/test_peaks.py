@@ -132,12 +132,12 @@ def test_stretches_that_touch_are_one_peak_and_a_quieter_phase_is_none() -> None
     due_s = made.due_ns / S
     names = np.select(
         [due_s < 3, due_s < 10, due_s < 12, due_s < 14, due_s < 20],
-        ["base", "base", "ramp", "surge", "recover"],
+        ["base", "base", "ramp", "surge", "sale-recover"],
         "base",
     )
     found = summarise(dataclasses.replace(made, phase=names.tolist()).run())
     assert [peak.phase for peak in found.peaks] == ["ramp, surge"]
-    assert [phase.phase for phase in found.phases] == ["base", "ramp", "surge", "recover"]
+    assert [phase.phase for phase in found.phases] == ["base", "ramp", "surge", "sale-recover"]
     quiet = summarise(queued(per_s=30.0, names="night").run())
     assert quiet.peaks == ()
     assert len(quiet.phases) == 2

@@ -75,3 +75,14 @@ def test_columns_is_honoured_in_a_pipe(unsent: Path) -> None:
     wide = max(map(len, peaktape("report", unsent).stdout.splitlines()))
     narrow = max(map(len, peaktape("report", unsent, columns=60).stdout.splitlines()))
     assert narrow <= 60 < wide
+
+
+def test_machines_get_their_files_of_a_refused_comparison_too(unsent: Path, tmp_path: Path) -> None:
+    slo = tmp_path / "slo.yml"
+    slo.write_text("targets:\n- {phase: base, error_rate: 1%}\n")
+    files = ("--slo-file", slo, "--junit", tmp_path / "diff.xml", "--markdown", "-")
+    ended = peaktape("diff", unsent, unsent, *files)
+    assert ended.returncode == 3
+    assert ended.stdout.startswith("### 🔴 INVALID: build-a against build-a")
+    assert 'error message="no verdict' in (tmp_path / "diff.xml").read_text()
+    assert ended.stderr.splitlines()[0] == f"JUnit: {tmp_path / 'diff.xml'}"
