@@ -190,7 +190,6 @@ def transform(
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5 --amplify 3 --seed 1
       peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
-      peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
       peaktape transform prod.parquet -o spike.schedule.parquet --spike at=60s,for=30s,x=4
       peaktape transform prod.parquet -o crowd.schedule.parquet \\
         --spike at=50%,for=10%,x=8,form=decay,model=chat-large,name=crowd

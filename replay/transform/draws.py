@@ -31,11 +31,12 @@ def key_of(rng: np.random.Generator) -> np.uint64:
 
 def mix(state: UInt64) -> UInt64:
     """SplitMix64's output function, in place; returns `state`."""
-    state ^= state >> np.uint64(30)
+    shifted = state >> np.uint64(30)
+    state ^= shifted
     state *= np.uint64(0xBF58476D1CE4E5B9)
-    state ^= state >> np.uint64(27)
+    state ^= np.right_shift(state, np.uint64(27), out=shifted)
     state *= np.uint64(0x94D049BB133111EB)
-    state ^= state >> np.uint64(31)
+    state ^= np.right_shift(state, np.uint64(31), out=shifted)
     return state
 
 
@@ -44,26 +45,32 @@ def uniform(key: np.uint64, session: Int64, copy: int | npt.NDArray[np.integer])
 
     `session` int64[n]; `copy` an integer or integers[n], 0 or more.
     """
-    state = session.view(np.uint64) ^ key
-    if isinstance(copy, np.ndarray):
-        state += copy.astype(np.uint64) * GOLDEN_GAMMA
-    else:
-        state += np.uint64(copy * int(GOLDEN_GAMMA) % 2**64)
-    drawn = mix(state)
+    drawn = mix(_state(session, key, copy))
     drawn >>= np.uint64(11)
     return drawn * np.float64(2.0**-53)
 
 
+def _state(session: Int64, key: np.uint64, nth: int | npt.NDArray[np.integer]) -> UInt64:
+    """The generator's state after `nth` steps from session ^ key, modulo 2⁶⁴."""
+    if isinstance(nth, np.ndarray):
+        state: UInt64 = nth.astype(np.uint64)
+        state *= GOLDEN_GAMMA
+        state += session.view(np.uint64) ^ key
+        return state
+    return (session.view(np.uint64) ^ key) + np.uint64(nth * int(GOLDEN_GAMMA) % 2**64)
+
+
 def clone_session(session: Int64, nth: int | npt.NDArray[np.integer]) -> Int64:
     """The number of a session's `nth` clone (1 or more): int64[n], 0 or more, a hash of both."""
-    return _number(session.view(np.uint64) ^ _SESSION_KEY, nth)
+    return _number(_state(session, _SESSION_KEY, nth))
 
 
 def lone_session(row: Int64) -> Int64:
     """The session number of a row that belongs to no session: int64[n], 0 or more, a hash of the row."""
-    return _number(row.view(np.uint64) ^ _ROW_KEY, 1)
+    return _number(_state(row, _ROW_KEY, 1))
 
 
-def _number(state: UInt64, nth: int | npt.NDArray[np.integer]) -> Int64:
-    state += np.asarray(nth).astype(np.uint64) * GOLDEN_GAMMA
-    return (mix(state) >> np.uint64(1)).view(np.int64)
+def _number(state: UInt64) -> Int64:
+    state = mix(state)
+    state >>= np.uint64(1)
+    return state.view(np.int64)

@@ -126,9 +126,12 @@ def clone_rows(rows: Rows, copies: Int64, copies_before: int) -> tuple[Rows, Int
     (copy + nth · copies_before); instants are not touched.
     """
     source = np.repeat(np.arange(len(rows)), copies)
-    ends = np.cumsum(copies)
-    nth = np.arange(len(source)) - np.repeat(ends - copies, copies)
+    nth = np.arange(len(source))
+    nth -= (np.cumsum(copies) - copies).take(source)
     cloned = rows.take(source)
-    session = np.where(nth > 0, clone_session(cloned.session, nth), cloned.session)
-    copy = cloned.copy + (nth * copies_before).astype(np.int32)
+    session = clone_session(cloned.session, nth)
+    np.copyto(session, cloned.session, where=nth == 0)
+    copy = nth.astype(np.int32)
+    copy *= np.int32(copies_before)
+    copy += cloned.copy
     return dataclasses.replace(cloned, session=session, copy=copy), nth

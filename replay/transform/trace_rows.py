@@ -20,7 +20,7 @@ from replay.transform.replayable import Choosing, told
 from replay.transform.rows import Rows, rows_of
 from replay.transform.sessions import number_sessions
 
-BATCH_ROWS: Final = 1 << 18
+BATCH_ROWS: Final = 1 << 17
 """Rows that a batch shall have after the steps: the columns of so many fit the processor's cache."""
 
 _HEAVY_ROWS: Final = 1000
