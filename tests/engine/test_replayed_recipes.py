@@ -9,9 +9,13 @@ import pytest
 from connection_rig import Arrival, peaktape, site
 from replay_rig import MS, chat
 
+from capture.failures import BadInput
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import batch_of, write_trace
+from replay.cli.ordering import content_of
 from replay.engine.run_format import read_run
+from replay.transform.content_rules import CLONES, HITS, UNIQUE, ContentRules
+from replay.transform.schedule_format import Lineage
 
 RECIPE = """\
 seed: 3
@@ -37,16 +41,6 @@ def test_a_replayed_recipe_says_what_it_was_asked_to_and_names_its_phases(tmp_pa
     with site() as found:
         given = ("replay", "t.parquet", "--recipe", "r.yml", "--target", found.url)
         ended = peaktape(*given, "-o", "run.parquet", *wide, cwd=tmp_path)
-        refused = peaktape(
-            *given,
-            "-o",
-            "other.parquet",
-            "--unique-prompts",
-            "--mode",
-            "partly-open",
-            "--weave",
-            cwd=tmp_path,
-        )
     assert ended.returncode in (0, 3), ended.stderr
     table, metadata = read_run(tmp_path / "run.parquet")
     assert metadata.steps == (
@@ -70,5 +64,17 @@ def test_a_replayed_recipe_says_what_it_was_asked_to_and_names_its_phases(tmp_pa
     assert len(set(said.values())) == 73
     assert {json.loads(arrival.body)["model"] for arrival in found.arrivals} == {"other"}
     assert all(arrival.head.startswith(b"POST /v2/chat ") for arrival in found.arrivals)
-    assert refused.returncode == 2
-    assert "--weave: the schedule gives every request a beginning of its own" in refused.stderr
+
+
+def test_prompts_that_begin_anew_in_every_turn_can_not_be_woven() -> None:
+    def lineage(rules: ContentRules) -> Lineage:
+        return Lineage("/t.parquet", "abc", 3, (), 0, rewrite={"content": rules.to_json()})
+
+    clones = ContentRules(prompts=CLONES)
+    assert content_of(lineage(clones), weaving=True) == clones
+    assert content_of(lineage(ContentRules(prompts=UNIQUE)), weaving=False) is not None
+    for rules in (ContentRules(prompts=UNIQUE), ContentRules(prompts=HITS, hits=0.5)):
+        with pytest.raises(
+            BadInput, match="--weave: the schedule gives every request a beginning of its own"
+        ):
+            content_of(lineage(rules), weaving=True)
