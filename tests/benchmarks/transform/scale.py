@@ -143,7 +143,7 @@ def duckdb(source: Path, output: Path, factor: float) -> None:
                row, copy::INTEGER AS copy, (hash(row, copy) >> 1)::BIGINT AS session,
                (-1)::BIGINT AS after, 0::BIGINT AS think_ns, 0::TINYINT AS phase
         FROM numbered ORDER BY due_ns, row, copy
-    ) TO '{output}' ({encoding})""")  # noqa: S608 (paths and numbers of this file's own)
+    ) TO '{output}' ({encoding})""")
 
 
 def polars(source: Path, output: Path, factor: float) -> None:
