@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
 
 import numpy as np
+import numpy.typing as npt
 
+from replay.analysis.answers import FINISH, answer_changes
+from replay.analysis.body_fields import WHOLE
 from replay.analysis.bootstrap import stationary_multiplicities
-from replay.analysis.effects import Estimate, estimates
+from replay.analysis.change_values import AnswerChange, BodyChange, TailChange
+from replay.analysis.changed_requests import changed_requests
+from replay.analysis.effects import estimates
+from replay.analysis.locating import locate
 from replay.analysis.metrics import Latencies
 from replay.analysis.outcomes import cluster_warnings, outcome_changes, rose
 from replay.analysis.pairing import BlockLength, Pairs, block_length, pair
 from replay.analysis.reasons import reasons_of
 from replay.analysis.run_table import RunTable
+from replay.analysis.slowed import tail_changes
 from replay.analysis.summary import summarise
 from replay.analysis.validity import require_valid
 from replay.analysis.values import (
@@ -39,64 +47,108 @@ def compare(
     resamples: int = 2000,
     same_build: tuple[RunTable, RunTable] | None = None,
     noise_floor_ns: Mapping[FloorKey, float] | None = None,
+    bodies: tuple[BodyChange, ...] = (),
     allow_invalid: bool = False,
 ) -> DiffResult:
     """Candidate against baseline; `tolerance` is a fraction of the baseline's quantile.
 
     The noise floor of an effect is what `noise_floor_ns` says, else what two runs of the `same_build` differ
-    by, else an assumed one (see `verdicts.assumed_floor_ns`). Raises `RunInvalid` for a run that fails a
+    by, else an assumed one (see `verdicts.assumed_floor_ns`). `bodies` is what `bodies.body_changes` found of
+    the same runs. Raises `RunInvalid` for a run that fails a
     validity check, unless `allow_invalid`, and `BadInput` for runs that can't be paired. `seed` of the
     result, drawn from `rng`, gives the same resamples again.
     """
-    summaries = summarise(baseline, objectives), summarise(candidate, objectives)
+    before, after = Latencies(baseline), Latencies(candidate)
+    summaries = summarise(baseline, objectives, before), summarise(candidate, objectives, after)
     for summary in summaries:
         if not allow_invalid:
             require_valid(summary.label, summary.validity)
     seed = int(rng.integers(2**31))
-    pairs, before, after = pair(baseline, candidate), Latencies(baseline), Latencies(candidate)
-    length = block_length(pairs, before, after)
-    found = _estimates(pairs, before, after, length, resamples, seed)
-    floors = {**_floors(same_build, resamples, seed), **(noise_floor_ns or {})}
-    effects = judge_effects(found, tolerance, floors)
+    pairs = pair(baseline, candidate)
+    drawn = _draw(pairs, before, after, resamples, seed)
+    aa_effects, aa_answers, aa_tails = _same_build(same_build, resamples, seed, tolerance)
+    floors = {**aa_effects, **(noise_floor_ns or {})}
+    effects = judge_effects(estimates(pairs, before, after, *drawn), tolerance, floors)
     outcomes = outcome_changes(pairs, before, after)
-    held_back = tuple(_held_back(pairs, before, after))
+    answers = _answers(pairs, before, after, tolerance, resamples, seed, aa_answers)
+    tails = _tails(pairs, before, after, resamples, seed, aa_tails)
+    locations = locate(pairs, before, after, effects, *drawn)
+    held_back = (*_held_back(pairs, before, after), *_otherwise_answered(answers, bodies))
     headline = headline_of(effects)
-    verdict = overall(effects, headline, outcomes, held_back=bool(held_back))
+    verdict = overall(effects, headline, (*outcomes, *tails, *answers), held_back=bool(held_back))
     return DiffResult(
         baseline=summaries[0],
         candidate=summaries[1],
         verdict=verdict,
-        reasons=reasons_of(verdict, effects, headline, outcomes, held_back),
+        reasons=reasons_of(verdict, effects, headline, (*answers, *outcomes, *tails), held_back, locations),
         effects=effects,
         outcome_changes=outcomes,
         pairs=len(pairs),
         unpaired_baseline=len(baseline) - len(pairs),
         unpaired_candidate=len(candidate) - len(pairs),
         tolerance=tolerance,
-        block_s=length.cells * pairs.cell_ns / 1e9,
+        block_s=drawn[1].cells * pairs.cell_ns / 1e9,
         resamples=resamples,
         seed=seed,
         warnings=(
-            *_warnings(pairs, summaries, length, measured=bool(floors)),
+            *_warnings(pairs, summaries, drawn[1], measured=bool(floors)),
             *cluster_warnings(pairs, before, after),
         ),
+        locations=locations,
+        tails=tails,
+        changed_requests=changed_requests(pairs, before, after),
+        answers=answers,
+        bodies=bodies,
     )
 
 
-def _estimates(
-    pairs: Pairs, before: Latencies, after: Latencies, length: BlockLength, resamples: int, seed: int
-) -> list[Estimate]:
-    rng = np.random.default_rng(seed)
-    multiplicity = stationary_multiplicities(pairs.cells, length.cells, resamples, rng)
-    return estimates(pairs, before, after, multiplicity, length)
-
-
-def _floors(same_build: tuple[RunTable, RunTable] | None, resamples: int, seed: int) -> dict[FloorKey, float]:
-    if same_build is None:
-        return {}
-    pairs, before, after = pair(*same_build), Latencies(same_build[0]), Latencies(same_build[1])
+def _draw(
+    pairs: Pairs, before: Latencies, after: Latencies, resamples: int, seed: int
+) -> tuple[npt.NDArray[np.float32], BlockLength]:
+    """The multiplicity of each cell in each resample, and the block length that it was drawn with."""
     length = block_length(pairs, before, after)
-    return measured_floors_ns(_estimates(pairs, before, after, length, resamples, seed))
+    rng = np.random.default_rng(seed)
+    return stationary_multiplicities(pairs.cells, length.cells, resamples, rng), length
+
+
+def _answers(
+    pairs: Pairs,
+    before: Latencies,
+    after: Latencies,
+    tolerance: float,
+    resamples: int,
+    seed: int,
+    noise: tuple[AnswerChange, ...] = (),
+) -> tuple[AnswerChange, ...]:
+    rng = np.random.default_rng([seed, 1])
+    return answer_changes(
+        pairs, before, after, tolerance=tolerance, resamples=resamples, rng=rng, noise=noise
+    )
+
+
+def _tails(
+    pairs: Pairs,
+    before: Latencies,
+    after: Latencies,
+    resamples: int,
+    seed: int,
+    noise: tuple[TailChange, ...] = (),
+) -> tuple[TailChange, ...]:
+    rng = np.random.default_rng([seed, 2])
+    return tail_changes(pairs, before, after, resamples=resamples, rng=rng, noise=noise)
+
+
+def _same_build(
+    runs: tuple[RunTable, RunTable] | None, resamples: int, seed: int, tolerance: float
+) -> tuple[dict[FloorKey, float], tuple[AnswerChange, ...], tuple[TailChange, ...]]:
+    """What two runs of one build differ by: noise floors of the effects, changes of answers and of tails."""
+    if runs is None:
+        return {}, (), ()
+    pairs, before, after = pair(*runs), Latencies(runs[0]), Latencies(runs[1])
+    drawn = _draw(pairs, before, after, resamples, seed)
+    floors = measured_floors_ns(estimates(pairs, before, after, *drawn))
+    answers = _answers(pairs, before, after, tolerance, resamples, seed)
+    return floors, answers, _tails(pairs, before, after, resamples, seed)
 
 
 def headline_of(effects: Sequence[Effect]) -> tuple[Effect, ...]:
@@ -119,12 +171,16 @@ def headline_of(effects: Sequence[Effect]) -> tuple[Effect, ...]:
 def overall(
     effects: Sequence[Effect],
     headline: Sequence[Effect],
-    outcomes: Sequence[OutcomeChange],
+    beside: Sequence[OutcomeChange | AnswerChange | TailChange],
     *,
     held_back: bool,
 ) -> Verdict:
-    """One verdict over all; an improvement is none when `held_back` by failures or fewer tokens."""
-    verdicts = {effect.verdict for effect in effects} | {change.verdict for change in outcomes}
+    """One verdict over all; an improvement is none when `held_back` by failures or other answers.
+
+    `beside` are failures, slowed requests and answers. Where an effect is located, or which requests changed
+    most, is not asked: what is looked at after the verdict can't change it.
+    """
+    verdicts = {effect.verdict for effect in effects} | {change.verdict for change in beside}
     if Verdict.REGRESSION in verdicts:
         return Verdict.REGRESSION
     if Verdict.IMPROVED in verdicts:
@@ -138,12 +194,46 @@ def _held_back(pairs: Pairs, before: Latencies, after: Latencies) -> Iterator[st
     if rose(pairs, before, after):
         counts = before.run.failed[pairs.baseline].sum(), after.run.failed[pairs.candidate].sum()
         yield f"failures rose from {counts[0]} to {counts[1]} of {len(pairs)} requests"
+    # The lenient half of what `answers` judges: fewer tokens hold back also where they are not certain.
     both = before.ok[pairs.baseline] & after.ok[pairs.candidate]
+    if not both.any():
+        yield (
+            f"no request was answered well in both runs: {_failed(before)} failed in {_label(before)}, "
+            f"{_failed(after)} in {_label(after)}; nothing is left to compare"
+        )
     tokens = before.run.output_tokens[pairs.baseline][both], after.run.output_tokens[pairs.candidate][both]
     known = ~np.isnan(tokens[0]) & ~np.isnan(tokens[1])
     was, now = float(tokens[0][known].sum()), float(tokens[1][known].sum())
     if was and now < was * (1 - FEWER_TOKENS):
         yield f"the candidate generated {100 * (1 - now / was):.1f} % fewer output tokens for them"
+
+
+def _label(latencies: Latencies) -> str:
+    return latencies.run.metadata.label or "a run"
+
+
+def _failed(latencies: Latencies) -> str:
+    return f"{int(latencies.run.failed.sum()):,} of {len(latencies.run):,}"
+
+
+def _otherwise_answered(answers: Sequence[AnswerChange], bodies: Sequence[BodyChange]) -> Iterator[str]:
+    """Certain changes of what is said: latencies of other answers are no like for like."""
+    for change in answers:
+        if change.changed and change.verdict is not Verdict.REGRESSION and change.measure.startswith(FINISH):
+            yield (
+                f"{change.measure} {change.baseline:,.0f} → {change.candidate:,.0f} of {change.pairs:,} "
+                "answers"
+            )
+    fields = [change for change in bodies if change.changed]
+    named = [change for change in fields if change.path != WHOLE] or fields
+    if named:
+        shown = ", ".join(
+            f"{change.path} in {100 * change.differing_ratio:.0f} % of {change.compared:,} "
+            f"(same build: {100 * change.noise_ratio:.0f} %)"
+            for change in named[:3]
+        )
+        more = f" and {len(named) - 3} more fields" if len(named) > 3 else ""
+        yield f"answers differ: {shown}{more}"
 
 
 def _warnings(
@@ -152,6 +242,18 @@ def _warnings(
     for summary in summaries:
         if not summary.validity.valid:
             yield f"{summary.label or 'a run'} is INVALID: what follows was forced, and proves nothing"
+    targets = [urlsplit(summary.target).hostname for summary in summaries]
+    if targets[0] != targets[1]:
+        yield (
+            f"replayed against different hosts ({targets[0]}, {targets[1]}): what these differ by is in "
+            "every effect, and is not the build's"
+        )
+    senders = [summary.sender for summary in summaries]
+    if senders[0] != senders[1]:
+        yield (
+            f"sent by different senders ({senders[0]}, {senders[1]}): what these differ by is in every "
+            "effect; replay both with one --sender"
+        )
     if length.curtailed:
         yield (
             "latencies hang together over more than an eighth of the run: intervals may be too narrow; "

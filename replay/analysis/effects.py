@@ -18,7 +18,7 @@ from scipy import stats
 from replay.analysis.grouping import groups_of
 from replay.analysis.metrics import Latencies, Sample, clocks_of
 from replay.analysis.pairing import BlockLength, Pairs
-from replay.analysis.quantiles import harrell_davis, resampled_quantiles
+from replay.analysis.quantiles import harrell_davis_of_ordered, resampled_of_ordered
 from replay.analysis.run_table import Bools, Ints
 from replay.analysis.values import METRICS, QUANTILES, Group
 
@@ -27,6 +27,7 @@ FEWEST_IN_TAIL = 8
 what the tail did not show. With p99 that asks for some 800 requests."""
 
 FEWEST_BLOCKS_SEEN = 4.0
+_TAIL_GLANCE = 1000
 
 _KIND_ORDER = ("all", "endpoint", "model", "phase")
 
@@ -84,11 +85,17 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class _Population:
-    """The paired values of one metric on one clock: two samples whose `row` is the index of the pair."""
+    """The paired values of one metric on one clock, ascending: samples whose `row` is the pair's index."""
 
     baseline: Sample
     candidate: Sample
     defined: Bools
+
+    def arms(self, mask: Bools) -> tuple[Sample, Sample]:
+        """Both samples, of the pairs in `mask` only."""
+        if np.array_equal(mask, self.defined):
+            return self.baseline, self.candidate
+        return self.baseline.kept(mask), self.candidate.kept(mask)
 
 
 def estimates(
@@ -107,8 +114,8 @@ def estimates(
         for clock in clocks_of(metric):
             population = _population(pairs, baseline, candidate, metric, clock)
             for group, mask in distinct_groups(pairs, baseline, population.defined):
-                arms = (_kept(population.baseline, mask), _kept(population.candidate, mask))
-                found += _group_estimates(pairs, group, metric, clock, arms, multiplicity, length)
+                arms = population.arms(mask)
+                found += _group_estimates(pairs, group, metric, clock, (mask, arms), multiplicity, length)
     return sorted(found, key=lambda estimate: _KIND_ORDER.index(estimate.group.kind))
 
 
@@ -127,25 +134,26 @@ def distinct_groups(pairs: Pairs, baseline: Latencies, defined: Bools) -> Iterat
 def _population(
     pairs: Pairs, baseline: Latencies, candidate: Latencies, metric: str, clock: str
 ) -> _Population:
-    before = _by_pair(baseline.sample(metric, clock), pairs.baseline, len(baseline.run))
-    after = _by_pair(candidate.sample(metric, clock), pairs.candidate, len(candidate.run))
+    before = _by_pair(baseline.ordered(metric, clock), pairs.baseline, len(baseline.run))
+    after = _by_pair(candidate.ordered(metric, clock), pairs.candidate, len(candidate.run))
     defined = np.zeros((2, len(pairs)), dtype=np.bool_)
     defined[0, before.row], defined[1, after.row] = True, True
     both = defined.all(axis=0)
-    return _Population(_kept(before, both), _kept(after, both), both)
+    kept = [
+        arm if defined[index].sum() == both.sum() else arm.kept(both)
+        for index, arm in enumerate((before, after))
+    ]
+    return _Population(kept[0], kept[1], both)
 
 
 def _by_pair(sample: Sample, rows: Ints, size: int) -> Sample:
     """The sample with each value's row of the run replaced by its pair; values of unpaired rows left out."""
-    pair_of_row = np.full(size, -1, dtype=np.int64)
+    pair_of_row = np.full(size, -1, dtype=np.int32)
     pair_of_row[rows] = np.arange(len(rows))
     pair = pair_of_row[sample.row]
+    if len(rows) == size:
+        return Sample(sample.values_ns, pair)
     return Sample(sample.values_ns[pair >= 0], pair[pair >= 0])
-
-
-def _kept(sample: Sample, mask: Bools) -> Sample:
-    chosen = mask[sample.row]
-    return Sample(sample.values_ns[chosen], sample.row[chosen])
 
 
 def _group_estimates(
@@ -153,19 +161,21 @@ def _group_estimates(
     group: Group,
     metric: str,
     clock: str,
-    arms: tuple[Sample, Sample],
+    members: tuple[Bools, tuple[Sample, Sample]],
     multiplicity: npt.NDArray[np.float32],
     length: BlockLength,
 ) -> Iterator[Estimate]:
-    points = np.array([harrell_davis(arm.values_ns, QUANTILES) for arm in arms])
-    drawn = [resampled_quantiles(arm.values_ns, pairs.cell[arm.row], multiplicity, QUANTILES) for arm in arms]
+    mask, arms = members
+    cell = pairs.cell.astype(np.int32)
+    points = np.array([harrell_davis_of_ordered(arm.values_ns, QUANTILES) for arm in arms])
+    drawn = [resampled_of_ordered(arm.values_ns, cell[arm.row], multiplicity, QUANTILES) for arm in arms]
     ratio = np.log(np.maximum(drawn[1], 1.0)) - np.log(np.maximum(drawn[0], 1.0))
-    count = len(np.unique(arms[0].row))
-    cells_seen = len(np.unique(pairs.cell[arms[0].row]))
+    count = int(np.count_nonzero(mask))
+    cells_seen = int(np.count_nonzero(np.bincount(pairs.cell[mask], minlength=pairs.cells)))
     blocks = min(pairs.cells / length.cells, cells_seen)
     for index, quantile in enumerate(QUANTILES):
         tail = min(_tail(arm, points[a, index]) for a, arm in enumerate(arms))
-        error = _standard_error(ratio[:, index], blocks, length.shortfall)
+        error = standard_error(ratio[:, index], blocks, length.shortfall)
         judged = tail >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN and bool(np.isfinite(error))
         yield Estimate(
             group=group,
@@ -183,11 +193,13 @@ def _group_estimates(
 
 
 def _tail(arm: Sample, threshold: float) -> int:
-    """Distinct requests with a value at or beyond the quantile."""
-    return len(np.unique(arm.row[arm.values_ns >= threshold]))
+    """Distinct requests with a value at or beyond the quantile, counted until there are enough."""
+    beyond = arm.row[np.searchsorted(arm.values_ns, threshold) :]
+    highest = len(np.unique(beyond[-_TAIL_GLANCE:]))
+    return highest if highest >= FEWEST_IN_TAIL else len(np.unique(beyond))
 
 
-def _standard_error(ratio: npt.NDArray[np.float64], blocks: float, shortfall: float) -> float:
+def standard_error(ratio: npt.NDArray[np.float64], blocks: float, shortfall: float) -> float:
     """Spread of the resampled log-ratios, widened for few and short blocks; NaN if many drew nothing.
 
     A variance over K blocks falls short by (K − 1)/K, as any variance about an estimated mean, and by

@@ -10,6 +10,10 @@ from replay.analysis.run_table import Floats
 
 ALPHA = 0.05
 
+ALPHA_BESIDE = 0.05 / 3
+"""For each of the three families beside the quantiles: failures, slowed requests, answers. Where two builds
+are the same, any of the four calls a regression, one of two directions, in at most (5 + 3 · 5/3)/2 = 5 %."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Family:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from replay.analysis.effects import distinct_groups
-from replay.analysis.holm import ALPHA, holm
+from replay.analysis.holm import ALPHA, ALPHA_BESIDE, holm
 from replay.analysis.metrics import Latencies
 from replay.analysis.pairing import Pairs
 from replay.analysis.run_table import Bools, RunTable
@@ -44,7 +44,7 @@ def outcome_changes(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> 
             if kind == FAILURE or one.any() or other.any():
                 found.append((group, kind, one, other))
     raw = np.array([mcnemar_exact(one, other) for _, _, one, other in found])
-    adjusted = holm(raw).adjusted
+    adjusted = holm(raw, ALPHA_BESIDE).adjusted
     return tuple(
         OutcomeChange(
             group=group,
@@ -87,7 +87,7 @@ def _verdict(before: Bools, after: Bools, p_value: float) -> Verdict:
     The interval of the paired difference is A. Agresti and Y. Min's: Statistics in Medicine 24 (2005), 729.
     """
     worse, better = int((after & ~before).sum()), int((before & ~after).sum())
-    if p_value < ALPHA:
+    if p_value < ALPHA_BESIDE:
         return Verdict.REGRESSION if worse > better else Verdict.IMPROVED
     n = len(before) + 2
     b, c = worse + 0.5, better + 0.5

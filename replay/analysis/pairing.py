@@ -46,12 +46,17 @@ class Pairs:
 
 
 def pair(baseline: RunTable, candidate: RunTable) -> Pairs:
-    """Pairs by (request_id, copy); raises `BadInput` for other schedules, or few in common."""
+    """Pairs by (request_id, copy); raises `BadInput` for other schedules or modes, or few in common."""
     found, wanted = candidate.metadata.schedule_fingerprint, baseline.metadata.schedule_fingerprint
     if found != wanted:
         raise BadInput(
             f"runs of different schedules: {_label(candidate)} replayed {found[:12]}, {wanted[:12]} of "
             f"{_label(baseline)} wanted; replay the same schedule file against both builds"
+        )
+    if candidate.metadata.mode != baseline.metadata.mode:
+        raise BadInput(
+            f"runs of different modes: {_label(candidate)} was replayed {candidate.metadata.mode}, "
+            f"{baseline.metadata.mode} of {_label(baseline)} wanted: the load differs; replay both alike"
         )
     for run in (baseline, candidate):
         _refuse_duplicates(run)

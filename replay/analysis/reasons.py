@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from replay.analysis.change_values import AnswerChange, Location, TailChange
 from replay.analysis.outcomes import FAILURE
 from replay.analysis.values import Effect, Group, OutcomeChange, Verdict
 
@@ -19,14 +22,20 @@ def reasons_of(
     verdict: Verdict,
     effects: Sequence[Effect],
     headline: Sequence[Effect],
-    outcomes: Sequence[OutcomeChange],
+    beside: Sequence[OutcomeChange | AnswerChange | TailChange],
     held_back: Sequence[str],
+    locations: Sequence[Location] = (),
 ) -> tuple[str, ...]:
     """At most six sentences for the verdict; `held_back` says what forbade to call it an improvement."""
+    outcomes = [change for change in beside if isinstance(change, OutcomeChange)]
+    answers = [change for change in beside if isinstance(change, AnswerChange)]
+    tails = [change for change in beside if isinstance(change, TailChange)]
     told = (
         *_outcome_sentences(outcomes, verdict),
+        *_answer_sentences(answers, verdict),
         *held_back,
-        *_effect_sentences(effects, verdict),
+        *_effect_sentences(effects, verdict, locations),
+        *_tail_sentences(tails, effects, verdict),
         *_undecided(headline, verdict),
     )
     return told[:MOST_REASONS]
@@ -46,12 +55,70 @@ def _outcome_sentences(outcomes: Sequence[OutcomeChange], verdict: Verdict) -> I
         )
 
 
-def _effect_sentences(effects: Sequence[Effect], verdict: Verdict) -> Iterator[str]:
+def _answer_sentences(answers: Sequence[AnswerChange], verdict: Verdict) -> Iterator[str]:
+    """What the candidate says less of: of tokens the largest loss of an endpoint, or else of all."""
+    less = [change for change in answers if change.verdict is Verdict.REGRESSION]
+    if verdict is not Verdict.REGRESSION:
+        return
+    for measure in dict.fromkeys(change.measure for change in less):
+        alike = [change for change in less if change.measure == measure]
+        endpoints = [change for change in alike if change.group.kind == "endpoint"]
+        most = min(endpoints or alike, key=lambda change: change.change_ratio)
+        yield (
+            f"{_who(most.group)}: {measure} {most.baseline:,.0f} → {most.candidate:,.0f} "
+            f"({_share(most.change_ratio)}, 95 % CI {_share(most.low_ratio)}…{_share(most.high_ratio)})"
+        )
+
+
+def _tail_sentences(
+    tails: Sequence[TailChange], effects: Sequence[Effect], verdict: Verdict
+) -> Iterator[str]:
+    """Slowed requests, where the quantiles of the same group don't tell of them already."""
+    if verdict not in (Verdict.REGRESSION, Verdict.IMPROVED):
+        return
+    told = {(effect.group, effect.metric) for effect in effects if effect.verdict is verdict}
+    found = [change for change in tails if change.verdict is verdict]
+    endpoints = [change for change in found if change.group.kind == "endpoint"] or found
+    for change in endpoints:
+        if (change.group, change.metric) not in told:
+            yield (
+                f"{_who(change.group)}: {_NAMES[change.metric]} half as long again in {change.slower:,} of "
+                f"{change.pairs:,} requests, as much faster in {change.faster:,} (net 95 % CI "
+                f"{_share(change.low_ratio)}…{_share(change.high_ratio)})"
+            )
+
+
+def _located(effect: Effect, locations: Sequence[Location]) -> str:
+    """The two surest bands in which the effect's group changed more than elsewhere."""
+    there = [
+        location
+        for location in locations
+        if location.stands_out and location.parent == effect.group and location.metric == effect.metric
+    ]
+    surest: dict[str, Location] = {}
+    for location in sorted(there, key=lambda one: one.p_value):
+        surest.setdefault(location.dimension, location)
+    return "".join(
+        f"; most at {one.dimension} {one.band} ({_share(one.change_ratio)}, elsewhere "
+        f"{_share(one.elsewhere_ratio)})"
+        for one in list(surest.values())[:2]
+    )
+
+
+def _share(ratio: float) -> str:
+    digits = 0 if abs(ratio) >= 0.1 else 1
+    return f"{100 * ratio:+.{digits}f} %".replace("-", "−")
+
+
+def _effect_sentences(
+    effects: Sequence[Effect], verdict: Verdict, locations: Sequence[Location]
+) -> Iterator[str]:
     if verdict not in (Verdict.REGRESSION, Verdict.IMPROVED):
         return
     telling = _telling([effect for effect in effects if effect.verdict is verdict])
     for effect in sorted(telling, key=lambda effect: (_follows(effect, telling) != "", -_certainty(effect))):
-        yield _sentence(effect) + _narrowed(effect, effects, verdict) + _follows(effect, telling)
+        where = _located(effect, locations) or _narrowed(effect, effects, verdict)
+        yield _sentence(effect) + where + _follows(effect, telling)
 
 
 def _telling(found: Sequence[Effect]) -> list[Effect]:
@@ -117,8 +184,7 @@ def _undecided(headline: Sequence[Effect], verdict: Verdict) -> Iterator[str]:
         yield "too few pairs to judge any quantile by; replay a longer stretch"
         return
     wide = "; ".join(
-        f"{_who(e.group)} {_NAMES[e.metric]} {_percent(e.quantile)} "
-        f"{_ms(e.minimum_detectable_ns)} ms ({100 * e.minimum_detectable_ns / e.baseline_ns:.0f} %)"
+        f"{_who(e.group)} {_NAMES[e.metric]} {_percent(e.quantile)} {_visible(e)}"
         for e in shown
         if e.quantile == 0.5 and e.baseline_ns
     )
@@ -130,6 +196,13 @@ def _undecided(headline: Sequence[Effect], verdict: Verdict) -> Iterator[str]:
             f"inconclusive: need about {most.pairs_needed:,} more pairs to decide "
             f"{_who(most.group)} {_NAMES[most.metric]} {_percent(most.quantile)}"
         )
+
+
+def _visible(effect: Effect) -> str:
+    if np.isinf(effect.minimum_detectable_ns):
+        return "none short of tenfold"
+    share = 100 * effect.minimum_detectable_ns / effect.baseline_ns
+    return f"{_ms(effect.minimum_detectable_ns)} ms ({share:.0f} %)"
 
 
 def _sentence(effect: Effect) -> str:

@@ -6,7 +6,7 @@ Here a Parquet table becomes arrays, once, and nothing else: no latency, no grou
 from __future__ import annotations
 
 import dataclasses
-from typing import Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,15 @@ from replay.engine.scrape_format import Scraped
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+
+COLUMNS: Final = (
+    *("request_id", "copy", "session", "phase", "endpoint", "model", "stream"),
+    *("due_ns", "connected_ns", "sent_ns", "first_byte_ns", "first_token_ns", "end_ns"),
+    *("chunk_ns", "chunk_tokens", "status", "error", "bytes_out", "input_tokens", "output_tokens"),
+    *("finish_reason", "in_flight", "worker", "connection_reused"),
+)
+"""The columns of a run that figures are computed from: what else a run holds need not be read for them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +50,13 @@ class RunTable:
 
     Instants are float64 ns from the run's zero (exact up to 104 days) and counts are float64, both NaN where
     the run holds none. `status` is int64, 0 for no answer. The reads of row i are
-    `chunk_ns[chunk_at[i]:chunk_at[i + 1]]` (int64 ns), with `chunk_tokens` (int64) beside.
+    `chunk_ns[chunk_at[i]:chunk_at[i + 1]]` (int64 ns), with `chunk_tokens` (int32) beside.
     """
 
     metadata: RunMetadata
     request_key: pa.Array
+    session: Ints
+    copy: Ints
     endpoint: Labels
     model: Labels
     phase: Labels
@@ -54,16 +65,20 @@ class RunTable:
     due_ns: Floats
     connected_ns: Floats
     sent_ns: Floats
+    first_byte_ns: Floats
     first_token_ns: Floats
     end_ns: Floats
     status: Ints
     input_tokens: Floats
     output_tokens: Floats
+    finish_reason: Labels
+    bytes_out: Ints
+    connection_reused: Bools
     in_flight: Ints
     worker: Ints
     chunk_at: Ints
     chunk_ns: Ints
-    chunk_tokens: Ints
+    chunk_tokens: npt.NDArray[np.int32]
     scraped: Scraped | None = None
     """What the server said of itself meanwhile."""
 
@@ -72,8 +87,7 @@ class RunTable:
 
     @classmethod
     def of(cls, table: pa.Table, metadata: RunMetadata) -> Self:
-        """Views and copies of the columns of a table with `RUN_SCHEMA`."""
-        table = table.combine_chunks()
+        """Views and copies of the columns of a table with `COLUMNS` of `RUN_SCHEMA`, or all of them."""
         chunk_at, chunk_ns = _ragged(table, "chunk_ns")
         _, chunk_tokens = _ragged(table, "chunk_tokens")
         return cls(
@@ -81,19 +95,25 @@ class RunTable:
             request_key=pc.binary_join_element_wise(
                 _column(table, "request_id"), _column(table, "copy").cast(pa.string()), "\x1f"
             ),
+            session=_ints(table, "session"),
+            copy=_ints(table, "copy"),
             endpoint=_labels(table, "endpoint"),
             model=_labels(table, "model"),
             phase=_labels(table, "phase"),
             error=_labels(table, "error"),
-            stream=np.asarray(_column(table, "stream").to_numpy(zero_copy_only=False), dtype=np.bool_),
+            stream=_bools(table, "stream"),
             due_ns=_floats(table, "due_ns"),
             connected_ns=_floats(table, "connected_ns"),
             sent_ns=_floats(table, "sent_ns"),
+            first_byte_ns=_floats(table, "first_byte_ns"),
             first_token_ns=_floats(table, "first_token_ns"),
             end_ns=_floats(table, "end_ns"),
             status=_ints(table, "status"),
             input_tokens=_floats(table, "input_tokens"),
             output_tokens=_floats(table, "output_tokens"),
+            finish_reason=_labels(table, "finish_reason"),
+            bytes_out=_ints(table, "bytes_out"),
+            connection_reused=_bools(table, "connection_reused"),
             in_flight=_ints(table, "in_flight"),
             worker=_ints(table, "worker"),
             chunk_at=chunk_at,
@@ -149,14 +169,19 @@ def _ints(table: pa.Table, name: str) -> Ints:
     return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
+def _bools(table: pa.Table, name: str) -> Bools:
+    return np.asarray(_column(table, name).to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
 def _labels(table: pa.Table, name: str) -> Labels:
     encoded = _column(table, name).dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return Labels(codes, tuple(encoded.dictionary.to_pylist()))
 
 
-def _ragged(table: pa.Table, name: str) -> tuple[Ints, Ints]:
+def _ragged(table: pa.Table, name: str) -> tuple[Ints, npt.NDArray[Any]]:
+    """Where each row's list begins (int64, one more than rows), and all lists' values, as in the file."""
     column = _column(table, name)
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-    return offsets, np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.int64)
+    return offsets, column.flatten().to_numpy(zero_copy_only=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from replay.analysis.grouping import groups_of
 from replay.analysis.metrics import Latencies, Sample, clocks_of
 from replay.analysis.peaks import find_peaks
 from replay.analysis.phases import InFlight, summarise_phases
-from replay.analysis.quantiles import harrell_davis
+from replay.analysis.quantiles import harrell_davis_of_ordered
 from replay.analysis.run_table import Bools, Floats, RunTable
 from replay.analysis.server_side import server_side
 from replay.analysis.slo import evaluate, met_all
@@ -28,13 +29,17 @@ MOST_POINTS = 2000
 LATENESS_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
-def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSummary:
+def summarise(
+    run: RunTable, objectives: tuple[Objective, ...] = (), latencies: Latencies | None = None
+) -> RunSummary:
     """The summary of a run; an empty one gives zero counts and NaN figures.
+
+    `latencies` are the run's, where they are at hand already.
 
     Rates are (n − 1) requests over the time from the first to the last of them, due for the offered rate and
     sent for the achieved one. Tokens are summed over the answers that stated them.
     """
-    latencies = Latencies(run)
+    latencies = latencies or Latencies(run)
     ok, sent = latencies.ok, run.sent
     length_s = duration_s(run)
     lateness = run.lateness_ns[sent]
@@ -67,9 +72,9 @@ def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSumma
         objectives=evaluate(latencies, objectives, peaks=found_peaks),
         steps=run.metadata.steps,
         distributions={
-            metric: _spaced(latencies.sample(metric, "due").values_ns)
+            metric: _spaced(latencies.ordered(metric, "due").values_ns)
             for metric in METRICS
-            if len(latencies.sample(metric, "due").row)
+            if len(latencies.ordered(metric, "due").row)
         },
         phases=summarise_phases(latencies, objectives, in_flight),
         peaks=found_peaks,
@@ -80,10 +85,6 @@ def summarise(run: RunTable, objectives: tuple[Objective, ...] = ()) -> RunSumma
 def _rate(instants_ns: Floats) -> float:
     span_s = float(np.ptp(instants_ns)) / 1e9 if len(instants_ns) else 0.0
     return (len(instants_ns) - 1) / span_s if span_s > 0 else float("nan")
-
-
-def _quantiles(values: Floats, quantiles: tuple[float, ...]) -> dict[float, float]:
-    return dict(zip(quantiles, harrell_davis(values, quantiles).tolist(), strict=True))
 
 
 def _plain_quantiles(values: Floats, quantiles: tuple[float, ...]) -> dict[float, float]:
@@ -98,7 +99,7 @@ def _summarise_group(latencies: Latencies, group: Group, mask: Bools) -> GroupSu
     statuses, counts = np.unique(run.status[mask & (run.status > 0)], return_counts=True)
     kinds, times = np.unique(errors, return_counts=True)
     by_metric = (
-        _summarise_metric(metric, clock, latencies.sample(metric, clock), mask)
+        _summarise_metric(metric, clock, latencies.ordered(metric, clock, mask))
         for metric in METRICS
         for clock in clocks_of(metric)
     )
@@ -113,21 +114,21 @@ def _summarise_group(latencies: Latencies, group: Group, mask: Bools) -> GroupSu
     )
 
 
-def _summarise_metric(metric: str, clock: str, sample: Sample, mask: Bools) -> MetricSummary:
-    values = sample.values_ns[mask[sample.row]]
+def _summarise_metric(metric: str, clock: str, sample: Sample) -> MetricSummary:
+    """Of a sample in ascending order."""
+    values = sample.values_ns
     return MetricSummary(
         metric=metric,
         clock=clock,
         n=len(values),
-        mean_ns=float(values.mean()) if len(values) else float("nan"),
-        max_ns=float(values.max()) if len(values) else float("nan"),
-        quantile_ns=_quantiles(values, QUANTILES),
+        mean_ns=float(values.mean(dtype=np.float64)) if len(values) else float("nan"),
+        max_ns=float(values[-1]) if len(values) else float("nan"),
+        quantile_ns=dict(zip(QUANTILES, harrell_davis_of_ordered(values, QUANTILES).tolist(), strict=True)),
     )
 
 
-def _spaced(values: Floats) -> tuple[float, ...]:
+def _spaced(ordered: npt.NDArray[np.floating]) -> tuple[float, ...]:
     """The sorted values, thinned to evenly spaced ranks when there are more than 2,000; the ends are kept."""
-    ordered = np.sort(values)
     if len(ordered) > MOST_POINTS:
         ordered = ordered[np.linspace(0, len(ordered) - 1, MOST_POINTS).round().astype(np.int64)]
     return tuple(ordered.tolist())

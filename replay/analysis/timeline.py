@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 
-from replay.analysis.metrics import Latencies
+from replay.analysis.metrics import Latencies, Sample
 from replay.analysis.phases import BASE, stretches
-from replay.analysis.quantiles import harrell_davis
+from replay.analysis.quantiles import harrell_davis_of_ordered
 from replay.analysis.run_table import Floats, Ints, RunTable
 from replay.analysis.values import Timeline
 
@@ -55,8 +55,8 @@ def timeline(latencies: Latencies) -> Timeline:
     due = _bucket(run.due_ns, width, buckets)
     failed = latencies.run.failed
     sent = _bucket(run.sent_ns[run.sent], width, buckets)
-    e2e = _quantiles(due, latencies.e2e_ns("due"), buckets)
-    ttft = _quantiles(due, latencies.ttft_ns("due"), buckets)
+    e2e = _quantiles(due, latencies.ordered("e2e", "due"), buckets)
+    ttft = _quantiles(due, latencies.ordered("ttft", "due"), buckets)
     return Timeline(
         width_s=width,
         scheduled_per_s=_rate(due, width, buckets),
@@ -81,16 +81,19 @@ def _rate(bucket: Ints, width_s: float, buckets: int) -> tuple[float, ...]:
     return tuple((np.bincount(bucket, minlength=buckets) / width_s).tolist())
 
 
-def _quantiles(bucket: Ints, values: Floats, buckets: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """p50 and p99 per bucket; below 100 values p99 is the largest, which needs at least 5 to be shown."""
-    known = ~np.isnan(values)
-    order = np.lexsort((values[known], bucket[known]))
-    kept, ordered = bucket[known][order], values[known][order]
+def _quantiles(bucket: Ints, sample: Sample, buckets: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """p50 and p99 per bucket, of an ascending sample.
+
+    Below 100 values p99 is the largest, which needs at least 5 to be shown.
+    """
+    kept = bucket[sample.row].astype(np.int16)
+    order = np.argsort(kept, kind="stable")
+    kept, ordered = kept[order], sample.values_ns[order]
     edges = np.searchsorted(kept, np.arange(buckets + 1))
     p50, p99 = [], []
     for first, last in itertools.pairwise(edges):
         inside = ordered[first:last]
-        middle, high = harrell_davis(inside, (0.5, 0.99)) if len(inside) else (np.nan, np.nan)
+        middle, high = harrell_davis_of_ordered(inside, (0.5, 0.99)) if len(inside) else (np.nan, np.nan)
         p50.append(float(middle))
         short = float(inside[-1]) if len(inside) >= _FEWEST_FOR_P99 else float("nan")
         p99.append(float(high) if len(inside) >= 100 else short)

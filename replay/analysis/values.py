@@ -10,6 +10,10 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 
+from replay.analysis.change_values import AnswerChange, BodyChange, ChangedRequest, Location, TailChange
+from replay.analysis.vocabulary import Group as Group
+from replay.analysis.vocabulary import Verdict as Verdict
+
 METRICS = ("ttft", "itl", "tpot", "e2e")
 """TTFT = first content token − start; E2E = end − start; TPOT = (E2E − TTFT)/(n − 1), n output tokens;
 ITL = gaps between token-bearing reads. Start is due or sent, see `CLOCKS`."""
@@ -19,23 +23,6 @@ CLOCKS = ("due", "sent")
 they appear once, under `due`."""
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
-
-
-class Verdict(StrEnum):
-    """What a comparison says, of one effect and of the whole."""
-
-    REGRESSION = "regression"
-    IMPROVED = "improved"
-    EQUIVALENT = "equivalent"
-    INCONCLUSIVE = "inconclusive"
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """A set of requests: `kind` is all | endpoint | model | phase, `name` its value ("" for all)."""
-
-    kind: str
-    name: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,3 +367,10 @@ class DiffResult:
     resamples: int
     seed: int
     warnings: tuple[str, ...]
+    locations: tuple[Location, ...] = ()
+    """Where the decided effects are; empty where there is none."""
+    changed_requests: tuple[ChangedRequest, ...] = ()
+    tails: tuple[TailChange, ...] = ()
+    answers: tuple[AnswerChange, ...] = ()
+    bodies: tuple[BodyChange, ...] = ()
+    """Fields of the answers' bodies that differ; empty unless both runs kept bodies or their hashes."""

@@ -13,6 +13,9 @@ import replay.cli.outputs as outputs
 from replay.cli.key_option import Key, key_file_of, keys_of
 
 if TYPE_CHECKING:
+    from capture.encryption_keys import Keys
+    from replay.analysis.change_values import BodyChange
+    from replay.analysis.run_table import RunTable
     from replay.analysis.values import DiffResult, Objective, RunSummary
 
 Slo = Annotated[
@@ -87,8 +90,8 @@ def report(
 
 
 def diff(
-    baseline: Annotated[Path, typer.Argument(help="The run of the build in use.")],
-    candidate: Annotated[Path, typer.Argument(help="The run of the build to judge.")],
+    baseline: Annotated[Path | None, typer.Argument(help="The run of the build in use.")] = None,
+    candidate: Annotated[Path | None, typer.Argument(help="The run of the build to judge.")] = None,
     tolerance: Annotated[str, typer.Option(help="Changes up to this share do not matter.")] = "2%",
     same_build: Annotated[
         tuple[Path, Path] | None,
@@ -108,68 +111,118 @@ def diff(
 ) -> None:
     """Compare two runs of one schedule request by request, and say what has changed, with its doubt.
 
+    With --same-build alone: the smallest change that such a comparison could see, before a candidate is.
+    Runs of `replay --bodies keep` are compared by what was answered, too.
     Exit codes: 0 no regression, 1 regression or an objective that the candidate missed, 2 bad input, 3 a
     run is INVALID and carries no verdict.
 
     \b
     Examples:
+      peaktape diff --same-build runs/a.parquet runs/a-again.parquet
       peaktape diff runs/a.parquet runs/b.parquet
       peaktape diff runs/a.parquet runs/b.parquet --tolerance 5% --html diff.html
       peaktape diff runs/a.parquet runs/b.parquet --same-build runs/a.parquet runs/a-again.parquet
       peaktape diff runs/a.parquet runs/b.parquet --junit diff.xml --markdown diff.md
       peaktape diff runs/a.parquet runs/b.parquet --json | jq -r .verdict
     """
-    import numpy as np
-
-    from capture.failures import EXIT_REGRESSION, RunInvalid
+    from capture.failures import EXIT_REGRESSION
     from capture.quantities import parse_share
     from replay.analysis.costs import with_cost
-    from replay.analysis.diff import compare
-    from replay.analysis.summary import summarise
     from replay.analysis.values import Verdict
-    from replay.cli.run_reading import run_table
     from replay.report.as_json import diff_json
     from replay.report.html import diff_page
     from replay.report.junit import diff_junit
     from replay.report.markdown import diff_markdown
     from replay.report.terminal import diff_report
+    from replay.report.terminal_power import power_report
 
+    pair = _pair(baseline, candidate, same_build)
     share = parse_share(tolerance, "--tolerance")
     objectives = _objectives(slo, slo_file)
     wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
-    wanted.check([baseline, candidate, *(same_build or ()), slo_file, key_file_of(keys)])
-    before, after = run_table(baseline, keys), run_table(candidate, keys)
-    try:
-        result = compare(
-            before,
-            after,
-            tolerance=share,
-            objectives=objectives,
-            resamples=resamples,
-            same_build=(run_table(same_build[0], keys), run_table(same_build[1], keys))
-            if same_build
-            else None,
-            rng=np.random.default_rng(seed),
-        )
-    except RunInvalid:
-        _tell_refused(wanted, summarise(before, objectives), summarise(after, objectives))
-        raise
+    wanted.check([*pair, *(same_build or ()), slo_file, key_file_of(keys)])
+    result = _compared(pair, same_build, share, objectives, (seed, resamples), keys, wanted)
     price, command = _price(price_per_hour), _command()
     result = dataclasses.replace(
         result,
         baseline=with_cost(result.baseline, price),
         candidate=with_cost(result.candidate, price),
     )
-    wanted.show(
-        lambda: diff_report(result), lambda: diff_json(result), lambda: diff_markdown(result, command)
-    )
+    in_words = diff_report if baseline is not None else power_report
+    wanted.show(lambda: in_words(result), lambda: diff_json(result), lambda: diff_markdown(result, command))
     wanted.write(
         lambda: diff_page(result, command), lambda: diff_junit(result), lambda: diff_markdown(result, command)
     )
     missed = not all(objective.met for objective in result.candidate.objectives)
     if missed or result.verdict is Verdict.REGRESSION:
         raise typer.Exit(EXIT_REGRESSION)
+
+
+def _pair(
+    baseline: Path | None, candidate: Path | None, same_build: tuple[Path, Path] | None
+) -> tuple[Path, Path]:
+    """The runs to compare: as given, or the two of one build where there are no others."""
+    from capture.failures import BadInput
+
+    if baseline is not None and candidate is not None:
+        return baseline, candidate
+    if baseline is None and same_build is not None:
+        return same_build
+    raise BadInput(
+        f"diff: {'no run' if baseline is None else 'one run'} found, two wanted: BASELINE CANDIDATE, or "
+        "--same-build A A-AGAIN alone for what a diff could see"
+    )
+
+
+def _compared(
+    pair: tuple[Path, Path],
+    same_build: tuple[Path, Path] | None,
+    tolerance: float,
+    objectives: tuple[Objective, ...],
+    chance: tuple[int, int],
+    keys: Keys | None,
+    wanted: outputs.Outputs,
+) -> DiffResult:
+    """The comparison; a run that is INVALID is told to machines before it is refused."""
+    import numpy as np
+
+    from capture.failures import RunInvalid
+    from replay.analysis.diff import compare
+    from replay.analysis.summary import summarise
+    from replay.cli.run_reading import run_table
+
+    tables = {path: run_table(path, keys) for path in dict.fromkeys([*pair, *(same_build or ())])}
+    before, after = tables[pair[0]], tables[pair[1]]
+    same = (tables[same_build[0]], tables[same_build[1]]) if same_build else None
+    seed, resamples = chance
+    try:
+        return compare(
+            before,
+            after,
+            tolerance=tolerance,
+            objectives=objectives,
+            resamples=resamples,
+            same_build=same,
+            rng=np.random.default_rng(seed),
+            bodies=_bodies((pair[0], before), (pair[1], after), same_build, same, keys),
+        )
+    except RunInvalid:
+        _tell_refused(wanted, summarise(before, objectives), summarise(after, objectives))
+        raise
+
+
+def _bodies(
+    baseline: tuple[Path, RunTable],
+    candidate: tuple[Path, RunTable],
+    paths: tuple[Path, Path] | None,
+    runs: tuple[RunTable, RunTable] | None,
+    keys: Keys | None,
+) -> tuple[BodyChange, ...]:
+    from replay.cli.diff_bodies import changed_bodies
+
+    same = ((paths[0], runs[0]), (paths[1], runs[1])) if paths and runs else None
+    return changed_bodies(baseline, candidate, same, keys)
 
 
 def write_diff_page(path: Path, result: DiffResult, command: tuple[str, ...], *, overwrite: bool) -> None:

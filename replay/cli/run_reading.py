@@ -23,12 +23,17 @@ def run_table(path: Path, keys: Keys | None = None) -> RunTable:
 
     Decrypted with `keys` if it is encrypted. Raises `BadInput`, and `KeyRefused` for a missing or wrong key.
     """
-    from replay.analysis.run_table import RunTable
+    import pyarrow as pa
+
+    from replay.analysis.run_table import COLUMNS, RunTable
     from replay.engine.run_format import read_run
     from replay.engine.scrape_format import read_scrape
 
-    table, metadata = read_run(path, keys, bodies=False)
-    return dataclasses.replace(RunTable.of(table, metadata), scraped=read_scrape(path, metadata))
+    table, metadata = read_run(path, keys, columns=COLUMNS)
+    run = dataclasses.replace(RunTable.of(table, metadata), scraped=read_scrape(path, metadata))
+    del table
+    pa.default_memory_pool().release_unused()  # what reading took beside, before the next run is read
+    return run
 
 
 def scrape_job(

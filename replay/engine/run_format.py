@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,20 +132,23 @@ def partial_of(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def read_run(path: Path, keys: Keys | None = None, *, bodies: bool = True) -> tuple[pa.Table, RunMetadata]:
+def read_run(
+    path: Path, keys: Keys | None = None, *, bodies: bool = True, columns: Collection[str] | None = None
+) -> tuple[pa.Table, RunMetadata]:
     """A run's table (`RUN_SCHEMA`) and its metadata, decrypted with `keys` if it is encrypted.
 
     Raises `BadInput` for anything else, `KeyRefused` when the key is missing or wrong.
 
     Nullable columns that a run of an earlier version lacks come back as nulls; without `bodies`, so does
-    `body`, which is not read then. What a killed replay left (`partial_of`) reads as far as it goes, as a
-    partial run.
+    `body`, which is not read then. With `columns`, the table holds these of the schema and no other is read.
+    What a killed replay left (`partial_of`) reads as far as it goes, as a partial run.
     """
+    wanted = pa.schema([field for field in RUN_SCHEMA if columns is None or field.name in columns])
     if not path.exists() and partial_of(path).exists():
         raise BadInput(f"{path}: not there, its replay was killed; read what it left: {partial_of(path)}")
     try:
         partial = _is_stream(path)
-        names = [name for name in RUN_SCHEMA.names if bodies or name != "body"]
+        names = [name for name in wanted.names if bodies or name != "body"]
         table, footer = _read_stream(path, names, keys) if partial else _read_file(path, names, keys)
     except (OSError, pa.ArrowException) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -153,7 +156,7 @@ def read_run(path: Path, keys: Keys | None = None, *, bodies: bool = True) -> tu
     raw = (footer or {}).get(METADATA_KEY)
     if raw is None:
         raise BadInput(f"{path}: no run metadata in the footer; make runs with `peaktape replay`")
-    table = _whole(table, path)
+    table = _whole(table, wanted, path)
     metadata = _parse_metadata(raw, path)
     return table, dataclasses.replace(metadata, partial=True) if partial else metadata
 
@@ -172,10 +175,10 @@ def read_metadata(path: Path, keys: Keys | None = None) -> RunMetadata | None:
     return None if raw is None else _parse_metadata(raw, path)
 
 
-def _whole(table: pa.Table, path: Path) -> pa.Table:
-    """The table with the columns of `RUN_SCHEMA` in their order; raises `BadInput` where it can't be."""
+def _whole(table: pa.Table, wanted: pa.Schema, path: Path) -> pa.Table:
+    """The table with the columns of `wanted` in their order; raises `BadInput` where it can't be."""
     columns = []
-    for field in RUN_SCHEMA:
+    for field in wanted:
         index = table.schema.get_field_index(field.name)
         if index < 0 and field.nullable:
             columns.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
@@ -184,7 +187,7 @@ def _whole(table: pa.Table, path: Path) -> pa.Table:
             found = "missing" if index < 0 else f"{table.schema.field(index).type} found"
             raise BadInput(f"{path}: column {field.name}: {found}, {field.type} wanted; replay again")
         columns.append(table.column(index))
-    return pa.Table.from_arrays(columns, schema=RUN_SCHEMA)
+    return pa.Table.from_arrays(columns, schema=wanted)
 
 
 def _read_file(

@@ -1,0 +1,174 @@
+"""Regressions of a tail alone: requests that take half as long again, against those that are as much faster.
+
+A build that slows one request in fifty three times over moves a p99 by less than a p99 is noisy, since it is
+not the slowest requests that it slows. Pairs show it: between two runs of one build a request is as often
+slower by half as it is faster by as much, so the difference of both shares is 0, whatever the noise. It is
+judged by the stationary bootstrap over time cells: what is slowed by one stall is one event, not a hundred.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy import stats
+
+from replay.analysis.bootstrap import politis_white, stationary_multiplicities
+from replay.analysis.change_values import TailChange
+from replay.analysis.effects import FEWEST_BLOCKS_SEEN, FEWEST_IN_TAIL, distinct_groups, standard_error
+from replay.analysis.holm import ALPHA_BESIDE, holm
+from replay.analysis.metrics import Latencies
+from replay.analysis.pairing import FEWEST_PAIRS, Pairs, curtail
+from replay.analysis.run_table import Floats
+from replay.analysis.values import Group, Verdict
+from replay.analysis.verdicts import POWER, RESOLUTION_NS
+
+SLOWED_BY = 1.5
+SLOWED_MARGIN = 0.005
+"""Fewer than one request in 200 slowed by half does not matter."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Share:
+    """Net share of slowed pairs with its standard error and freedom; NaN where not judged."""
+
+    group: Group
+    metric: str
+    pairs: int
+    slower: int
+    faster: int
+    error: float
+    freedom: float
+    judged: bool
+
+    @property
+    def net(self) -> float:
+        return (self.slower - self.faster) / self.pairs
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, that as many are slower as faster; NaN where too few stretches of time show any."""
+        if not self.judged or not self.error > 0.0:
+            return float("nan")
+        return float(2.0 * stats.t.sf(abs(self.net) / self.error, self.freedom))
+
+
+def tail_changes(
+    pairs: Pairs,
+    baseline: Latencies,
+    candidate: Latencies,
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+    noise: Sequence[TailChange] = (),
+) -> tuple[TailChange, ...]:
+    """TTFT and E2E, from due, of every distinct group; p-values are Holm-adjusted over all of them.
+
+    `noise` are the changes between two runs of one build: no share up to one of these is believed.
+    """
+    known = {(change.group, change.metric): abs(change.net_ratio) for change in noise}
+    found = list(_shares(pairs, baseline, candidate, resamples, rng))
+    family = holm(np.array([share.p_value for share in found], dtype=np.float64), ALPHA_BESIDE)
+    strictest = ALPHA_BESIDE / max(len(found), 1)
+    levels = np.where(np.isnan(family.level), strictest, family.level)
+    return tuple(
+        _judge(
+            share,
+            float(p),
+            (float(level), strictest),
+            max(SLOWED_MARGIN, known.get((share.group, share.metric), 0.0)),
+        )
+        for share, p, level in zip(found, family.adjusted, levels, strict=True)
+    )
+
+
+def _shares(
+    pairs: Pairs, baseline: Latencies, candidate: Latencies, resamples: int, rng: np.random.Generator
+) -> Iterator[_Share]:
+    for metric in ("ttft", "e2e"):
+        before = baseline.per_request_ns(metric, "due")[pairs.baseline]
+        after = candidate.per_request_ns(metric, "due")[pairs.candidate]
+        defined = ~np.isnan(before) & ~np.isnan(after)
+        with np.errstate(invalid="ignore"):
+            far = np.abs(after - before) > RESOLUTION_NS[metric]
+            slower = far & (after >= SLOWED_BY * before)
+            faster = far & (before >= SLOWED_BY * after)
+        for group, mask in distinct_groups(pairs, baseline, defined):
+            if np.count_nonzero(mask) < FEWEST_PAIRS:
+                continue
+            sign = (slower & mask).astype(np.float64) - (faster & mask)
+            error, blocks, eventful = _error(pairs, sign, mask, resamples, rng)
+            yield _Share(
+                group=group,
+                metric=metric,
+                pairs=int(np.count_nonzero(mask)),
+                slower=int(np.count_nonzero(slower & mask)),
+                faster=int(np.count_nonzero(faster & mask)),
+                error=error,
+                freedom=max(blocks - 1.0, 1.0),
+                # With fewer the spread of the resamples tells little of the share's own.
+                judged=eventful >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN,
+            )
+
+
+def _error(
+    pairs: Pairs, sign: Floats, mask: np.ndarray, resamples: int, rng: np.random.Generator
+) -> tuple[float, float, int]:
+    """Standard error of the net share, the blocks it rests on, and how many cells show any change."""
+    sums = np.bincount(pairs.cell[mask], weights=sign[mask], minlength=pairs.cells)
+    counts = np.bincount(pairs.cell[mask], minlength=pairs.cells).astype(np.float64)
+    length = curtail(politis_white(sums), pairs.cells)
+    blocks = min(pairs.cells / length.cells, float(np.count_nonzero(counts)))
+    drawn = stationary_multiplicities(pairs.cells, length.cells, resamples, rng).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (drawn @ sums) / (drawn @ counts)
+    eventful = len(np.unique(pairs.cell[mask & (sign != 0)]))
+    return standard_error(share, blocks, length.shortfall), blocks, eventful
+
+
+def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: float) -> TailChange:
+    """`levels` are Holm's for the interval, and the family's strictest for what another diff could see."""
+    critical, strict = (float(stats.t.ppf(1.0 - level / 2.0, share.freedom)) for level in levels)
+    half = critical * share.error if share.judged else float("nan")
+    sure = bool(p_value < ALPHA_BESIDE and abs(share.net) > margin)
+    verdict = Verdict.INCONCLUSIVE
+    if sure:
+        verdict = Verdict.REGRESSION if share.net > 0 else Verdict.IMPROVED
+    elif _few(share) <= margin or abs(share.net) + half <= margin:
+        verdict = Verdict.EQUIVALENT
+    return TailChange(
+        group=share.group,
+        metric=share.metric,
+        pairs=share.pairs,
+        slower=share.slower,
+        faster=share.faster,
+        net_ratio=share.net,
+        low_ratio=share.net - half,
+        high_ratio=share.net + half,
+        minimum_detectable_ratio=_detectable(share, strict, margin),
+        p_value=p_value,
+        verdict=verdict,
+    )
+
+
+def _few(share: _Share) -> float:
+    """Upper bound of the share of pairs that change at all (C. Clopper, E. Pearson, Biometrika 26, 1934)."""
+    changed = share.slower + share.faster
+    return float(stats.beta.ppf(1.0 - ALPHA_BESIDE / 2.0, changed + 1, share.pairs - changed))
+
+
+def _detectable(share: _Share, critical: float, margin: float) -> float:
+    """The true share that would be called a regression four times in five.
+
+    Events that are added come one by one, with a variance of s/n beside the one that is there (Poisson), so
+    s = a √(SE² + s/n) with a = critical value + t₀.₈; and s must lie above the margin, as a count does by
+    its own noise. At least as many as are judged at all.
+    """
+    n = share.pairs
+    noise = share.error if np.isfinite(share.error) else 0.0
+    reach = float(stats.t.ppf(POWER, share.freedom))
+    a = (critical + reach) ** 2
+    certain = (a / n + np.sqrt((a / n) ** 2 + 4.0 * a * noise**2)) / 2.0
+    above = margin + reach * np.sqrt(noise**2 + margin / n)
+    return float(max(certain, above, 1.5 * FEWEST_IN_TAIL / n))
