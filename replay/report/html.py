@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from replay.analysis.values import DiffResult, RunSummary
+from replay.report import page_changes as changes
 from replay.report import page_tables as tables
 from replay.report.charts import distribution_charts, effect_charts, timeline_chart
 from replay.report.page_frame import chart as _chart
@@ -71,6 +72,9 @@ def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
         tables.banner(headline, diff_reasons(diff), diff_doubts(diff)),
         _key_figures_section(runs),
         _effects_section(diff),
+        _section("Where", _WHERE + changes.where_tables(diff.locations)) if diff.locations else "",
+        _answers_section(diff),
+        _requests_section(diff),
         _timeline_section(runs),
         _phases_section(runs),
         _server_section(runs),
@@ -109,11 +113,37 @@ def _effects_section(diff: DiffResult) -> str:
         + _chart("effects", "Effects with confidence intervals; the table below holds the same figures")
         + _legend(_EFFECT_KEYS)
         + tables.effect_table(shown, "The telling effects")
+        + (changes.tail_table(diff.tails) if diff.tails else "")
     )
     if hidden:
         every = tables.effect_table(diff.effects, f"All {len(diff.effects)} effects")
         body += f"<details><summary>{hidden} more effects</summary>{every}</details>"
     return _section("What changed", body)
+
+
+_WHERE = (
+    '<p class="note">Bands of requests, each beside the others of its group. One stands out when it '
+    "certainly changed more than they did (Holm, over all bands); the verdict came before, without them.</p>"
+)
+
+
+def _answers_section(diff: DiffResult) -> str:
+    found = changes.answer_tables(diff.answers, diff.bodies)
+    return _section("Answers", found) if found else ""
+
+
+def _requests_section(diff: DiffResult) -> str:
+    if not diff.changed_requests:
+        return ""
+    keys = [
+        ("lane waiting baseline", f"{diff.baseline.label}: sent to first byte"),
+        ("lane answering baseline", "first byte to end"),
+        ("lane waiting candidate", f"{diff.candidate.label}: sent to first byte"),
+        ("lane answering candidate", "first byte to end"),
+    ]
+    note = '<p class="note">Each from its due instant, all on one scale; a line is a read.</p>'
+    body = note + _legend(keys) + changes.request_section(diff.changed_requests)
+    return _section("Most changed requests", body)
 
 
 def _timeline_section(runs: Sequence[RunSummary]) -> str:

@@ -142,7 +142,7 @@ def effect_table(effects: Iterable[Effect], caption: str) -> str:
         (group_name(group), [_effect_row(effect) for effect in members])
         for group, members in by_group(tuple(effects))
     ]
-    return _grouped_table(text(caption), headings, groups, "effects numbers")
+    return grouped_table(text(caption), headings, groups, "effects numbers")
 
 
 def outcome_table(changes: Iterable[OutcomeChange]) -> str:
@@ -151,7 +151,7 @@ def outcome_table(changes: Iterable[OutcomeChange]) -> str:
         [
             text(group_name(change.group)),
             text(change.kind),
-            _badge(change.verdict.value, outcome_text(change)),
+            badge(change.verdict.value, outcome_text(change)),
             f"{format_count(change.baseline_count)} → {format_count(change.candidate_count)}",
             f"{_rate(change.baseline_count, change)} → {_rate(change.candidate_count, change)}",
             text(format_p_value(change.p_value)),
@@ -166,7 +166,7 @@ def group_table(run: RunSummary) -> str:
     """Latency from due of every group and metric of one run."""
     headings = ["", "n", *(format_quantile(q) for q in QUANTILES), "max"]
     groups = [(group_name(group.group), _metric_rows(group)) for group in without_twin_groups(run.groups)]
-    return _grouped_table(f"{text(run.label)}, from due", headings, groups, "figures")
+    return grouped_table(f"{text(run.label)}, from due", headings, groups, "figures")
 
 
 def validity_table(label: str, validity: Validity) -> str:
@@ -174,7 +174,7 @@ def validity_table(label: str, validity: Validity) -> str:
     rows = [
         [
             text(check.name),
-            _badge("equivalent", "✓ passed") if check.passed else _badge("invalid", "✗ failed"),
+            badge("equivalent", "✓ passed") if check.passed else badge("invalid", "✗ failed"),
             _glued(check.found),
             _glued(check.wanted),
             f'<span class="why">{_glued(check.why)}</span>',
@@ -228,11 +228,11 @@ def _build_headings(runs: Sequence[RunSummary]) -> list[str]:
 
 def _objective_cell(result: ObjectiveResult) -> tuple[str, str]:
     wanted, found = objective_text(result)
-    badge = _badge("improved", "✓ met") if result.met else _badge("regression", "✗ missed")
+    verdict = badge("improved", "✓ met") if result.met else badge("regression", "✗ missed")
     told = [found, f"met by {format_ratio(result.attainment)}"]
     if not math.isnan(result.burn):
         told.append(f"burn {burn_text(result.burn)}")
-    return wanted, " ".join([badge, *(f"<span>{text(one)}</span>" for one in told)])
+    return wanted, " ".join([verdict, *(f"<span>{text(one)}</span>" for one in told)])
 
 
 def _effect_row(effect: Effect) -> list[str]:
@@ -242,7 +242,7 @@ def _effect_row(effect: Effect) -> list[str]:
     return [
         text(effect_name(effect)),
         text(change),
-        _badge(effect.verdict.value, verdict_text(effect)),
+        badge(effect.verdict.value, verdict_text(effect)),
         text(format_pair_ns(base, effect.candidate_ns)),
         text(format_interval_ns(effect.low_ns, effect.high_ns)),
         text(mde),
@@ -268,7 +268,8 @@ def _rate(count: int, change: OutcomeChange) -> str:
     return text(format_ratio(relative(count, change.pairs)))
 
 
-def _badge(tone: str, words: str) -> str:
+def badge(tone: str, words: str) -> str:
+    """A verdict's word, in its tone."""
     return f'<span class="badge {text(tone)}">{text(words)}</span>'
 
 
@@ -277,7 +278,7 @@ def _list(lines: Sequence[str], kind: str) -> str:
     return f'<ul class="{kind}">{items}</ul>' if items else ""
 
 
-def _grouped_table(
+def grouped_table(
     caption: str, headings: Sequence[str], groups: Iterable[tuple[str, list[list[str]]]], kind: str
 ) -> str:
     """Like `_table`, with a heading row before the rows of each group; a group without rows is left out."""

@@ -11,7 +11,8 @@ import dataclasses
 from rich.console import Group, RenderableType
 
 from replay.analysis.values import DiffResult, RunSummary, Validity
-from replay.report import terminal_diff, terminal_run
+from replay.report import terminal_changes, terminal_diff, terminal_run
+from replay.report.change_wording import TAIL_TITLE
 from replay.report.peak_wording import peak_sentences
 from replay.report.terminal_parts import blank, bullets, headline_text, section
 from replay.report.wording import (
@@ -58,8 +59,17 @@ def diff_report(diff: DiffResult) -> RenderableType:
         parts += [blank(), section("Peaks"), *bullets(told)]
     if diff.effects:
         parts += [blank(), section("Latency, change against baseline"), *terminal_diff.effects(diff.effects)]
+    if diff.tails:
+        parts += [blank(), section(TAIL_TITLE), terminal_changes.tails(diff.tails)]
+    if diff.locations:
+        parts += [blank(), section("Where"), *terminal_changes.where(diff.locations)]
     if diff.outcome_changes:
         parts += [blank(), section("Failures"), terminal_diff.outcomes(diff.outcome_changes)]
+    if diff.answers or diff.bodies:
+        parts += [blank(), section("Answers"), *terminal_changes.answers(diff.answers, diff.bodies)]
+    if diff.changed_requests:
+        title = section("Most changed requests, each instant after its due one")
+        parts += [blank(), title, *terminal_changes.requests(diff.changed_requests)]
     return Group(*parts)
 
 
