@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -51,14 +51,27 @@ def estimated(arm: Arm, seed: int, factor: float = 1.0, *, by_blocks: bool = Tru
     return estimates(pairs, before, after, drawn, length)
 
 
-@functools.cache
-def estimated_often(
-    name: str, times: int, factor: float = 1.0, *, by_blocks: bool = True
-) -> list[list[Estimate]]:
-    """`estimated` for as many seeds, on all cores."""
-    once = functools.partial(estimated, MODELS[name], factor=factor, by_blocks=by_blocks)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(pool.map(once, range(times)))
+type Often = Callable[..., list[list[Estimate]]]
+
+
+@pytest.fixture(scope="module")
+def estimated_often() -> Iterator[Often]:
+    """`estimated` of a model for as many seeds, on all cores; what was asked for before is kept.
+
+    A core each: matrices as small as these take several times as long when threads share them out.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+
+            @functools.cache
+            def often(
+                name: str, times: int, factor: float = 1.0, *, by_blocks: bool = True
+            ) -> list[list[Estimate]]:
+                once = functools.partial(estimated, MODELS[name], factor=factor, by_blocks=by_blocks)
+                return list(pool.map(once, range(times), chunksize=5))
+
+            yield often
 
 
 def regressions(found: list[Estimate], *, margins: bool = True) -> set[str]:
@@ -70,7 +83,7 @@ def regressions(found: list[Estimate], *, margins: bool = True) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_the_same_build_twice_is_rarely_called_a_regression(name: str) -> None:
+def test_the_same_build_twice_is_rarely_called_a_regression(name: str, estimated_often: Often) -> None:
     found = estimated_often(name, TIMES)
     alarms = sum(bool(regressions(each)) for each in found)
     bare = sum(bool(regressions(each, margins=False)) for each in found)
@@ -81,7 +94,7 @@ def test_the_same_build_twice_is_rarely_called_a_regression(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_single_requests_resampled_would_cry_wolf() -> None:
+def test_single_requests_resampled_would_cry_wolf(estimated_often: Often) -> None:
     name = "15 % wandering over 0.3 s"
     by_blocks, plain = (
         sum(bool(regressions(each, margins=False)) for each in found)
@@ -93,7 +106,7 @@ def test_single_requests_resampled_would_cry_wolf() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_a_prefill_slower_by_40_percent_is_seen(name: str) -> None:
+def test_a_prefill_slower_by_40_percent_is_seen(name: str, estimated_often: Often) -> None:
     times = 20
     found = [regressions(each) for each in estimated_often(name, times, 1.4)]
     seen = sum("ttft" in each for each in found)
@@ -106,7 +119,7 @@ def test_a_prefill_slower_by_40_percent_is_seen(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_ten_percent_are_seen_where_noise_allows() -> None:
+def test_ten_percent_are_seen_where_noise_allows(estimated_often: Often) -> None:
     times = TIMES // 2
     seen = {
         name: sum("ttft" in regressions(found) for found in estimated_often(name, times, 1.1))

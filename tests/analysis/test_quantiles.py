@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mstats
 
-from replay.analysis.quantiles import MOST_BINS, harrell_davis, resampled_quantiles
+from replay.analysis.quantiles import COARSE_BINS, FINE_BINS, harrell_davis, resampled_quantiles
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
@@ -59,7 +59,7 @@ def test_multiplicities_weigh_like_the_sample_written_out() -> None:
 
 def test_binning_a_large_sample_changes_a_p99_by_less_than_a_tenth_of_its_noise() -> None:
     rng = np.random.default_rng(5)
-    values = rng.lognormal(size=MOST_BINS * 5)
+    values = rng.lognormal(size=FINE_BINS * COARSE_BINS * 2)
     cells = np.arange(len(values)) % 50
     binned = resampled_quantiles(values, cells, np.ones((1, 50), np.float32), QUANTILES)[0]
     np.testing.assert_allclose(binned, harrell_davis(values, QUANTILES), rtol=2e-3)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from replay.analysis.effects import Estimate
 from replay.analysis.values import Effect, Group, Verdict
-from replay.analysis.verdicts import assumed_floor_ns, judge_effects, measured_floors_ns, verdict_of
+from replay.analysis.verdicts import (
+    PLANNED_POWER,
+    POWER,
+    assumed_floor_ns,
+    detectable_errors,
+    judge_effects,
+    measured_floors_ns,
+    verdict_of,
+)
 
 CHAT = Group("endpoint", "POST /v1/chat/completions")
 
@@ -123,10 +133,34 @@ def test_the_minimum_detectable_effect_is_detected_four_times_in_five() -> None:
     least = judged(estimate(1.0, error)).minimum_detectable_ns / 1e9
     found = np.log1p(least) + error * rng.standard_t(30, 2000)
     seen = [judged(estimate(float(np.exp(ratio)), error)).verdict is Verdict.REGRESSION for ratio in found]
-    assert np.mean(seen) == pytest.approx(0.8, abs=0.04)
+    assert POWER < np.mean(seen) == pytest.approx(PLANNED_POWER, abs=0.04)
 
 
 def test_identical_runs_differ_by_nothing_for_certain() -> None:
     effect = judged(estimate(1.0, 0.0))
     assert (effect.p_value, effect.low_ns, effect.high_ns) == (1.0, 0.0, 0.0)
     assert effect.verdict is Verdict.EQUIVALENT
+
+
+@pytest.mark.parametrize("freedom", [8.0, 20.0, 200.0])
+@pytest.mark.parametrize("margin", [0.0, 3.0, 6.0])
+def test_what_is_visible_is_seen_four_times_in_five(freedom: float, margin: float) -> None:
+    """Simulated as it happens: one diff's standard error says what is visible, another diff judges it."""
+    rng, level, n = np.random.default_rng(5), 0.001, 40_000
+    known, later = (np.sqrt(rng.chisquare(freedom, n) / freedom) for _ in range(2))
+    change = detectable_errors(level, freedom, margin) * known
+    critical = stats.t.ppf(1 - level / 2, freedom)
+    seen = change + rng.normal(size=n) > np.maximum(margin * known, critical * later)
+    assert np.mean(seen) == pytest.approx(PLANNED_POWER, abs=0.015)
+
+
+@pytest.mark.parametrize("drift", [1.0, 4.0])
+def test_what_a_slow_baseline_hides_is_allowed_for(drift: float) -> None:
+    rng, level, n = np.random.default_rng(6), 0.001, 60_000
+    again = rng.choice((-drift, drift), n)  # a' − a, as found
+    baseline = -again / 2 + rng.normal(0, 0.5, n)  # a given that; each arm has variance 1/2
+    candidate = rng.normal(0, math.sqrt(0.5), n)
+    margin = drift + 1.0
+    change = detectable_errors(level, 1e6, margin, drift)
+    seen = change + candidate - baseline > max(margin, stats.norm.ppf(1 - level / 2))
+    assert np.mean(seen) == pytest.approx(PLANNED_POWER, abs=0.015)

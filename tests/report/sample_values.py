@@ -10,6 +10,16 @@ import math
 
 import numpy as np
 
+from replay.analysis.change_values import (
+    SLOWED,
+    TYPICAL,
+    AnswerChange,
+    BodyChange,
+    ChangedRequest,
+    Location,
+    RequestTimeline,
+    TailChange,
+)
 from replay.analysis.values import (
     QUANTILES,
     Check,
@@ -285,6 +295,78 @@ def _effect(group: Group, before: MetricSummary, quantile: float, size: float, s
     )
 
 
+def _locations() -> tuple[Location, ...]:
+    chat = Group("endpoint", CHAT)
+    bands = (
+        ("prompt length", "below 512 tokens", 402, 0.021, 0.36, 0.0004, False),
+        ("prompt length", "512 tokens and more", 500, 0.36, 0.021, 0.0004, True),
+        ("session turn", "1", 600, 0.29, 0.31, 0.8, False),
+        ("session turn", "2 and more", 302, 0.31, 0.29, 0.8, False),
+    )
+    found = [
+        Location(chat, "ttft", TYPICAL, dimension, band, n, size, size - 0.05, size + 0.05, other, p, out)
+        for dimension, band, n, size, other, p, out in bands
+    ]
+    even = Location(
+        chat, "tpot", SLOWED, "phase", "spike", 300, 0.01, math.nan, math.nan, 0.01, math.nan, False
+    )
+    return (*found, even)
+
+
+def _request(index: int, *, failing: bool = False) -> ChangedRequest:
+    def line(first_ms: float, end_ms: float, error: str = "") -> RequestTimeline:
+        due = index * 1.5e9
+        first = math.nan if error else due + first_ms * MS
+        reads = () if error else tuple(np.linspace(first, due + end_ms * MS, 12).tolist())
+        tokens = math.nan if error else 24.0
+        end = due + end_ms * MS
+        return RequestTimeline(
+            due,
+            due + 0.02 * MS,
+            first,
+            first,
+            reads,
+            len(reads),
+            end,
+            0 if error else 200,
+            error,
+            tokens,
+            True,
+        )
+
+    return ChangedRequest(
+        request_id=f"9f8b7c6d-{index:08}",
+        copy=index % 2,
+        endpoint=CHAT,
+        model="llama-3.1-8b-instruct",
+        phase="base",
+        input_tokens=800.0 + index,
+        change_ns=math.nan if failing else (900 - 60 * index) * MS,
+        baseline=line(120, 700),
+        candidate=line(310, 60, "reset") if failing else line(310, 1600 - 60 * index),
+    )
+
+
+def _answers() -> tuple[AnswerChange, ...]:
+    nan, whole, chat = math.nan, Group("all", ""), Group("endpoint", CHAT)
+    return (
+        AnswerChange(chat, "output tokens", 148_220, 131_002, -0.116, -0.14, -0.09, 0.004, 902, 0.0003, True,
+                     Verdict.REGRESSION),
+        AnswerChange(whole, "answered/s", 20.6, 20.5, -0.005, -0.011, 0.002, nan, 1240, 0.4, False,
+                     Verdict.EQUIVALENT),
+        AnswerChange(whole, "finish reason length", 12, 96, 7.0, nan, nan, nan, 902, 0.0001, True,
+                     Verdict.INCONCLUSIVE),
+    )  # fmt: skip
+
+
+def _bodies() -> tuple[BodyChange, ...]:
+    return (
+        BodyChange("whole body", 1240, 1.0, 1.0, 1.0, False),
+        BodyChange("$.outputs[].data[]", 1240, 0.081, 0.0, 0.0001, True),
+        BodyChange("$.id", 1240, 1.0, 1.0, 1.0, False),
+    )
+
+
 def sample_diff() -> DiffResult:
     """A regression of TTFT (and so of E2E) in everything that streams, with one change of failures."""
     baseline, candidate = sample_run(), sample_run("build-b", slow=1.3, seed=2)
@@ -316,6 +398,38 @@ def sample_diff() -> DiffResult:
         resamples=2000,
         seed=1,
         warnings=("one run per build: differences between two starts of one build can't be told apart",),
+        locations=_locations(),
+        changed_requests=(_request(3, failing=True), *(_request(index) for index in range(1, 4))),
+        tails=(
+            TailChange(
+                Group("endpoint", CHAT),
+                "ttft",
+                902,
+                96,
+                4,
+                0.102,
+                0.07,
+                0.13,
+                0.011,
+                0.0001,
+                Verdict.REGRESSION,
+            ),
+            TailChange(
+                Group("endpoint", "POST /v1/embeddings"),
+                "e2e",
+                241,
+                3,
+                4,
+                -0.004,
+                math.nan,
+                math.nan,
+                0.05,
+                math.nan,
+                Verdict.INCONCLUSIVE,
+            ),
+        ),
+        answers=_answers(),
+        bodies=_bodies(),
     )
 
 
@@ -359,4 +473,13 @@ def hostile_diff() -> DiffResult:
         warnings=(HOSTILE,),
         effects=(*diff.effects, dataclasses.replace(diff.effects[0], group=group)),
         outcome_changes=(dataclasses.replace(diff.outcome_changes[0], group=group, kind=HOSTILE),),
+        locations=(dataclasses.replace(diff.locations[1], parent=group, dimension=HOSTILE, band=HOSTILE),),
+        changed_requests=(
+            dataclasses.replace(
+                diff.changed_requests[0], request_id=HOSTILE, endpoint=HOSTILE, model=HOSTILE
+            ),
+        ),
+        tails=(dataclasses.replace(diff.tails[0], group=group),),
+        answers=(dataclasses.replace(diff.answers[0], group=group, measure=HOSTILE),),
+        bodies=(dataclasses.replace(diff.bodies[1], path=HOSTILE),),
     )

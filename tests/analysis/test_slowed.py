@@ -1,0 +1,72 @@
+"""Requests that take half as long again: a tail's regression is seen, chance and a single stall are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_runs import MS, MadeRun
+
+from replay.analysis.change_values import TailChange
+from replay.analysis.metrics import Latencies
+from replay.analysis.pairing import pair
+from replay.analysis.run_table import RunTable
+from replay.analysis.slowed import tail_changes
+from replay.analysis.values import Verdict
+
+N = 2000
+
+
+def run(seed: int, slower: np.ndarray | float = 1.0, jitter: float = 0.1, base_ms: float = 100.0) -> RunTable:
+    noise = np.random.default_rng(seed).lognormal(0, jitter, N)
+    return MadeRun(due_ns=np.arange(N) * 20.0 * MS, e2e_ns=base_ms * MS * noise * slower).run()
+
+
+def change(before: RunTable, after: RunTable, noise: tuple[TailChange, ...] = ()) -> TailChange:
+    pairs = pair(before, after)
+    rng = np.random.default_rng(1)
+    latencies = Latencies(before), Latencies(after)
+    (found,) = tail_changes(pairs, *latencies, resamples=400, rng=rng, noise=noise)
+    return found
+
+
+def spread(share: float, factor: float = 3.0) -> np.ndarray:
+    return np.where(np.random.default_rng(2).random(N) < share, factor, 1.0)
+
+
+def test_one_request_in_fifty_slowed_three_times_is_seen() -> None:
+    found = change(run(1), run(2, spread(0.02)))
+    assert found.verdict is Verdict.REGRESSION
+    assert found.low_ratio < 0.02 < found.high_ratio
+    back = change(run(2, spread(0.02)), run(1))
+    assert back.verdict is Verdict.IMPROVED
+    assert back.net_ratio == -found.net_ratio
+
+
+def test_what_was_said_to_be_visible_is_below_what_is_seen() -> None:
+    beforehand = change(run(1, jitter=0.06), run(3, jitter=0.06))
+    assert 0.005 < beforehand.minimum_detectable_ratio < 0.02
+    assert beforehand.verdict is Verdict.EQUIVALENT
+
+
+def test_noise_that_doubles_and_halves_alike_is_no_regression() -> None:
+    found = change(run(1, jitter=0.5), run(2, jitter=0.5))
+    assert found.slower > 200 < found.faster
+    assert found.verdict is not Verdict.REGRESSION
+
+
+def test_a_single_stall_is_one_event_and_no_build() -> None:
+    stall = np.ones(N)
+    stall[1000:1060] = 5.0
+    found = change(run(1), run(2, stall))
+    assert found.net_ratio == pytest.approx(0.03, abs=0.002)
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_what_one_build_does_to_itself_is_not_believed_of_another() -> None:
+    aa = change(run(1), run(3, spread(0.03)))
+    assert change(run(1), run(2, spread(0.02)), (aa,)).verdict is not Verdict.REGRESSION
+
+
+def test_milliseconds_are_not_told_apart() -> None:
+    found = change(run(1, base_ms=1.0), run(2, 1.9, base_ms=1.0))
+    assert (found.slower, found.faster, found.verdict) == (0, 0, Verdict.EQUIVALENT)
