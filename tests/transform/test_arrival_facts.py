@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.transform.arrival_facts import MOST_BUCKETS, arrival_facts, burst_point, rate_curve
+from replay.transform.arrival_facts import MOST_BUCKETS, arrival_facts, rate_curve
 from replay.transform.burst_curve import dispersion
 
 S = 1_000_000_000
@@ -40,15 +40,6 @@ def test_the_dispersion_is_variance_over_mean_of_all_windows(instants: list[int]
         return
     counts = np.bincount((at_ns - at_ns[0]) // S)[:windows]
     assert found == pytest.approx(counts.var(ddof=1) / counts.mean())
-
-
-@given(st.lists(st.integers(0, 20 * S), min_size=1, max_size=60), st.floats(0.1, 2))
-def test_the_fullest_window_is_the_fullest_of_any(instants: list[int], window_s: float) -> None:
-    at_ns = np.sort(np.array(instants, np.int64))
-    window_ns = round(window_s * 1e9)
-    counts = [int(((at_ns >= start) & (at_ns < start + window_ns)).sum()) for start in at_ns]
-    point = burst_point(at_ns, window_s)
-    assert point is None or point.fullest == max(counts)
 
 
 def test_one_request_alone_has_defined_facts() -> None:

@@ -89,10 +89,10 @@ def test_traffic_made_from_a_fitted_profile_is_like_that_it_was_fitted_to(
     tmp_path: Path, demo: tuple[Profile, TraceFacts]
 ) -> None:
     profile, before = demo
-    after = inspect_trace(written(profile, tmp_path / "t.parquet", factor=5.0))
+    after = inspect_trace(written(profile, tmp_path / "t.parquet", factor=3.0))
     # 78 of the demo's 660 requests are no prompts (features, broken JSON): the profile says so, and has 582.
     assert "left out: 78 requests" in profile.notes[0]
-    assert after.arrivals.rows == pytest.approx(5 * 582, rel=0.08)
+    assert after.arrivals.rows == pytest.approx(3 * 582, rel=0.1)
     assert after.arrivals.span_s == pytest.approx(before.arrivals.span_s, rel=0.02)
     for column, level, within in (
         ("input_tokens", 0.5, 0.1),
@@ -107,10 +107,10 @@ def test_traffic_made_from_a_fitted_profile_is_like_that_it_was_fitted_to(
     assert after.content.sessions.think_s.at(0.5) == pytest.approx(
         before.content.sessions.think_s.at(0.5), rel=0.15
     )
-    several = [
-        facts.content.sessions.several_turns / facts.content.sessions.sessions for facts in (before, after)
-    ]
-    assert several[1] == pytest.approx(several[0], abs=0.03)
+    # Of its 526 sessions 449 have a prompt: the others are single requests that are left out.
+    wanted = before.content.sessions.several_turns / 449
+    found = after.content.sessions
+    assert found.several_turns / found.sessions == pytest.approx(wanted, abs=0.03)
     assert before.content.prefix is not None
     assert after.content.prefix is not None
     assert after.content.prefix.share == pytest.approx(before.content.prefix.share, abs=0.08)

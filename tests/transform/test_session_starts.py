@@ -122,11 +122,10 @@ def test_time_that_was_cut_and_compressed_is_compared_with_its_own_part() -> Non
     [
         (Arrivals(600.0, (20.0,), {}), (0.1, 1, 10)),
         (Arrivals(600.0, (20.0,), {}, (GAMMA,), (0.5,)), (0.1, 1, 10)),
-        (Arrivals(600.0, (20.0,), {}, (WEIBULL,), (2.0,)), (0.1, 1, 10)),
         (Arrivals(600.0, (20.0,), {}, bursts=(Burst(1.0, 1.0),)), (0.1, 1, 10)),
         (Arrivals(60.0, (5, 5, 10, 20, 40, 40, 20, 10, 5, 5), {}), (0.1, 1, 10)),
     ],
-    ids=["independent", "steady", "weibull", "bursts of a second", "a peak"],
+    ids=["independent", "steady", "bursts of a second", "a peak"],
 )
 def test_what_was_fitted_is_as_bursty_as_what_it_was_fitted_to(
     true: Arrivals, windows_s: tuple[float, ...]
