@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import os
 import signal
 import socket
 import sys
@@ -232,7 +233,8 @@ class Inbox:
                     return content
             data = await self._reader.read(65536)
             if not data:
-                raise SystemExit(0)
+                # There is nobody left to tell anything, and winding down would wait for the target.
+                os._exit(1)
             self._waiting.extend(self._splitter.feed(data))
 
 

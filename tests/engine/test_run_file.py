@@ -94,6 +94,21 @@ def test_a_missing_run_names_what_is_there_instead(tmp_path: Path) -> None:
         read_run(tmp_path / "run.parquet")
 
 
+def descendants_of(pid: int) -> list[int]:
+    """The processes that `pid` started, and those that they did (proc(5), task/TID/children)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [*children, *(deeper for child in children for deeper in descendants_of(child))]
+
+
+def is_running(pid: int) -> bool:
+    """Whether `pid` has not ended; one that nobody has waited for has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.slow
 def test_a_replayer_killed_outright_leaves_a_readable_partial_run(tmp_path: Path) -> None:
     rows = [chat(i, i * 100 * MS) for i in range(100)]
@@ -113,8 +128,13 @@ def test_a_replayer_killed_outright_leaves_a_readable_partial_run(tmp_path: Path
         while not left.exists() or left.stat().st_size < 20_000:
             assert time.monotonic() < give_up_s
             time.sleep(0.1)
+        started = descendants_of(replayer.pid)
+        assert len(started) >= 2  # a worker and its feeder
         replayer.send_signal(signal.SIGKILL)
         replayer.wait()
+        while any(is_running(pid) for pid in started):
+            assert time.monotonic() < give_up_s
+            time.sleep(0.05)
     table, metadata = read_run(left)
     assert 0 < table.num_rows < 100
     assert (metadata.partial, metadata.label, metadata.scheduled) == (True, "killed", 100)
