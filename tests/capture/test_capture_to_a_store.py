@@ -92,7 +92,7 @@ def test_at_the_end_all_is_sent_also_by_a_process_that_was_killed(bucket: Bucket
     outbox_segment(StoredOutput.named(bucket.url(), tmp_path).outbox, 7)  # of an earlier capture
     notes = Said()
     keys = Keys.of("env:K", {"K": "5a" * 32})
-    with goes_to.opened(notes, keys, overwrite=False) as place:  # type: ignore[arg-type]
+    with goes_to.opened(notes, keys, overwrite=False, append=False) as place:  # type: ignore[arg-type]
         sending = place.sending
         assert sending is not None
         write_rows(place.output.folder / "segment-000001.parquet", range(10))

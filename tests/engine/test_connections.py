@@ -51,6 +51,7 @@ def tls_rows(folder: Path, found: Site, sender: str, host: str = "name.test", **
     )
 
 
+@pytest.mark.alone  # a request that takes long has the next one open a connection of its own
 @pytest.mark.parametrize("sender", SENDERS)
 def test_a_trusted_certificate_carries_requests_over_kept_connections(tmp_path: Path, sender: str) -> None:
     authority = Authority(tmp_path)

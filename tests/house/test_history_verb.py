@@ -75,7 +75,8 @@ def test_encrypted_runs_are_summed_up_with_their_key_and_never_passed_over(tmp_p
 
 
 def said(*arguments: object) -> str:
-    ended = CliRunner().invoke(app, ["history", *map(str, arguments)])
+    unfolded = {"COLUMNS": None}  # as in a pipe
+    ended = CliRunner(env=unfolded).invoke(app, ["history", *map(str, arguments)])
     if isinstance(ended.exception, PeaktapeError):
         raise ended.exception
     assert ended.exit_code == 0, ended.output

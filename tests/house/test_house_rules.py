@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -36,11 +37,15 @@ ROOMS = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def modules() -> dict[str, tuple[str, ...]]:
+    """What each module imports, anywhere in it."""
+    found = {}
     for package in ("capture", "replay"):
         for path in sorted((ROOT / package).rglob("*.py")):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            yield name, ast.parse(path.read_text())
+            found[name] = tuple(imports(ast.parse(path.read_text())))
+    return found
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -59,13 +64,9 @@ def floor_of(module: str) -> int | None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("module", "tree"), list(modules()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_imports_only_go_down(module: str, tree: ast.Module) -> None:
-    here = floor_of(module)
-    for imported in imports(tree):
-        there = floor_of(imported)
+def test_imports_only_go_down() -> None:
+    for module, imported in each_import():
+        here, there = floor_of(module), floor_of(imported)
         if here is not None and there is not None:
             assert there <= here, f"{module} imports {imported}"
         if imported.startswith("replay.demo"):
@@ -74,14 +75,15 @@ def test_imports_only_go_down(module: str, tree: ast.Module) -> None:
             assert imported.startswith("replay.demo"), f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize(
-    ("module", "tree"), list(modules()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_heavy_libraries_stay_in_their_rooms(module: str, tree: ast.Module) -> None:
-    for imported in imports(tree):
+def test_heavy_libraries_stay_in_their_rooms() -> None:
+    for module, imported in each_import():
         allowed = ROOMS.get(imported.partition(".")[0])
         if allowed is not None:
             assert module.startswith(allowed), f"{module} imports {imported}"
+
+
+def each_import() -> Iterator[tuple[str, str]]:
+    return ((module, imported) for module, found in modules().items() for imported in found)
 
 
 def test_traces_and_runs_are_opened_and_written_by_the_one_door_that_encrypts() -> None:
@@ -100,7 +102,7 @@ def test_traces_and_runs_are_opened_and_written_by_the_one_door_that_encrypts() 
 
 def test_there_are_no_circles() -> None:
     graph = {
-        name: {i for i in imports(tree) if i.startswith(("capture", "replay"))} for name, tree in modules()
+        name: {i for i in found if i.startswith(("capture", "replay"))} for name, found in modules().items()
     }
     done: set[str] = set()
 
