@@ -81,7 +81,7 @@ def flows(draw: st.DrawFn) -> tuple[http.HTTPFlow, http.HTTPFlow, http.HTTPFlow]
 
 
 @given(filters(), flows())
-@settings(max_examples=40, deadline=None)  # mitmproxy takes its time to parse
+@settings(max_examples=15, deadline=None)  # mitmproxy takes its time to parse
 def test_what_is_said_early_is_what_mitmproxy_says_of_the_whole_flow(
     text: str, stages: tuple[http.HTTPFlow, http.HTTPFlow, http.HTTPFlow]
 ) -> None:

@@ -19,7 +19,7 @@ from capture.trace_reader import open_trace
 from replay.cli.demo import _conclude
 from replay.engine.run_format import read_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,6 +50,7 @@ def left_over(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.alone
 def test_the_verdict_is_the_truth_and_nothing_is_left_over(tmp_path: Path) -> None:
     folder = tmp_path / "shown"
     with start(folder, "--seconds", "20") as demo:
@@ -117,6 +118,7 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, after_s: float, t
     assert servers.stdout == ""
 
 
+@pytest.mark.alone
 def test_a_killed_demo_takes_its_capture_along_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     with start(folder, "--seconds", "30") as demo:
