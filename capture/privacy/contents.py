@@ -22,6 +22,8 @@ _API_WORDS: Final = """
     region strategy mode modality modalities include
 """
 API_WORDS: Final = frozenset(_API_WORDS.split())
+LISTED_WORDS: Final = frozenset({"modality", "modalities", "include"})
+"""Of these members an API takes lists of words; a list in another one is a user's own."""
 NAME_KEYS: Final = frozenset({"name", "required", "enum"})
 SCHEMA_FIELDS: Final = frozenset(
     {"tools", "functions", "response_format", "text", "tool_config", "guided_json", "json_schema"}

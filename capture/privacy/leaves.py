@@ -13,10 +13,12 @@ from typing import Final
 
 from capture.privacy.body_rules import BodyRules, Tally, count, marker
 from capture.privacy.contents import (
+    API_WORDS,
     ARGUMENT_KEYS,
     ECHO_KEYS,
     EMBEDDING_KEYS,
     HASHED,
+    LISTED_WORDS,
     NAMED_BY_USERS,
     SCHEMA_FIELDS,
     TOKEN_ID_KEYS,
@@ -140,7 +142,10 @@ class Pass:
                     self.leaves.append(self._message(child, place))
                 elif child.kind == STRING:  # each a prompt of its own
                     self.leaves.append(Leaf(0, 0, "", place, place.field, step=NEW_CHAIN))
-            self.walk(child, further, place if child.kind == STRING else below)
+            listed = place
+            if place.key in API_WORDS - LISTED_WORDS:
+                listed = dataclasses.replace(place, key="")
+            self.walk(child, further, listed if child.kind == STRING else below)
         self.edits += _removed(node.children, dropped)
 
     def _string(self, node: Node, place: Place, *, secret_name: bool) -> None:
