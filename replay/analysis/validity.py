@@ -48,6 +48,8 @@ TARGET_FAULTS = ("dns", "connect_refused", "connect_timeout", "connect_failed", 
 """Errors by which the target kept a request from being sent: the generator tried, so they count as load. Of
 the last two only where nothing was sent: it accepted, and closed at once or did nothing more."""
 
+FAILS_AGAIN = frozenset({"generator CPU", "generator resources", "in-flight limit"})
+"""Checks whose cause is how the generator is set up, and not what else its machine did just then."""
 
 WALL_STEP_NS = 100e6
 SLOW_WRITE_S = 1.0
@@ -81,6 +83,17 @@ def require_valid(label: str, validity: Validity) -> None:
             f"{label or 'run'} is INVALID, no verdict: {'; '.join(failed)}; replay it again on a quieter or "
             "larger generator"
         )
+
+
+def failed_checks(validity: Validity) -> str:
+    """The names of the checks that failed, with commas; empty for a valid run."""
+    return ", ".join(check.name for check in validity.checks if not check.passed)
+
+
+def may_pass_next_time(validity: Validity) -> bool:
+    """Whether an invalid run may be valid when replayed again: false where what failed would fail again."""
+    failed = {check.name for check in validity.checks if not check.passed}
+    return bool(failed) and failed.isdisjoint(FAILS_AGAIN)
 
 
 def lateness_bounds_ns(run: RunTable) -> tuple[float, float]:

@@ -136,6 +136,16 @@ MaxLateness = Annotated[
     str | None,
     typer.Option(help="Valid up to this largest lateness; default 50ms.", rich_help_panel=BOUNDS),
 ]
+Attempts = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=10,
+        help="Replay again, up to so many times in all, while the run is INVALID because the machine was "
+        "disturbed. The target then meets requests that it has seen: its caches are warm.",
+        rich_help_panel=BOUNDS,
+    ),
+]
 Scrape = Annotated[
     list[str] | None,
     typer.Option(

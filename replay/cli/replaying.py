@@ -18,6 +18,7 @@ from replay.cli.key_option import key_file_of, keys_of
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
+    from replay.analysis.values import RunSummary
     from replay.engine.run_format import RunMetadata
     from replay.engine.supervisor import ReplayOrder
 
@@ -70,6 +71,7 @@ def replay(
     allow_captured_host: asked.AllowCapturedHost = False,
     max_lateness_p99: asked.MaxLatenessP99 = None,
     max_lateness: asked.MaxLateness = None,
+    attempts: asked.Attempts = 1,
     key: asked.Key = None,
     scrape: asked.Scrape = None,
     scrape_metrics: asked.ScrapeMetrics = None,
@@ -167,8 +169,32 @@ def replay(
             bounds=bounds,
             scrape=watched,
         )
+        summary = fire_until_valid(order, output, bodies, keys, attempts)
+    conclude(summary, output)
+
+
+def fire_until_valid(
+    order: ReplayOrder, output: Path, bodies: str, keys: Keys | None, attempts: int
+) -> RunSummary:
+    """Replay, print what the run says, and replay again while that may help; the last attempt's summary.
+
+    Each attempt replaces the run of the one before: an invalid run is no measurement.
+    """
+    from replay.analysis.summary import summarise
+    from replay.analysis.validity import failed_checks, may_pass_next_time
+    from replay.cli.printing import show
+    from replay.cli.run_reading import run_table
+    from replay.report.terminal import run_report
+
+    for attempt in range(1, attempts + 1):
         fire(order, output, bodies, keys)
-    finish(output, keys)
+        summary = summarise(run_table(output, keys))
+        show(run_report(summary))
+        if summary.partial or attempt == attempts or not may_pass_next_time(summary.validity):
+            break
+        failed = failed_checks(summary.validity)
+        typer.echo(f"INVALID ({failed}): replaying again, attempt {attempt + 1} of {attempts}", err=True)
+    return summary
 
 
 def fire(order: ReplayOrder, output: Path, bodies: str = "drop", keys: Keys | None = None) -> RunMetadata:
@@ -204,16 +230,11 @@ def _signals(stop: Any) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def finish(output: Path, keys: Keys | None = None) -> None:
-    """Print what a fresh run says; raise `RunInvalid` or end with 130 when it can't carry a verdict."""
+def conclude(summary: RunSummary, output: Path) -> None:
+    """Name the run; raise `RunInvalid` or end with 130 when it can't carry a verdict."""
     from capture.failures import RunInvalid
-    from replay.analysis.summary import summarise
-    from replay.cli.printing import show
-    from replay.cli.run_reading import run_table
-    from replay.report.terminal import run_report
+    from replay.analysis.validity import failed_checks
 
-    summary = summarise(run_table(output, keys))
-    show(run_report(summary))
     typer.echo(f"run: {output}")
     if summary.partial:
         raise typer.Exit(130)
@@ -223,5 +244,7 @@ def finish(output: Path, keys: Keys | None = None) -> None:
             "is this the right port, and is the model loaded?"
         )
     if not summary.validity.valid:
-        failed = ", ".join(check.name for check in summary.validity.checks if not check.passed)
-        raise RunInvalid(f"{output}: run INVALID ({failed}); its figures are no measurement of the target")
+        raise RunInvalid(
+            f"{output}: run INVALID ({failed_checks(summary.validity)}); its figures are no measurement of "
+            "the target"
+        )
