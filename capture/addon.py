@@ -34,7 +34,7 @@ from capture.encryption_keys import Keys
 from capture.exchange import Exchange
 from capture.failures import BadInput, where_it_failed
 from capture.flow_choice import UNDECIDED, FlowChoice
-from capture.flow_parts import client_left, head_of, is_upload, pairs_of, trailers_of
+from capture.flow_parts import client_left, head_of, is_upload, trailers_of
 from capture.handover import Handover
 from capture.privacy.policy_file import policy_of
 from capture.recorder import Recorder, RecorderOptions
@@ -92,6 +92,8 @@ class CaptureAddon:
         self._zero_ns = recorder.zero_ns
         self._live: dict[str, Exchange] = {}
         self._unannounced: set[str] = set()
+        self._unannounced_before: set[str] = set()
+        self._announcing = False
         self._reads = ReadNumber()
         self._capture_id = secrets.token_hex(4)
         self._number = 0
@@ -176,7 +178,7 @@ class CaptureAddon:
             self._undecided[flow.id] = flow
         else:
             self._announce_later(flow.id)
-        if is_upload(flow.request) or flow.request.stream:
+        if flow.request.stream or is_upload(flow.request):
             exchange.streamed = True
             keep = _Keeping(flow.id, exchange, exchange.ask)
             flow.request.stream = self._passing_on(keep, flow.request.stream)
@@ -186,6 +188,7 @@ class CaptureAddon:
         if exchange is not None:
             exchange.whole(flow.request.raw_content, now_ns, trailers_of(flow.request))
             self._unannounced.discard(flow.id)
+            self._unannounced_before.discard(flow.id)
             if flow.id not in self._undecided:
                 self._ask(exchange)
 
@@ -195,12 +198,17 @@ class CaptureAddon:
 
     def _announce_later(self, flow_id: str) -> None:
         """A request whose body takes its time is handed over by its head: it is a row whatever happens."""
-        if not self._unannounced:
-            asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
         self._unannounced.add(flow_id)
+        if not self._announcing:
+            self._announcing = True
+            asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
 
     def _announce(self) -> None:
-        late, self._unannounced = self._unannounced, set()
+        # Those that have waited for a whole period; a timer for each would cost more than handing over.
+        late, self._unannounced_before, self._unannounced = self._unannounced_before, self._unannounced, set()
+        self._announcing = bool(self._unannounced_before)
+        if self._announcing:
+            asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
         for flow_id in late:
             exchange = self._live.get(flow_id)
             if exchange is not None and not self._ended:
@@ -216,7 +224,7 @@ class CaptureAddon:
             return
         if exchange is None or flow.response is None:
             return
-        exchange.answered(flow.response.status_code, pairs_of(flow.response.headers), now_ns)
+        exchange.answered(flow.response.status_code, flow.response.headers.fields, now_ns)
         keep = _Keeping(flow.id, exchange, exchange.take)
         flow.response.stream = self._passing_on(keep, flow.response.stream)
 

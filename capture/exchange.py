@@ -14,11 +14,12 @@ mean is in `semantics`; what may be written of them in `redaction`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Final
 
 from capture.copied_body import CopiedBody, CopyBudget
 from capture.framed_messages import MessageSizes, is_framed
 from capture.message_log import NO_MESSAGES, MessageLog
+from capture.raw_headers import Fields
 from capture.trace_format import (
     CLIENT_ABORTED,
     COMPLETE,
@@ -29,19 +30,20 @@ from capture.trace_format import (
 )
 from capture.websocket_frames import Piece, WebSocketReader
 
-type HeaderPairs = list[tuple[str, str]]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request as its first line and headers tell it; `host` is the authority it goes to, "host:port"."""
+    """A request as its first line and headers tell it; `host` is the authority it goes to, "host:port".
+
+    Header fields given as bytes stay bytes in the row: see `raw_headers`.
+    """
 
     method: str
     scheme: str
     host: str
     path: str
     http_version: str
-    headers: HeaderPairs
+    headers: Fields
 
     def columns(self) -> dict[str, Any]:
         """The row's columns that it gives."""
@@ -63,6 +65,17 @@ class Failure:
     status: int | None
 
 
+_EMPTY: Final = {
+    "request_body": None,
+    "request_body_ns": None,
+    **NOT_ANSWERED,
+    **dict.fromkeys(
+        ("request_chunk_ns", "request_chunk_bytes", "request_trailers", "response_trailers"),
+    ),
+    **NO_MESSAGES,
+}
+
+
 class Exchange:
     """The state of one request. Instants are int64 ns offsets from the trace's zero."""
 
@@ -80,7 +93,6 @@ class Exchange:
         "asked",
         "connection",
         "head",
-        "head_bytes",
         "request_id",
         "session",
         "streamed",
@@ -101,12 +113,11 @@ class Exchange:
         self.session = session
         self.connection = connection
         self.asked, self.answer = CopiedBody(budget), CopiedBody(budget)
-        self.head_bytes = 500 + _size_of(head.headers)
         self.streamed = False  # whether its body comes by `ask`
         self._body: bytes | None = None
         self._body_ns: int | None = None
-        self._answer_head: tuple[int, HeaderPairs, int] | None = None
-        self._trailers: dict[bool, HeaderPairs | None] = {True: None, False: None}
+        self._answer_head: tuple[int, Fields, int] | None = None
+        self._trailers: dict[bool, Fields | None] = {True: None, False: None}
         self._messages: MessageLog | None = None
         self._framed: dict[bool, MessageSizes] | None = None
         self._sockets: dict[bool, WebSocketReader] | None = None
@@ -140,21 +151,13 @@ class Exchange:
         """Bytes of the response's body up to now."""
         return self.answer.size_bytes
 
-    @property
-    def held_bytes(self) -> int:
-        """About what the exchange takes in memory."""
-        stamps = len(self.answer.chunk_ns) + len(self.asked.chunk_ns)
-        messages = len(self._messages.at_ns) if self._messages else 0
-        copies = self.asked.held_bytes + self.answer.held_bytes
-        return self.head_bytes + copies + len(self._body or b"") + 16 * stamps + 32 * messages
-
     def ask(self, piece: bytes, at_ns: int, read: int) -> None:
         """A piece of a streamed request body came in. Pieces with the same `read` number are one chunk."""
         if not self.closed:
             self.asked.take(piece, at_ns, read)
             self._find_messages(piece, at_ns, from_client=True)
 
-    def whole(self, body: bytes | None, at_ns: int, trailers: HeaderPairs | None = None) -> None:
+    def whole(self, body: bytes | None, at_ns: int, trailers: Fields | None = None) -> None:
         """The request's last byte came in; `body` is as sent (None when it was streamed: see `ask`)."""
         if self.closed:
             return
@@ -164,11 +167,10 @@ class Exchange:
             self.asked.count(len(body))
             self._find_messages(body, at_ns, from_client=True)
 
-    def answered(self, status: int, headers: HeaderPairs, at_ns: int) -> None:
+    def answered(self, status: int, headers: Fields, at_ns: int) -> None:
         """The response's head came in."""
         if not self.closed:
             self._answer_head = (status, headers, at_ns)
-            self.head_bytes += _size_of(headers)
 
     def take(self, piece: bytes, at_ns: int, read: int) -> None:
         """A piece of the response body came in. Pieces with the same `read` number are one chunk."""
@@ -233,7 +235,7 @@ class Exchange:
         """Whether a close frame has passed on an upgraded connection."""
         return any(reader.closed for reader in (self._sockets or {}).values())
 
-    def finish(self, at_ns: int, trailers: HeaderPairs | None = None) -> None:
+    def finish(self, at_ns: int, trailers: Fields | None = None) -> None:
         """The response's last byte was passed on."""
         if not self.closed:
             self._trailers[False] = trailers
@@ -260,39 +262,54 @@ class Exchange:
         `status` is the server's, or the proxy's own answer (400, 413, 502) when the server gave none: it is
         what the client saw. Raises ValueError when the exchange is not closed.
         """
+        session_id, turn = self.session or (None, 0)
+        return {
+            **_EMPTY,
+            "session_id": session_id,
+            "turn": turn,
+            **self.asked_columns(),
+            **self.ended_columns(),
+        }
+
+    def asked_columns(self) -> dict[str, Any]:
+        """Columns that are known once the request's head is."""
+        return {
+            "request_id": self.request_id,
+            "arrival_ns": self.arrival_ns,
+            **self.head.columns(),
+            "connection": self.connection,
+        }
+
+    def ended_columns(self) -> dict[str, Any]:
+        """All other columns of a closed exchange that hold something; raises ValueError when it is not."""
         if self._closing is None:
             raise ValueError(f"{self.request_id}: no row before the exchange is closed")
         outcome, error, own_status, end_ns = self._closing
         status, headers, first_byte_ns = self._answer_head or (own_status, None, None)
-        session_id, turn = self.session or (None, 0)
         request_body, response_body = self._bodies()
-        return {
-            "request_id": self.request_id,
-            "session_id": session_id,
-            "turn": turn,
-            "arrival_ns": self.arrival_ns,
-            **self.head.columns(),
+        answer = self.answer
+        columns = {
             "request_body": request_body,
             "request_body_ns": self._body_ns,
-            **NOT_ANSWERED,
             "outcome": outcome,
             "error": error,
             "status": status,
             "response_headers": headers,
             "response_body": response_body,
-            "response_bytes": self.answer.size_bytes,
+            "response_bytes": answer.size_bytes,
             "first_byte_ns": first_byte_ns,
-            "chunk_ns": self.answer.chunk_ns,
-            "chunk_bytes": self.answer.chunk_bytes,
+            "chunk_ns": answer.chunk_ns,
+            "chunk_bytes": answer.chunk_bytes,
             "end_ns": end_ns,
-            "connection": self.connection,
             "request_bytes": self.asked.size_bytes,
             "request_chunk_ns": self.asked.chunk_ns or None,
             "request_chunk_bytes": self.asked.chunk_bytes or None,
             "request_trailers": self._trailers[True],
             "response_trailers": self._trailers[False],
-            **(self._messages.columns() if self._messages is not None else NO_MESSAGES),
         }
+        if self._messages is not None:
+            columns |= self._messages.columns()
+        return {name: value for name, value in columns.items() if value is not None}
 
     def _bodies(self) -> tuple[bytes | None, bytes | None]:
         """Both bodies. One of a request that never came whole is none, unless it is one of messages."""
@@ -309,10 +326,6 @@ class Exchange:
             self._messages.unpacked(request, from_client=True),
             self._messages.unpacked(response, from_client=False),
         )
-
-
-def _size_of(headers: HeaderPairs) -> int:
-    return sum(len(name) + len(value) for name, value in headers)
 
 
 def blame(message: str, *, request_is_whole: bool, client_left: bool) -> Failure:

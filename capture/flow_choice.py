@@ -17,7 +17,7 @@ from mitmproxy.http import HTTPFlow
 from capture.body_condition import Condition, all_of, any_of, none_of
 from capture.choice import BY_FILTER, BY_SAMPLE, Choice
 from capture.failures import BadInput
-from capture.flow_parts import pairs_of
+from capture.raw_headers import pairs_of
 from capture.session_sample import SessionSample
 from capture.sessions import session_in_headers
 
@@ -111,7 +111,7 @@ class FlowChoice:
     def asked(self, flow: HTTPFlow) -> str:
         """What can be said at the request's head."""
         if self._sample is not None:
-            session = session_in_headers(pairs_of(flow.request.headers))
+            session = session_in_headers(pairs_of(flow.request.headers.fields))
             if session is not None and not self._sample.takes(session):
                 return BY_SAMPLE
         return self._at(flow, Stage.ASKED)

@@ -9,21 +9,23 @@ from mitmproxy.connection import ConnectionState
 
 from capture.exchange import RequestHead
 from capture.framed_messages import is_framed
+from capture.raw_headers import RawFields
 
 STREAM_FROM_BYTES: Final = 1 << 20
 """Uploads longer than this, or of a length not told, are passed on as they come."""
 
 
 def head_of(request: http.Request) -> RequestHead:
-    """A request's head as values; bytes are ISO 8859-1."""
-    host = request.data.host
+    """A request's head as values; its header fields stay bytes, the rest is decoded as ISO 8859-1."""
+    data = request.data
+    host = data.host
     return RequestHead(
-        method=request.data.method.decode("latin-1"),
-        scheme=request.data.scheme.decode("latin-1"),
-        host=f"[{host}]:{request.data.port}" if ":" in host else f"{host}:{request.data.port}",
-        path=request.data.path.decode("latin-1"),
-        http_version=request.data.http_version.decode("latin-1"),
-        headers=pairs_of(request.headers),
+        method=data.method.decode("latin-1"),
+        scheme=data.scheme.decode("latin-1"),
+        host=f"[{host}]:{data.port}" if ":" in host else f"{host}:{data.port}",
+        path=data.path.decode("latin-1"),
+        http_version=data.http_version.decode("latin-1"),
+        headers=data.headers.fields,
     )
 
 
@@ -32,20 +34,18 @@ def is_upload(request: http.Request) -> bool:
 
     A short body of a stated length is sent on in one piece, once it is whole.
     """
-    length = request.headers.get("content-length")
-    if length is not None and length.isdecimal():
-        return int(length) > STREAM_FROM_BYTES or is_framed(pairs_of(request.headers))
-    return request.is_http2 or "transfer-encoding" in request.headers
+    fields, chunked = request.data.headers.fields, False
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"content-length" and value.isdigit():
+            return int(value) > STREAM_FROM_BYTES or is_framed(fields)
+        chunked = chunked or lower == b"transfer-encoding"
+    return chunked or request.is_http2
 
 
-def trailers_of(message: http.Message) -> list[tuple[str, str]] | None:
+def trailers_of(message: http.Message) -> RawFields | None:
     """The trailer fields of a message, None when it has none."""
-    return None if message.trailers is None else pairs_of(message.trailers)
-
-
-def pairs_of(headers: http.Headers) -> list[tuple[str, str]]:
-    """Header fields as (name, value) pairs in their order, bytes as ISO 8859-1."""
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.fields]
+    return None if message.trailers is None else message.trailers.fields
 
 
 def client_left(flow: http.HTTPFlow, message: str) -> bool:

@@ -5,17 +5,22 @@ Only the lengths are looked at, piece by piece as a body passes: nothing is held
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
+from capture.raw_headers import Fields
+
 PREFIX_BYTES: Final = 5
+_CONTENT_TYPE: Final = ("content-type", b"content-type")
 _KINDS: Final = ("application/grpc", "application/connect+")
 
 
-def is_framed(headers: Iterable[tuple[str, str]]) -> bool:
+def is_framed(headers: Fields) -> bool:
     """Whether the content type is one of those whose bodies are messages in frames."""
-    kind = next((value.lower() for name, value in headers if name.lower() == "content-type"), "")
-    return kind.startswith(_KINDS) and not kind.startswith("application/grpc-web-text")
+    for name, value in headers:
+        if len(name) == len(_CONTENT_TYPE[0]) and name.lower() in _CONTENT_TYPE:
+            kind = (value if isinstance(value, str) else value.decode("latin-1")).lower()
+            return kind.startswith(_KINDS) and not kind.startswith("application/grpc-web-text")
+    return False
 
 
 class MessageSizes:

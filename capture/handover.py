@@ -54,13 +54,7 @@ class Handover:
 
     def asked(self, exchange: Exchange, columns: Mapping[str, Any]) -> None:
         """A request came in, whole or its head alone; `columns` is what is known besides its head."""
-        known = {
-            "request_id": exchange.request_id,
-            "arrival_ns": exchange.arrival_ns,
-            **exchange.head.columns(),
-            "connection": exchange.connection,
-            **columns,
-        }
+        known = {**exchange.asked_columns(), **columns}
         if self._hand_over(Kind.REQUEST, known):
             self._asked[exchange.request_id] = known
 
@@ -75,7 +69,7 @@ class Handover:
         It is recorded if its bodies meet `condition`, which is the recorder's to find out.
         """
         self._closed += 1
-        row = exchange.row()
+        ended = exchange.ended_columns()
         known = self._asked.pop(exchange.request_id, None)
         if known is None:
             self.asked(exchange, {})
@@ -83,9 +77,7 @@ class Handover:
         if known is None:
             self._dropped[self._cause()] += 1
             return
-        news = {
-            name: value for name, value in row.items() if value is not None and known.get(name) is not value
-        }
+        news = {name: value for name, value in ended.items() if known.get(name) is not value}
         news["request_id"] = exchange.request_id
         if condition is not True:
             news[CHOSEN_IF] = condition

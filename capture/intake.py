@@ -21,6 +21,7 @@ from capture.failures import where_it_failed
 from capture.frame_files import SpoolReader
 from capture.journal import Buffer, Frame, Kind
 from capture.journal_folder import JournalFolder, LeftBehind
+from capture.raw_headers import with_text
 from capture.row_choice import RowChoice
 from capture.row_frames import columns_of, readable_columns, row_frame
 from capture.row_policy import KeptRequest, request_as_kept, row_as_kept
@@ -234,7 +235,7 @@ class Intake:
     def _guarded(self, frame: Frame) -> Iterable[Buffer]:
         """Whatever goes wrong with one request costs that one, and is counted."""
         try:
-            columns = columns_of(frame)
+            columns = with_text(columns_of(frame))
             if frame.kind == Kind.REQUEST:
                 return self._ask(columns)
             if frame.kind == Kind.END:

@@ -7,6 +7,7 @@ columns there are. Pure functions of values.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ import msgpack
 from capture.journal import Buffer, Frame, Kind, frame_parts
 
 _LENGTH: Final = struct.Struct("<I")
+_KEPT_PACKER_BYTES: Final = 1 << 20
+_threads = threading.local()
 
 
 def row_frame(kind: Kind, columns: Mapping[str, Any]) -> list[Buffer]:
@@ -28,8 +31,19 @@ def row_frame(kind: Kind, columns: Mapping[str, Any]) -> list[Buffer]:
             bodies.append(value)
         else:
             packed[name] = value
-    head: bytes = msgpack.packb((packed, tail), unicode_errors="surrogatepass")
+    head = _packed((packed, tail))
     return frame_parts(kind, (_LENGTH.pack(len(head)) + head, *bodies))
+
+
+def _packed(value: Any) -> bytes:
+    # A packer is made once a thread: making one takes as long as packing. One that has grown is let go.
+    packer = getattr(_threads, "packer", None)
+    if packer is None:
+        packer = _threads.packer = msgpack.Packer(unicode_errors="surrogatepass")
+    packed: bytes = packer.pack(value)
+    if len(packed) > _KEPT_PACKER_BYTES:
+        del _threads.packer
+    return packed
 
 
 def columns_of(frame: Frame) -> dict[str, Any]:

@@ -145,6 +145,7 @@ def _reason(error: Exception) -> str:
 def row_of(flow: HTTPFlow, request_id: str, *, zero_ns: int) -> dict[str, Any]:
     """The flow as a trace row without what `semantics` fills in, unredacted; instants from `zero_ns`."""
     from capture.flow_parts import head_of
+    from capture.raw_headers import with_text
 
     request, response = flow.request, flow.response
     outcome, error, own_status = _outcome(flow)
@@ -153,7 +154,7 @@ def row_of(flow: HTTPFlow, request_id: str, *, zero_ns: int) -> dict[str, Any]:
         "session_id": None,
         "turn": 0,
         "arrival_ns": _epoch_ns(request.timestamp_start) - zero_ns,
-        **head_of(request).columns(),
+        **with_text(head_of(request).columns()),
         "request_body": request.raw_content,
         "request_body_ns": _offset_ns(request.timestamp_end, zero_ns),
         **NOT_ANSWERED,
@@ -167,9 +168,9 @@ def row_of(flow: HTTPFlow, request_id: str, *, zero_ns: int) -> dict[str, Any]:
 
 def _answer(response: Response, zero_ns: int, *, ended: bool) -> dict[str, Any]:
     """The columns that the answer fills; its end only where it `ended` as it should."""
-    from capture.flow_parts import pairs_of
+    from capture.raw_headers import pairs_of
 
-    headers = pairs_of(response.headers)
+    headers = pairs_of(response.headers.fields)
     columns = {
         "status": response.status_code,
         "response_headers": headers,

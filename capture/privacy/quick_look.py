@@ -51,7 +51,7 @@ _SECRET_WORD: Final = re.compile(
     re.IGNORECASE,
 )
 _SECRET_NAME: Final = re.compile(
-    rb"passw|passphrase|pwd|secret|token|credential|auth|cookie|jwt|(?:api|access|private|account"
+    rb"passw|passphrase|pwd|secret|token(?!s)|credential|auth|cookie|jwt|(?:api|access|private|account"
     rb"|subscription|shared|master|license|functions)[_-]?keys?|[_-]key$",
     re.IGNORECASE,
 )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capture.privacy.leaves import holds_secret
 from capture.privacy.quick_look import may_hold_secret
 from capture.privacy.secret_patterns import (
     DEFAULT_KINDS,
@@ -148,6 +149,32 @@ def test_the_quick_look_sees_whatever_the_finder_finds_however_it_is_escaped(
     raw = '{"messages": [{"content": %s}]}' % (all_escaped(value) if by_number else escaped(value, chance))
     json.loads(raw)
     assert may_hold_secret(raw.encode(), FINDER)
+
+
+name_parts = st.sampled_from(
+    ["token", "tokens", "max", "prompt", "api", "key", "keys", "secret", "auth", "session", "id", "usage"]
+)
+
+
+@given(st.lists(name_parts, min_size=1, max_size=4), st.sampled_from(["_", "-", "", " "]), st.booleans())
+def test_the_quick_look_sees_whatever_member_is_a_credential_by_its_name(
+    parts: list[str], between: str, by_number: bool
+) -> None:
+    name = between.join(parts)
+    text = "q7Zx0Lm4Vt9Rb2Kd8Wn"
+    raw = '{"a": {%s: "%s"}}' % (all_escaped(name) if by_number else json.dumps(name), text)
+    assert may_hold_secret(raw.encode(), FINDER) or not holds_secret(name, text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5},
+        {"choices": [{"text": "hello"}], "usage": {"prompt_tokens": 1, "completion_tokens_details": {}}},
+    ],
+)
+def test_counts_of_tokens_are_no_reason_to_read_a_body(body: dict[str, Any]) -> None:
+    assert not may_hold_secret(json.dumps(body).encode(), FINDER)
 
 
 @given(words)
