@@ -162,7 +162,8 @@ def test_the_quick_look_sees_whatever_member_is_a_credential_by_its_name(
 ) -> None:
     name = between.join(parts)
     text = "q7Zx0Lm4Vt9Rb2Kd8Wn"
-    raw = '{"a": {%s: "%s"}}' % (all_escaped(name) if by_number else json.dumps(name), text)
+    written = all_escaped(name) if by_number else json.dumps(name)
+    raw = f'{{"a": {{{written}: "{text}"}}}}'
     assert may_hold_secret(raw.encode(), FINDER) or not holds_secret(name, text)
 
 
