@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from capture.copied_body import CopiedBody, CopyBudget
 from capture.framed_messages import MessageSizes, is_framed
-from capture.message_log import NO_MESSAGES, MessageLog
+from capture.message_log import MessageLog
 from capture.raw_headers import Fields
 from capture.trace_format import (
     CLIENT_ABORTED,
@@ -27,6 +27,7 @@ from capture.trace_format import (
     NOT_ANSWERED,
     PROXY_ERROR,
     SERVER_ERROR,
+    TRACE_SCHEMA,
 )
 from capture.websocket_frames import Piece, WebSocketReader
 
@@ -65,15 +66,7 @@ class Failure:
     status: int | None
 
 
-_EMPTY: Final = {
-    "request_body": None,
-    "request_body_ns": None,
-    **NOT_ANSWERED,
-    **dict.fromkeys(
-        ("request_chunk_ns", "request_chunk_bytes", "request_trailers", "response_trailers"),
-    ),
-    **NO_MESSAGES,
-}
+_EMPTY: Final = {name: NOT_ANSWERED.get(name) for name in TRACE_SCHEMA.names}
 
 
 class Exchange:

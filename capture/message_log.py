@@ -11,9 +11,6 @@ from typing import Any, Final
 
 from capture.copied_body import BODY_COPY_LIMIT_BYTES, STAMPS_LIMIT
 
-NO_MESSAGES: Final = dict.fromkeys(("message_ns", "message_bytes", "message_from_client", "message_text"))
-"""The message columns of an exchange that has none."""
-
 _DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"
 
 

@@ -5,7 +5,8 @@ Reading a trace into rows is in `trace_rows`, writing the schedule's file in `sc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from replay.transform.rows import Rows, Step, base_rows
 from replay.transform.schedule_format import Schedule
 
 Int64 = npt.NDArray[np.int64]
+
+type _Done = tuple[Rows, int]
 
 MAX_ROWS = 2_000_000_000
 
@@ -35,8 +38,7 @@ def stream(
     chain = _Chain(steps)
     gates = [gate for step in steps if (gate := step.gate()) is not None]
     in_order = DueOrder(chain.copies, followed, most_waiting, gates)
-    for batch in batches:
-        rows, bound_ns = chain.apply(batch)
+    for rows, bound_ns in _ahead(chain.apply, batches):
         piece = in_order.push(rows, bound_ns)
         if in_order.rows > MAX_ROWS:
             raise BadInput(f"transform: more than {MAX_ROWS:,} requests would be due; amplify less")
@@ -60,6 +62,19 @@ def schedule_rows(rows: Rows, steps: Sequence[Step] = ()) -> Schedule:
 def base_schedule(arrival_ns: Int64, end_ns: Int64, session: Int64) -> Schedule:
     """The schedule that repeats a trace as it was (see `base_rows`)."""
     return schedule_rows(base_rows(arrival_ns, end_ns, session))
+
+
+def _ahead(work: Callable[[Rows], _Done], batches: Iterable[Rows]) -> Iterator[_Done]:
+    """What `work` makes of each batch, in order; one batch is worked at beside what the caller does."""
+    with ThreadPoolExecutor(1) as thread:
+        under_way: Future[_Done] | None = None
+        for batch in batches:
+            begun = thread.submit(work, batch)
+            if under_way is not None:
+                yield under_way.result()
+            under_way = begun
+        if under_way is not None:
+            yield under_way.result()
 
 
 class _Chain:

@@ -58,7 +58,7 @@ def test_a_response_too_large_to_copy_is_counted_without_a_body() -> None:
     exchange.finish(3)
     assert exchange.row()["response_body"] is None
     assert exchange.row()["response_bytes"] == BODY_COPY_LIMIT_BYTES + 2 * len(piece)
-    assert exchange.held_bytes < 1000
+    assert exchange.answer.held_bytes < 1000
 
 
 @pytest.mark.parametrize(
