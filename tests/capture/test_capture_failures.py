@@ -191,6 +191,12 @@ async def test_a_file_system_without_space_loses_rows_and_no_client(
             assert (await client.post("/echo", content=body)).content == body
             await asyncio.sleep(0.1)
         kept = rows_of(seen_from_inside)
+        for _ in range(100):  # a busy machine compacts late
+            before = len(kept)
+            await asyncio.sleep(0.5)
+            kept = rows_of(seen_from_inside)
+            if 0 < before == len(kept):
+                break
         assert 0 < len(kept) < 10, "each segment that is there is whole"
         assert await proxy.stop() == 0
     assert f"seen 10 · recorded {len(kept)} " in proxy.said[-2]
