@@ -207,6 +207,49 @@ async def test_a_file_system_without_space_loses_rows_and_no_client(
     assert "disk_full" in causes
 
 
+OBEYING = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+"""As root, who may write where nobody may: a process that may not."""
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0
+    and (
+        shutil.which("setpriv") is None
+        or subprocess.run([*OBEYING, "true"], check=False, capture_output=True).returncode != 0
+    ),
+    reason="no setpriv here: root may write into every folder",
+)
+async def test_a_folder_that_becomes_read_only_loses_nothing_that_fits_the_spool(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    folder = tmp_path / "segments"
+    capture = [*PEAKTAPE, "capture", "--upstream", upstream.url, "--listen", "127.0.0.1:0"]
+    capture += ["-o", str(folder), "--segment-s", "0.2"]
+    async with (
+        running_capture(folder, command=[*(OBEYING if os.geteuid() == 0 else []), *capture]) as proxy,
+        httpx.AsyncClient(base_url=proxy.url) as client,
+    ):
+        await client.post("/echo", content=b"before")
+        await eventually(lambda: segments_in(folder))
+        folder.chmod(0o555)
+        try:
+            before = len(segments_in(folder))
+            for number in range(8):
+                body = f"meanwhile {number}".encode()
+                assert (await client.post("/echo", content=body)).content == body
+                await asyncio.sleep(0.1)
+            assert len(segments_in(folder)) == before
+        finally:
+            folder.chmod(0o755)
+        await client.post("/echo", content=b"after")
+        await eventually(lambda: len(segments_in(folder)) > before)
+        assert await proxy.stop() == 0
+    counts = metadata_of(folder)["counts"]
+    assert counts == {"seen": 10, "recorded": 10, "dropped": {}}
+    bodies = [row["request_body"] for row in rows_of(folder)]
+    assert bodies == [b"before", *(f"meanwhile {number}".encode() for number in range(8)), b"after"]
+
+
 async def test_a_disk_that_takes_nothing_fails_the_capture_and_no_client(
     upstream: Upstream, tmp_path: Path
 ) -> None:
