@@ -11,10 +11,10 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats
 
 from replay.analysis.bootstrap import politis_white, stationary_multiplicities
 from replay.analysis.change_values import AnswerChange
+from replay.analysis.distributions import student_quantile, student_tails
 from replay.analysis.effects import FEWEST_BLOCKS_SEEN, distinct_groups, standard_error
 from replay.analysis.grouping import ALL
 from replay.analysis.holm import ALPHA_BESIDE, holm
@@ -66,7 +66,7 @@ class _Total:
             return float("nan")
         if self.error == 0.0:
             return 1.0 if self.log_ratio == 0.0 else 0.0
-        return float(2.0 * stats.t.sf(abs(self.log_ratio) / self.error, self.freedom))
+        return student_tails(self.log_ratio / self.error, self.freedom)
 
 
 def answer_changes(
@@ -173,7 +173,7 @@ def _judge_total(
 ) -> AnswerChange:
     margin = max(tolerance, noise or 0.0)
     change = float(np.expm1(total.log_ratio)) if total.baseline > 0 else float("nan")
-    half = float(stats.t.ppf(1.0 - level / 2.0, total.freedom)) * total.error
+    half = student_quantile(1.0 - level / 2.0, total.freedom) * total.error
     low, high = float(np.expm1(total.log_ratio - half)), float(np.expm1(total.log_ratio + half))
     changed = bool(p_value < ALPHA_BESIDE and abs(change) > margin)
     verdict = Verdict.INCONCLUSIVE

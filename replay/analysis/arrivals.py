@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats
 
+from replay.analysis.distributions import spearman
 from replay.analysis.run_table import Floats, Ints
 
 WINDOWS_S = (0.1, 1.0, 10.0, 60.0)
@@ -53,11 +53,11 @@ def coupling(lateness_ns: Floats, in_flight: Ints) -> Coupling | None:
     """Spearman's rank correlation of lateness and requests in flight; None where it can't be had."""
     if len(lateness_ns) < FEWEST_FOR_RANKS or np.ptp(in_flight) == 0 or np.ptp(lateness_ns) == 0:
         return None
-    rho, p_value = stats.spearmanr(lateness_ns, in_flight)
+    rho, p_value = spearman(lateness_ns, in_flight)
     order = np.argsort(in_flight, kind="stable")
     fourth = max(1, len(order) // 4)
     rise = np.median(lateness_ns[order[-fourth:]]) - np.median(lateness_ns[order[:fourth]])
-    return Coupling(float(rho), float(p_value), float(rise))
+    return Coupling(rho, p_value, float(rise))
 
 
 def gap_distance(due_ns: Floats, sent_ns: Floats, slack_ns: float) -> tuple[float, float]:

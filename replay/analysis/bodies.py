@@ -13,10 +13,10 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 from replay.analysis.body_fields import WHOLE, differing, fields_of
 from replay.analysis.change_values import BodyChange
+from replay.analysis.distributions import more_often
 from replay.analysis.holm import ALPHA, holm
 
 MOST_PATHS = 60
@@ -87,7 +87,4 @@ def _p_value(builds: Compared, same_build: Compared | None, both: frozenset[str]
     across = builds.differing.get(path, frozenset()) & both
     within = same_build.differing.get(path, frozenset()) & both
     only_across, only_within = len(across - within), len(within - across)
-    if only_across + only_within == 0:
-        return 1.0
-    tested = stats.binomtest(only_across, only_across + only_within, 0.5, alternative="greater")
-    return float(tested.pvalue)
+    return more_often(only_across, only_within)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
+from replay.analysis.distributions import student_quantile, student_tails
 from replay.analysis.grouping import groups_of
 from replay.analysis.metrics import Latencies, Sample, clocks_of
 from replay.analysis.pairing import BlockLength, Pairs
@@ -70,11 +70,11 @@ class Estimate:
         if self.standard_error == 0.0:
             return 1.0 if self.log_ratio == 0.0 else 0.0
         t = abs(self.log_ratio) / self.standard_error
-        return float(2.0 * stats.t.sf(t, self.freedom))
+        return student_tails(t, self.freedom)
 
     def half_width(self, level: float) -> float:
         """Half the width of the log-ratio's interval of confidence 1 − `level`; NaN where not judged."""
-        return float(stats.t.ppf(1.0 - level / 2.0, self.freedom)) * self.standard_error
+        return student_quantile(1.0 - level / 2.0, self.freedom) * self.standard_error
 
     def interval_ns(self, level: float) -> tuple[float, float]:
         """The interval of the effect in ns: baseline × (ratio − 1) at both ends of the log-ratio's."""

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from replay.analysis.bands import FEWEST_IN_BAND, bandings
 from replay.analysis.change_values import SLOWED, TYPICAL, Location
+from replay.analysis.distributions import student_quantile, student_tails
 from replay.analysis.effects import FEWEST_BLOCKS_SEEN, standard_error
 from replay.analysis.grouping import ALL
 from replay.analysis.holm import ALPHA, holm
@@ -67,7 +67,7 @@ class _Band:
         if not np.isfinite(self.contrast_error) or self.contrast_error == 0.0:
             return float("nan")
         t = abs(self.mean - self.elsewhere) / self.contrast_error
-        return float(2.0 * stats.t.sf(t, self.freedom))
+        return student_tails(t, self.freedom)
 
 
 def locate(
@@ -175,7 +175,7 @@ def _resampled_mean(
 
 
 def _location(band: _Band, adjusted: float, family: int) -> Location:
-    half = float(stats.t.ppf(1.0 - ALPHA / family / 2.0, band.freedom)) * band.error
+    half = student_quantile(1.0 - ALPHA / family / 2.0, band.freedom) * band.error
     figure = band.found.figure
     toward = (band.mean - band.elsewhere) * band.found.sign > 0 and band.mean * band.found.sign > 0
     return Location(

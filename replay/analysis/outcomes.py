@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats
 
+from replay.analysis.distributions import normal_quantile, sign_test
 from replay.analysis.effects import distinct_groups
 from replay.analysis.holm import ALPHA, ALPHA_BESIDE, holm
 from replay.analysis.metrics import Latencies
@@ -76,9 +76,7 @@ def _kinds(latencies: Latencies, rows: np.ndarray) -> dict[str, Bools]:
 def mcnemar_exact(before: Bools, after: Bools) -> float:
     """Two-sided exact p-value that as many pairs change one way as the other; 1 when none changes."""
     worse, better = int((after & ~before).sum()), int((before & ~after).sum())
-    if worse + better == 0:
-        return 1.0
-    return float(stats.binomtest(worse, worse + better, 0.5).pvalue)
+    return sign_test(worse, better)
 
 
 def _verdict(before: Bools, after: Bools, p_value: float) -> Verdict:
@@ -91,7 +89,7 @@ def _verdict(before: Bools, after: Bools, p_value: float) -> Verdict:
         return Verdict.REGRESSION if worse > better else Verdict.IMPROVED
     n = len(before) + 2
     b, c = worse + 0.5, better + 0.5
-    half = float(stats.norm.ppf(1 - ALPHA / 2)) * np.sqrt(b + c - (b - c) ** 2 / n) / n
+    half = normal_quantile(1 - ALPHA / 2) * np.sqrt(b + c - (b - c) ** 2 / n) / n
     inside = abs(b - c) / n + half <= FAILURE_MARGIN
     return Verdict.EQUIVALENT if inside or worse + better == 0 else Verdict.INCONCLUSIVE
 

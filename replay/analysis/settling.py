@@ -13,7 +13,6 @@ import dataclasses
 from typing import Final
 
 import numpy as np
-from scipy import stats
 
 from replay.analysis.run_table import Bools, Floats
 from replay.analysis.values import Recovery, Settled
@@ -66,6 +65,8 @@ def _grows(windows: Floats) -> bool:
     """
     if len(windows) < FEWEST_WINDOWS // 2:
         return False
+    from scipy import stats  # half a second to import, and seldom asked
+
     rank = stats.kendalltau(np.arange(len(windows)), windows)
     quarter = max(len(windows) // 4, 1)
     first, last = float(np.median(windows[:quarter])), float(np.median(windows[-quarter:]))

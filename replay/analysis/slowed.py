@@ -12,10 +12,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import stats
 
 from replay.analysis.bootstrap import politis_white, stationary_multiplicities
 from replay.analysis.change_values import TailChange
+from replay.analysis.distributions import beta_quantile, student_quantile, student_tails
 from replay.analysis.effects import FEWEST_BLOCKS_SEEN, FEWEST_IN_TAIL, distinct_groups, standard_error
 from replay.analysis.holm import ALPHA_BESIDE, holm
 from replay.analysis.metrics import Latencies
@@ -51,7 +51,7 @@ class _Share:
         """Two-sided, that as many are slower as faster; NaN where too few stretches of time show any."""
         if not self.judged or not self.error > 0.0:
             return float("nan")
-        return float(2.0 * stats.t.sf(abs(self.net) / self.error, self.freedom))
+        return student_tails(self.net / self.error, self.freedom)
 
 
 def tail_changes(
@@ -129,7 +129,7 @@ def _error(
 
 def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: float) -> TailChange:
     """`levels` are Holm's for the interval, and the family's strictest for what another diff could see."""
-    critical, strict = (float(stats.t.ppf(1.0 - level / 2.0, share.freedom)) for level in levels)
+    critical, strict = (student_quantile(1.0 - level / 2.0, share.freedom) for level in levels)
     half = critical * share.error if share.judged else float("nan")
     sure = bool(p_value < ALPHA_BESIDE and abs(share.net) > margin)
     verdict = Verdict.INCONCLUSIVE
@@ -155,7 +155,7 @@ def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: f
 def _few(share: _Share) -> float:
     """Upper bound of the share of pairs that change at all (C. Clopper, E. Pearson, Biometrika 26, 1934)."""
     changed = share.slower + share.faster
-    return float(stats.beta.ppf(1.0 - ALPHA_BESIDE / 2.0, changed + 1, share.pairs - changed))
+    return beta_quantile(1.0 - ALPHA_BESIDE / 2.0, changed + 1, share.pairs - changed)
 
 
 def _detectable(share: _Share, critical: float, margin: float) -> float:
@@ -167,7 +167,7 @@ def _detectable(share: _Share, critical: float, margin: float) -> float:
     """
     n = share.pairs
     noise = share.error if np.isfinite(share.error) else 0.0
-    reach = float(stats.t.ppf(POWER, share.freedom))
+    reach = student_quantile(POWER, share.freedom)
     a = (critical + reach) ** 2
     certain = (a / n + np.sqrt((a / n) ** 2 + 4.0 * a * noise**2)) / 2.0
     above = margin + reach * np.sqrt(noise**2 + margin / n)

@@ -11,8 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
+from replay.analysis.distributions import chi2_quantiles, student_quantile
 from replay.analysis.effects import Estimate
 from replay.analysis.holm import holm
 from replay.analysis.run_table import Floats
@@ -155,7 +156,7 @@ def detectable_errors(level: float, freedom: float, margin: float, drift: float 
     likely the baseline's own, and in the other diff as well, to either side (E[a | a − a'] = (a − a')/2),
     with 3/4 of the variance left.
     """
-    critical = float(stats.t.ppf(1.0 - level / 2.0, freedom))
+    critical = student_quantile(1.0 - level / 2.0, freedom)
     spread = _error_quantiles(freedom)
     bar = np.maximum(margin * spread[:, None], critical * spread[None, :])
     low, high = 0.0, 4.0 * max(margin, critical) + 8.0
@@ -178,7 +179,7 @@ def _power(n: float, spread: Floats, bar: Floats, drift: float) -> float:
 @functools.lru_cache(maxsize=256)
 def _error_quantiles(freedom: float) -> Floats:
     """Quantiles of an estimated standard error over the true one, float64: the middles of 24 equal parts."""
-    return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(24) + 0.5) / 24, freedom) / freedom))
+    return np.asarray(np.sqrt(chi2_quantiles((np.arange(24) + 0.5) / 24, freedom) / freedom))
 
 
 def _in_logs(margin_ns: float, estimate: Estimate) -> float:
