@@ -40,17 +40,18 @@ def _requests(
         yield ChangedRequest(
             request_id=str(baseline.request_key[before].as_py()).rpartition("\x1f")[0],
             copy=int(baseline.copy[before]),
-            endpoint=_name(baseline.endpoint, before),
-            model=_name(baseline.model, before),
-            phase=_name(baseline.phase, before),
+            endpoint=label_of(baseline.endpoint, before),
+            model=label_of(baseline.model, before),
+            phase=label_of(baseline.phase, before),
             input_tokens=float(np.fmax(baseline.input_tokens[before], candidate.input_tokens[after])),
             change_ns=float(change_ns[pair]),
-            baseline=_timeline(baseline, before),
-            candidate=_timeline(candidate, after),
+            baseline=request_timeline(baseline, before),
+            candidate=request_timeline(candidate, after),
         )
 
 
-def _timeline(run: RunTable, row: int) -> RequestTimeline:
+def request_timeline(run: RunTable, row: int) -> RequestTimeline:
+    """The instants of one row of a run, its reads thinned evenly to at most 120."""
     reads = run.chunk_ns[run.chunk_at[row] : run.chunk_at[row + 1]]
     shown = reads
     if len(reads) > MOST_READS:
@@ -64,12 +65,13 @@ def _timeline(run: RunTable, row: int) -> RequestTimeline:
         reads=len(reads),
         end_ns=float(run.end_ns[row]),
         status=int(run.status[row]),
-        error=_name(run.error, row),
+        error=label_of(run.error, row),
         output_tokens=float(run.output_tokens[row]),
         connection_reused=bool(run.connection_reused[row]),
     )
 
 
-def _name(labels: Labels, row: int) -> str:
+def label_of(labels: Labels, row: int) -> str:
+    """The text of a row, "" where there is none."""
     code = int(labels.codes[row])
     return labels.names[code] if code >= 0 else ""

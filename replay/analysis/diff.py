@@ -22,6 +22,7 @@ from replay.analysis.reasons import reasons_of
 from replay.analysis.run_table import RunTable
 from replay.analysis.slowed import tail_changes
 from replay.analysis.summary import summarise
+from replay.analysis.timeline import bucket_width_s, duration_s
 from replay.analysis.validity import require_valid
 from replay.analysis.values import (
     DiffResult,
@@ -32,6 +33,7 @@ from replay.analysis.values import (
     Verdict,
 )
 from replay.analysis.verdicts import FloorKey, judge_effects, measured_floors_ns
+from replay.analysis.waterfall import paired_waterfall
 
 FEWER_TOKENS = 0.01
 """A candidate that generates 1 % fewer tokens than the baseline does less work, and is faster for it."""
@@ -59,7 +61,11 @@ def compare(
     result, drawn from `rng`, gives the same resamples again.
     """
     before, after = Latencies(baseline), Latencies(candidate)
-    summaries = summarise(baseline, objectives, before), summarise(candidate, objectives, after)
+    bucket_s = max(bucket_width_s(duration_s(run), len(run)) for run in (baseline, candidate))
+    summaries = (
+        summarise(baseline, objectives, before, bucket_s),
+        summarise(candidate, objectives, after, bucket_s),
+    )
     for summary in summaries:
         if not allow_invalid:
             require_valid(summary.label, summary.validity)
@@ -99,6 +105,7 @@ def compare(
         changed_requests=changed_requests(pairs, before, after),
         answers=answers,
         bodies=bodies,
+        waterfall=paired_waterfall(pairs, baseline, candidate, bucket_s),
     )
 
 

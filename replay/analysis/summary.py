@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
 from replay.analysis.grouping import groups_of
+from replay.analysis.heat_map import heat_map
 from replay.analysis.metrics import Latencies, Sample, clocks_of
 from replay.analysis.peaks import find_peaks
 from replay.analysis.phases import InFlight, summarise_phases
@@ -13,6 +16,7 @@ from replay.analysis.quantiles import harrell_davis_of_ordered
 from replay.analysis.run_table import Bools, Floats, RunTable
 from replay.analysis.server_side import server_side
 from replay.analysis.slo import evaluate, met_all
+from replay.analysis.time_values import HeatMap
 from replay.analysis.timeline import duration_s, timeline
 from replay.analysis.validity import judge
 from replay.analysis.values import (
@@ -23,6 +27,7 @@ from replay.analysis.values import (
     MetricSummary,
     Objective,
     RunSummary,
+    Timeline,
 )
 
 MOST_POINTS = 2000
@@ -30,11 +35,15 @@ LATENESS_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
 def summarise(
-    run: RunTable, objectives: tuple[Objective, ...] = (), latencies: Latencies | None = None
+    run: RunTable,
+    objectives: tuple[Objective, ...] = (),
+    latencies: Latencies | None = None,
+    bucket_s: float | None = None,
 ) -> RunSummary:
     """The summary of a run; an empty one gives zero counts and NaN figures.
 
-    `latencies` are the run's, where they are at hand already.
+    `latencies` are the run's, where they are at hand already. `bucket_s` is the width of the timeline's
+    buckets, where another run's are to be as wide.
 
     Rates are (n − 1) requests over the time from the first to the last of them, due for the offered rate and
     sent for the achieved one. Tokens are summed over the answers that stated them.
@@ -45,6 +54,7 @@ def summarise(
     lateness = run.lateness_ns[sent]
     in_flight = InFlight(run)
     found_peaks = find_peaks(latencies, in_flight)
+    over_time = timeline(latencies, bucket_s)
     good = float(np.count_nonzero(met_all(latencies, objectives)))
     return RunSummary(
         label=run.metadata.label,
@@ -67,7 +77,7 @@ def summarise(
         lateness_quantile_ns=_plain_quantiles(lateness, LATENESS_QUANTILES),
         lateness_max_ns=float(lateness.max()) if len(lateness) else float("nan"),
         groups=tuple(_summarise_group(latencies, group, mask) for group, mask in groups_of(run)),
-        timeline=timeline(latencies),
+        timeline=over_time,
         validity=judge(run),
         objectives=evaluate(latencies, objectives, peaks=found_peaks),
         steps=run.metadata.steps,
@@ -79,7 +89,17 @@ def summarise(
         phases=summarise_phases(latencies, objectives, in_flight),
         peaks=found_peaks,
         server=server_side(run, found_peaks),
+        heat=tuple(_heat(latencies, over_time)),
     )
+
+
+def _heat(latencies: Latencies, over_time: Timeline) -> Iterator[HeatMap]:
+    buckets = len(over_time.scheduled_per_s)
+    for metric in ("e2e", "ttft"):
+        sample = latencies.ordered(metric, "due")
+        found = heat_map(metric, sample, latencies.run.due_ns, over_time.width_s, buckets)
+        if found is not None:
+            yield found
 
 
 def _rate(instants_ns: Floats) -> float:

@@ -16,7 +16,7 @@ MOST_BUCKETS = 200
 FEWEST_BUCKETS = 20
 REQUESTS_A_BUCKET = 20
 _STEPS = (1.0, 2.0, 5.0)
-_FEWEST_FOR_P99 = 5
+_FEWEST_FOR_TAIL = 5
 
 
 def bucket_width_s(duration_s: float, requests: int) -> float:
@@ -42,15 +42,16 @@ def duration_s(run: RunTable) -> float:
     return float(max(last.max(), 0.0)) / 1e9
 
 
-def timeline(latencies: Latencies) -> Timeline:
+def timeline(latencies: Latencies, width_s: float | None = None) -> Timeline:
     """Buckets from the run's zero; requests fall into the bucket of their due instant, except `sent_per_s`.
 
     `in_flight` is the mean number over the bucket, of all workers. A latency quantile of a bucket is NaN
     without values, and p99 is the bucket's largest value for want of more when there are fewer than 100.
+    The buckets are `width_s` wide, or as wide as `bucket_width_s` finds good.
     """
     run = latencies.run
     length_s = duration_s(run)
-    width = bucket_width_s(length_s, len(run))
+    width = width_s or bucket_width_s(length_s, len(run))
     buckets = max(1, int(np.ceil(length_s / width)))
     due = _bucket(run.due_ns, width, buckets)
     failed = latencies.run.failed
@@ -64,9 +65,11 @@ def timeline(latencies: Latencies) -> Timeline:
         errors_per_s=_rate(due[failed], width, buckets),
         in_flight=_in_flight(run, width, buckets),
         e2e_p50_ns=e2e[0],
-        e2e_p99_ns=e2e[1],
+        e2e_p90_ns=e2e[1],
+        e2e_p99_ns=e2e[2],
         ttft_p50_ns=ttft[0],
-        ttft_p99_ns=ttft[1],
+        ttft_p90_ns=ttft[1],
+        ttft_p99_ns=ttft[2],
         phases=tuple(
             (piece.phase, piece.start_s, piece.end_s) for piece in stretches(run) if piece.phase != BASE
         ),
@@ -81,23 +84,23 @@ def _rate(bucket: Ints, width_s: float, buckets: int) -> tuple[float, ...]:
     return tuple((np.bincount(bucket, minlength=buckets) / width_s).tolist())
 
 
-def _quantiles(bucket: Ints, sample: Sample, buckets: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """p50 and p99 per bucket, of an ascending sample.
+def _quantiles(bucket: Ints, sample: Sample, buckets: int) -> tuple[tuple[float, ...], ...]:
+    """p50, p90 and p99 per bucket, of an ascending sample.
 
-    Below 100 values p99 is the largest, which needs at least 5 to be shown.
+    Below 100 values p99 is the largest; it and p90 need at least 5 to be shown.
     """
     kept = bucket[sample.row].astype(np.int16)
     order = np.argsort(kept, kind="stable")
     kept, ordered = kept[order], sample.values_ns[order]
     edges = np.searchsorted(kept, np.arange(buckets + 1))
-    p50, p99 = [], []
+    found = []
     for first, last in itertools.pairwise(edges):
         inside = ordered[first:last]
-        middle, high = harrell_davis_of_ordered(inside, (0.5, 0.99)) if len(inside) else (np.nan, np.nan)
-        p50.append(float(middle))
-        short = float(inside[-1]) if len(inside) >= _FEWEST_FOR_P99 else float("nan")
-        p99.append(float(high) if len(inside) >= 100 else short)
-    return tuple(p50), tuple(p99)
+        p50, p90, p99 = harrell_davis_of_ordered(inside, (0.5, 0.9, 0.99)) if len(inside) else (np.nan,) * 3
+        if len(inside) < 100:
+            p99 = inside[-1] if len(inside) >= _FEWEST_FOR_TAIL else np.nan
+        found.append((p50, p90 if len(inside) >= _FEWEST_FOR_TAIL else np.nan, p99))
+    return tuple(tuple(map(float, values)) for values in zip(*found, strict=True))
 
 
 def _in_flight(run: RunTable, width_s: float, buckets: int) -> tuple[float, ...]:

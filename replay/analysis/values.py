@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from replay.analysis.change_values import AnswerChange, BodyChange, ChangedRequest, Location, TailChange
+from replay.analysis.time_values import HeatMap, Waterfall
 from replay.analysis.vocabulary import Group as Group
 from replay.analysis.vocabulary import Verdict as Verdict
 
@@ -192,8 +193,10 @@ class Timeline:
     errors_per_s: tuple[float, ...]
     in_flight: tuple[float, ...]
     e2e_p50_ns: tuple[float, ...]
+    e2e_p90_ns: tuple[float, ...]
     e2e_p99_ns: tuple[float, ...]
     ttft_p50_ns: tuple[float, ...]
+    ttft_p90_ns: tuple[float, ...]
     ttft_p99_ns: tuple[float, ...]
     phases: tuple[tuple[str, float, float], ...]
     """(phase, start_s, end_s) of every phase other than base."""
@@ -308,6 +311,10 @@ class RunSummary:
     """None where no endpoint was sampled."""
     cost: Cost | None = None
     """None where no price was given."""
+    heat: tuple[HeatMap, ...] = ()
+    """Of TTFT and E2E from due, where the run has any, over the timeline's buckets; for plots."""
+    waterfall: Waterfall | None = None
+    """Single requests, for plots; None where they were not asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,3 +381,5 @@ class DiffResult:
     answers: tuple[AnswerChange, ...] = ()
     bodies: tuple[BodyChange, ...] = ()
     """Fields of the answers' bodies that differ; empty unless both runs kept bodies or their hashes."""
+    waterfall: Waterfall | None = None
+    """Single requests of both runs, for plots."""

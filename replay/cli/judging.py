@@ -62,6 +62,7 @@ def report(
     from capture.failures import EXIT_REGRESSION, RunInvalid
     from replay.analysis.costs import with_cost
     from replay.analysis.summary import summarise
+    from replay.analysis.waterfall import run_waterfall
     from replay.cli.run_reading import run_table
     from replay.report.as_json import run_json
     from replay.report.html import run_page
@@ -73,7 +74,10 @@ def report(
     wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
     wanted.check([run, slo_file, key_file_of(keys)])
-    summary = with_cost(summarise(run_table(run, keys), objectives), _price(price_per_hour))
+    table = run_table(run, keys)
+    summary = with_cost(summarise(table, objectives), _price(price_per_hour))
+    if html is not None:
+        summary = dataclasses.replace(summary, waterfall=run_waterfall(table, summary.timeline.width_s))
     command = _command()
     wanted.show(
         lambda: run_report(summary), lambda: run_json(summary), lambda: run_markdown(summary, command)

@@ -24,7 +24,7 @@ from replay.report.wording import INVALID, invalid_reasons
 
 SCHEMA_VERSION = 1
 
-LEFT_OUT = frozenset({"distributions"})
+LEFT_OUT = frozenset({"distributions", "heat", "waterfall"})
 RENAMED: Mapping[str, str] = {"tolerance": "tolerance_ratio"}
 UNITS: Mapping[str, str] = {"limit": "limit_{unit}", "found": "found_{unit}"}
 """Keys of an objective and of its result that name their unit: "ns" or "ratio"."""

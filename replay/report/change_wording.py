@@ -18,6 +18,7 @@ from replay.analysis.change_values import (
     RequestTimeline,
     TailChange,
 )
+from replay.analysis.time_values import ShownRequest
 from replay.analysis.vocabulary import Group, Verdict
 from replay.report.figures import (
     MISSING,
@@ -199,7 +200,7 @@ def body_note(changes: Sequence[BodyChange]) -> str:
     return f"Give --same-build two runs with bodies, and what differs by itself is told from changes.{more}"
 
 
-def request_title(request: ChangedRequest) -> str:
+def request_title(request: ChangedRequest | ShownRequest) -> str:
     """Which request it is, and what is known of it."""
     name = request.request_id if not request.copy else f"{request.request_id} copy {request.copy}"
     prompt = (

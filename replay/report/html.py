@@ -12,7 +12,8 @@ from typing import Any
 from replay.analysis.values import DiffResult, RunSummary
 from replay.report import page_changes as changes
 from replay.report import page_tables as tables
-from replay.report.charts import distribution_charts, effect_charts, timeline_chart
+from replay.report import page_time as over_time
+from replay.report.charts import distribution_charts, effect_charts
 from replay.report.page_frame import chart as _chart
 from replay.report.page_frame import legend as _legend
 from replay.report.page_frame import page as _page
@@ -48,7 +49,8 @@ def run_page(summary: RunSummary, command: tuple[str, ...]) -> str:
     sections = [
         tables.banner(run_headline(summary), invalid_reasons(summary), run_doubts(summary)),
         _key_figures_section(runs),
-        _timeline_section(runs),
+        over_time.timeline_section(runs),
+        over_time.waterfall_section(summary.waterfall, runs),
         _phases_section(runs),
         _server_section(runs),
         _distribution_section(runs, distributions),
@@ -56,8 +58,8 @@ def run_page(summary: RunSummary, command: tuple[str, ...]) -> str:
         _section("Validity", tables.validity_table(summary.label, summary.validity)),
         _section("How to reproduce", tables.reproduction(command, runs, None)),
     ]
-    charts = {"timeline": timeline_chart(runs), "distributions": distributions}
-    return _page("report", summary.label, sections, charts)
+    charts = {**over_time.charts(runs, summary.waterfall), "distributions": distributions}
+    return _page("report", summary.label, sections, charts, over_time.SCRIPTS)
 
 
 def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
@@ -75,7 +77,8 @@ def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
         _section("Where", _WHERE + changes.where_tables(diff.locations)) if diff.locations else "",
         _answers_section(diff),
         _requests_section(diff),
-        _timeline_section(runs),
+        over_time.timeline_section(runs),
+        over_time.waterfall_section(diff.waterfall, runs),
         _phases_section(runs),
         _server_section(runs),
         _distribution_section(runs, distributions),
@@ -85,11 +88,11 @@ def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
         _section("How to reproduce", tables.reproduction(command, runs, diff)),
     ]
     charts = {
-        "timeline": timeline_chart(runs),
+        **over_time.charts(runs, diff.waterfall),
         "distributions": distributions,
         "effects": effect_charts(diff),
     }
-    return _page("diff", title, sections, charts)
+    return _page("diff", title, sections, charts, over_time.SCRIPTS)
 
 
 def _key_figures_section(runs: Sequence[RunSummary]) -> str:
@@ -144,16 +147,6 @@ def _requests_section(diff: DiffResult) -> str:
     note = '<p class="note">Each from its due instant, all on one scale; a line is a read.</p>'
     body = note + _legend(keys) + changes.request_section(diff.changed_requests)
     return _section("Most changed requests", body)
-
-
-def _timeline_section(runs: Sequence[RunSummary]) -> str:
-    names = [("line baseline", runs[0].label), *(("line candidate", run.label) for run in runs[1:])]
-    body = (
-        '<p class="note mouse">Drag over any panel to zoom all of them; double-click to reset.</p>'
-        + _legend([*names, ("area", "scheduled"), ("dotted", "p50")])
-        + _chart("timeline", "Rate, latency, requests in flight and errors over time")
-    )
-    return _section("Over time", body)
 
 
 def _phases_section(runs: Sequence[RunSummary]) -> str:

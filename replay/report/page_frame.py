@@ -74,12 +74,18 @@ def frame(caption: str, headings: Sequence[str], bodies: str, kind: str) -> str:
     )
 
 
-def page(verb: str, title: str, sections: Sequence[str], charts: dict[str, Any]) -> str:
-    """The whole page of a verb: its sections, and the data of their charts."""
+def page(
+    verb: str,
+    title: str,
+    sections: Sequence[str],
+    charts: dict[str, Any],
+    scripts: Sequence[str] = ("page.js",),
+) -> str:
+    """The whole page of a verb: its sections, the data of their charts, and the assets that draw those."""
     from plotly.offline import get_plotlyjs  # a heavy import, and only pages need it
 
     assets = resources.files("replay.report") / "assets"
-    plotly, script = get_plotlyjs(), (assets / "page.js").read_text("utf-8")
+    plotly, script = get_plotlyjs(), "".join((assets / name).read_text("utf-8") for name in scripts)
     return Template((assets / "page.html").read_text("utf-8")).substitute(
         verb=verb,
         title=html.escape(title),

@@ -8,11 +8,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from replay.analysis.values import RunSummary, ServerSeries
 from replay.report.server_wording import QUANTITY_NAMES, quantity_name
 
 BUILD_COLOURS: Final = ("var(--baseline)", "var(--candidate)")
 MOST_PANELS: Final = 14
+MOST_POINTS: Final = 1000
+"""Of a line: more can't be told apart on a screen, and hours of samples would be most of the page."""
 _DASHES: Final = ("solid", "dot", "dash", "dashdot")
 
 
@@ -36,16 +40,14 @@ def server_panels(runs: Sequence[RunSummary]) -> tuple[Panel, ...]:
     return tuple(_panel(name, found[name]) for name in order[:MOST_PANELS])
 
 
-def panel_traces(panel: Panel, place: int, runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
-    """The lines of a panel on the axis y`place`: a colour per run, a dash per source."""
+def panel_traces(panel: Panel, runs: Sequence[RunSummary], span_s: float) -> list[dict[str, Any]]:
+    """The lines of a panel: a colour per run, a dash per source, over a timeline of `span_s`."""
     sources = list(dict.fromkeys(series.source for _, series in panel.series))
     return [
         {
             "type": "scatter",
             "mode": "lines",
-            "x": [round(at_s, 3) for at_s in series.at_s],
-            "y": [_rounded(value * panel.factor) for value in series.values],
-            "yaxis": f"y{place}",
+            **_points(series, panel.factor, span_s),
             "name": html.escape(f"{runs[index].label} {series.source} {quantity_name(series.quantity)}"),
             "line": {
                 "color": BUILD_COLOURS[index],
@@ -56,6 +58,29 @@ def panel_traces(panel: Panel, place: int, runs: Sequence[RunSummary]) -> list[d
         }
         for index, series in panel.series
     ]
+
+
+def extremes(at_s: Sequence[float], values: Sequence[float], span_s: float) -> list[int]:
+    """The samples that a line over `span_s` needs, as indices in their order: at most some 1,000.
+
+    Few are all kept. Of many, each of 500 stretches keeps its least and its largest value.
+    """
+    if len(at_s) <= MOST_POINTS:
+        return list(range(len(at_s)))
+    width_s = max(span_s, at_s[-1]) * 2 / MOST_POINTS
+    stretch = (np.asarray(at_s) // width_s).astype(np.int64)
+    order = np.lexsort((np.asarray(values), stretch))
+    first = np.flatnonzero(np.diff(stretch[order], prepend=stretch.min() - 1))
+    last = np.append(first[1:] - 1, len(order) - 1)
+    return list(map(int, np.unique(np.concatenate([order[first], order[last]]))))
+
+
+def _points(series: ServerSeries, factor: float, span_s: float) -> dict[str, list[float | None]]:
+    shown = extremes(series.at_s, series.values, span_s)
+    return {
+        "x": [round(series.at_s[index], 3) for index in shown],
+        "y": [_rounded(series.values[index] * factor) for index in shown],
+    }
 
 
 def _panel(quantity: str, series: list[tuple[int, ServerSeries]]) -> Panel:

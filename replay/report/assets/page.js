@@ -1,7 +1,7 @@
 // Draws the charts that the page carries as data, in the reader's theme, and again when that changes;
 // marks the tables that are wider than the window.
 "use strict";
-(() => {
+const page = (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const config = { responsive: true, displaylogo: false, doubleClick: "reset",
@@ -20,14 +20,15 @@
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
   };
 
-  const draw = (name, figure) => {
+  // What the reader zoomed stays as long as `shown` is the same.
+  const draw = (name, figure, shown = "kept") => {
     const place = document.getElementById("chart-" + name);
     if (!place || !figure) return;
     const style = getComputedStyle(document.documentElement);
     const { data, layout } = resolved(figure, style);
     const colour = (variable) => style.getPropertyValue(variable).trim();
     Object.assign(layout, {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: touch ? false : "zoom", uirevision: "kept",
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: touch ? false : "zoom", uirevision: shown,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
       hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--text") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--quiet"), activecolor: colour("--text") },
@@ -71,4 +72,5 @@
     watch.observe(frame);
     watch.observe(frame.firstElementChild);
   }
+  return { charts, draw, dark };
 })();
