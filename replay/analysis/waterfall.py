@@ -74,6 +74,8 @@ def most_of_each(due: Ints, lanes: int) -> int:
 
 def _waterfall(runs: Sequence[RunTable], rows: Sequence[Ints], bucket_s: float) -> Waterfall:
     due_ns = runs[0].due_ns[rows[0]]
+    if not len(due_ns):
+        return Waterfall(bucket_s, (), len(runs) == 2)
     buckets = 1 + int(max(due_ns.max(initial=0.0), 0.0) / (bucket_s * 1e9))
     width_s = bucket_s * -(-buckets // MOST_WINDOWS)
     window = np.maximum(due_ns / (width_s * 1e9), 0).astype(np.int64)

@@ -66,15 +66,16 @@ def waterfall_section(waterfall: Waterfall | None, runs: Sequence[RunSummary]) -
     if waterfall is None or not waterfall.windows:
         return ""
     first, last = first_window(waterfall), len(waterfall.windows) - 1
-    keys = [("lane late", "due to sent")]
-    for colour, run in zip(("baseline", "candidate"), runs, strict=False):
-        whose = f"{run.label}: " if len(runs) > 1 else ""
-        keys += [
-            (f"lane waiting {colour}", f"{whose}sent to first byte"),
-            (f"lane starting {colour}", "first byte to first token"),
-            (f"lane answering {colour}", "to end"),
-        ]
-    keys.append(("cross", "failed"))
+    builds = zip(("baseline", "candidate"), runs, strict=False)
+    keys = [(f"lane {colour}", run.label) for colour, run in builds] if len(runs) > 1 else []
+    tone = "plain" if len(runs) > 1 else "baseline"
+    keys += [
+        ("lane late", "due to sent"),
+        (f"lane waiting {tone}", "sent to first byte"),
+        (f"lane starting {tone}", "first byte to first token"),
+        (f"lane answering {tone}", "to end"),
+        ("cross", "failed"),
+    ]
     body = (
         f'<p class="note">{choice_words(waterfall)} A line in a lane is a read. Choose a window here, or '
         "click into a panel above, where a frame marks it.</p>"
@@ -85,7 +86,7 @@ def waterfall_section(waterfall: Waterfall | None, runs: Sequence[RunSummary]) -
         '<p class="note" id="waterfall-words" aria-live="polite"></p>'
         + legend(keys)
         + chart("waterfall", "Single requests, a lane each; the table below holds the same as figures")
-        + f"<details><summary>As figures</summary>{_request_table(runs)}</details>"
+        + f"<details><summary>As figures</summary>{_request_table()}</details>"
     )
     return section("Single requests", body)
 
@@ -187,8 +188,8 @@ def _heat_table(label: str, heat: HeatMap) -> str:
     return table(text(caption), headings, rows[::-1], "figures")
 
 
-def _request_table(runs: Sequence[RunSummary]) -> str:
+def _request_table() -> str:
     """The head of the table that the page's script fills with the requests of the window."""
-    headings = ["", "Request", "Shown as", *(["Build"] if len(runs) > 1 else [])]
-    headings += [heading.capitalize() for heading in TIMELINE_HEADINGS]
-    return frame("Each instant after its due one", headings, '<tbody id="waterfall-rows"></tbody>', "numbers")
+    headings = ["", *(heading.capitalize() for heading in TIMELINE_HEADINGS)]
+    filled = frame("Each instant after its due one", headings, "<tbody></tbody>", "figures")
+    return f'<div id="waterfall-figures">{filled}</div>'

@@ -14,6 +14,9 @@ from replay.analysis.values import RunSummary, ServerSeries
 from replay.report.server_wording import QUANTITY_NAMES, quantity_name
 
 BUILD_COLOURS: Final = ("var(--baseline)", "var(--candidate)")
+HOVER_FORMAT: Final = ",.4~r"
+"""Of a value under the pointer, as d3-format: four digits."""
+
 MOST_PANELS: Final = 14
 MOST_POINTS: Final = 1000
 """Of a line: more can't be told apart on a screen, and hours of samples would be most of the page."""
@@ -49,6 +52,7 @@ def panel_traces(panel: Panel, runs: Sequence[RunSummary], span_s: float) -> lis
             "mode": "lines",
             **_points(series, panel.factor, span_s),
             "name": html.escape(f"{runs[index].label} {series.source} {quantity_name(series.quantity)}"),
+            "yhoverformat": HOVER_FORMAT,
             "line": {
                 "color": BUILD_COLOURS[index],
                 "width": 2 if series.source == sources[0] else 1.5,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from replay.analysis.values import RunSummary, Timeline
 from replay.report.figures import duration_unit
 from replay.report.heat_panels import heat_axis, heat_trace, largest_count
-from replay.report.server_charts import BUILD_COLOURS, panel_traces, server_panels
+from replay.report.server_charts import BUILD_COLOURS, HOVER_FORMAT, panel_traces, server_panels
 from replay.report.wording import METRIC_MEANINGS, metric_name
 
 Figure = dict[str, Any]
@@ -55,7 +55,9 @@ def timeline_chart(runs: Sequence[RunSummary]) -> Figure:
     _shade_phases(layout, runs[0].timeline)
     traces = [trace | {"yaxis": f"y{at}"} for at, panel in enumerate(panels, 1) for trace in panel.traces]
     # An axis is drawn only where it has a trace: this one carries the scale above the first panel.
-    traces.append({"type": "scatter", "x": [0], "y": [None], "xaxis": "x2", "hoverinfo": "skip"})
+    traces.append(
+        {"type": "scatter", "name": "scale", "x": [0], "y": [None], "xaxis": "x2", "hoverinfo": "skip"}
+    )
     return {"data": traces, "layout": layout}
 
 
@@ -91,11 +93,10 @@ def _heat_panels(runs: Sequence[RunSummary], metric: str) -> Iterator[_Panel]:
         return
     unit, factor = _unit_of(runs, metric)
     axis = heat_axis(maps, factor)
-    name = METRIC_MEANINGS[metric].capitalize()
     for run, heat in found:
         whose = f", {html.escape(run.label)}" if len(runs) > 1 else ""
         trace = heat_trace(heat, run.label, (unit, factor), largest_count(runs))
-        yield _Panel(f"{name}, {unit}: requests by latency{whose}", [trace], axis, _HEAT_PX)
+        yield _Panel(f"{metric_name(metric)}, {unit}: requests by latency{whose}", [trace], axis, _HEAT_PX)
 
 
 def _lines_panel(runs: Sequence[RunSummary], title: str, what: str, field: str) -> _Panel:
@@ -158,6 +159,7 @@ def _line(
         "type": "scatter",
         **_points_over_time(run.timeline, values, factor, stepped=what in _STEPPED),
         "name": f"{html.escape(run.label)} {what}",
+        "yhoverformat": HOVER_FORMAT,
         "line": {
             "color": BUILD_COLOURS[index],
             "width": 2 if dash == "solid" else 1.5,
@@ -172,6 +174,7 @@ def _scheduled_trace(line: Timeline) -> Figure:
         "type": "scatter",
         **_points_over_time(line, line.scheduled_per_s, 1.0, stepped=True),
         "name": "scheduled",
+        "yhoverformat": HOVER_FORMAT,
         "line": {"color": "var(--quiet)", "width": 0, "shape": "hv"},
         "fill": "tozeroy",
         "fillcolor": "var(--scheduled-fill)",

@@ -22,7 +22,6 @@ def waterfall_data(waterfall: Waterfall, runs: Sequence[RunSummary]) -> dict[str
     return {
         "builds": [run.label for run in runs],
         "width_s": waterfall.width_s,
-        "first": first_window(waterfall),
         "windows": [
             {
                 "words": window_words(waterfall, index),
@@ -31,7 +30,7 @@ def waterfall_data(waterfall: Waterfall, runs: Sequence[RunSummary]) -> dict[str
             for index, window in enumerate(waterfall.windows)
         ],
         "layout": {
-            "margin": {"l": 30, "r": 8, "t": 8, "b": 40},
+            "margin": {"l": 30, "r": 8, "t": 30, "b": 40},
             "hovermode": "closest",
             "showlegend": False,
             "barmode": "overlay",

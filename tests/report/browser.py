@@ -88,6 +88,12 @@ class Page:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
+    async def until(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true; raises `TimeoutError` if it never is."""
+        async with asyncio.timeout(_DEADLINE_S):
+            while not await self.value(f"Boolean({expression})"):
+                await self.settle()
+
     async def look(self, width: int, height: int = 900, *, dark: bool = False) -> None:
         """Set the window's size and the reader's theme."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

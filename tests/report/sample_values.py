@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 import numpy as np
+from sample_requests import sample_heat, sample_waterfall, spoiled_waterfall
 
 from replay.analysis.change_values import (
     SLOWED,
@@ -108,8 +109,10 @@ def _timeline(slow: float, seed: int) -> Timeline:
         errors_per_s=tuple(rng.poisson(0.05 + 0.6 * spike * slow).astype(float)),
         in_flight=tuple(np.round(scheduled * e2e / 1e9, 1)),
         e2e_p50_ns=tuple(e2e),
+        e2e_p90_ns=tuple(e2e * 1.6 * rng.lognormal(0, 0.05, len(seconds))),
         e2e_p99_ns=tuple(e2e * 2.4 * rng.lognormal(0, 0.12, len(seconds))),
         ttft_p50_ns=tuple(ttft),
+        ttft_p90_ns=tuple(ttft * 1.5 * rng.lognormal(0, 0.05, len(seconds))),
         ttft_p99_ns=tuple(ttft * 2.1 * rng.lognormal(0, 0.12, len(seconds))),
         phases=(("spike", 25.0, 37.0), ("recover", 37.0, 49.0)),
     )
@@ -241,6 +244,8 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
         peaks=(_peak(slow),),
         server=_server(slow),
         cost=Cost(12.5, 0.21, 0.17, 0.175, 1.41, 0.318),
+        heat=sample_heat(slow, seed),
+        waterfall=sample_waterfall(1),
     )
 
 
@@ -430,6 +435,7 @@ def sample_diff() -> DiffResult:
         ),
         answers=_answers(),
         bodies=_bodies(),
+        waterfall=sample_waterfall(2),
     )
 
 
@@ -482,4 +488,5 @@ def hostile_diff() -> DiffResult:
         tails=(dataclasses.replace(diff.tails[0], group=group),),
         answers=(dataclasses.replace(diff.answers[0], group=group, measure=HOSTILE),),
         bodies=(dataclasses.replace(diff.bodies[1], path=HOSTILE),),
+        waterfall=spoiled_waterfall(HOSTILE),
     )

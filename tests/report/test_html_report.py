@@ -16,8 +16,9 @@ from browser import Page
 from sample_values import HOSTILE
 
 from replay.analysis.values import DiffResult, RunSummary
-from replay.report.charts import effect_charts, timeline_chart
+from replay.report.charts import effect_charts
 from replay.report.html import diff_page, run_page
+from replay.report.time_axis import timeline_chart
 
 COMMAND = ("peaktape", "diff", "runs/a.parquet", "runs/b 2.parquet", "--html", "diff.html")
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -110,12 +111,13 @@ def test_hostile_text_stays_text(spoiled_diff: DiffResult) -> None:
     assert not [tag for tag, _ in outline.elements if tag == "img"]
     assert HOSTILE in outline.words
     assert "<script>window.hacked" not in source
-    names = [trace["name"] for trace in charts_of(source)["timeline"]["data"]]
+    names = [trace.get("name", "") for trace in charts_of(source)["timeline"]["data"]]
     assert not any("<" in name for name in names)
 
 
 def test_missing_quantities_leave_gaps_and_break_nothing(run: RunSummary, diff: DiffResult) -> None:
-    assert timeline_chart((run,))["data"][4]["y"][3] is None
+    drawn = {trace.get("name"): trace for trace in timeline_chart((run,))["data"]}
+    assert drawn["build-a TTFT p50"]["y"][3] is None
     effect = diff.effects[0]
     names = ("effect_ns", "low_ns", "high_ns", "noise_floor_ns", "minimum_detectable_ns", "p_value")
     unknown = dataclasses.replace(effect, **dict.fromkeys(names, math.nan))
@@ -145,9 +147,9 @@ def test_a_number_and_its_unit_stay_on_one_line(run: RunSummary) -> None:
 
 
 def test_an_empty_run_makes_a_page(run: RunSummary) -> None:
-    nothing = dict.fromkeys(
-        ("scheduled_per_s", "sent_per_s", "errors_per_s", "in_flight"), ()
-    ) | dict.fromkeys(("e2e_p50_ns", "e2e_p99_ns", "ttft_p50_ns", "ttft_p99_ns", "phases"), ())
+    nothing = dict.fromkeys(("scheduled_per_s", "sent_per_s", "errors_per_s", "in_flight"), ()) | {
+        f"{metric}_p{p}_ns": () for metric in ("e2e", "ttft") for p in (50, 90, 99)
+    }
     empty = dataclasses.replace(
         run,
         scheduled=0,
@@ -156,7 +158,9 @@ def test_an_empty_run_makes_a_page(run: RunSummary) -> None:
         groups=(),
         objectives=(),
         distributions={},
-        timeline=dataclasses.replace(run.timeline, **nothing),
+        timeline=dataclasses.replace(run.timeline, **nothing, phases=()),
+        heat=(),
+        waterfall=None,
         lateness_quantile_ns={},
     )
     assert Outline(run_page(empty, ())).open == []
@@ -188,12 +192,12 @@ async def test_the_comparison_draws_in_both_themes(
 ) -> None:
     await chromium.look(width)
     await opened(chromium, tmp_path, "diff", diff_page(diff, COMMAND))
-    await assert_sound(chromium, charts=3)
+    await assert_sound(chromium, charts=4)
     await chromium.screenshot(tmp_path / f"diff_{width}_light.png")
     colour = "getComputedStyle(document.querySelector('#chart-distribution .js-line')).stroke"
     light = await chromium.value(colour)
     await chromium.look(width, dark=True)  # the reader changes the theme, and the page is not loaded anew
-    await assert_sound(chromium, charts=3)
+    await assert_sound(chromium, charts=4)
     await chromium.screenshot(tmp_path / f"diff_{width}_dark.png")
     assert light == "rgb(0, 114, 178)"
     assert await chromium.value(colour) == "rgb(86, 180, 233)"
@@ -246,7 +250,7 @@ async def test_choices_change_the_charts(chromium: Page, diff: DiffResult, tmp_p
     assert await chromium.value(rows) == 24
     await choose("effects-group", "2")  # an endpoint that doesn't stream: E2E only
     assert await chromium.value(rows) == 8
-    await assert_sound(chromium, charts=3)
+    await assert_sound(chromium, charts=4)
 
 
 @pytest.mark.slow
@@ -262,16 +266,19 @@ async def test_zooming_one_panel_zooms_all(chromium: Page, run: RunSummary, tmp_
         await chromium.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
         await chromium.settle()
     assert await chromium.value(f"{chart}._fullLayout.xaxis.range") == pytest.approx([15, 30], abs=0.5)
-    shared = f"new Set({chart}._fullData.map(t => t.xaxis)).size"
+    assert await chromium.value(f"{chart}._fullLayout.xaxis2.range") == await chromium.value(
+        f"{chart}._fullLayout.xaxis.range"
+    )
+    shared = f"new Set({chart}._fullData.filter(t => t.name !== 'scale').map(t => t.xaxis)).size"
     assert await chromium.value(shared) == 1
-    await assert_sound(chromium, charts=2)
+    await assert_sound(chromium, charts=3)
 
 
 @pytest.mark.slow
 async def test_hostile_text_runs_nothing(chromium: Page, spoiled_diff: DiffResult, tmp_path: Path) -> None:
     await chromium.look(390)
     await opened(chromium, tmp_path, "hostile", diff_page(spoiled_diff, (HOSTILE,)))
-    await assert_sound(chromium, charts=3)
+    await assert_sound(chromium, charts=4)
     assert await chromium.value("window.hacked === undefined")
     assert await chromium.value("document.querySelectorAll('img').length") == 0
 

@@ -30,7 +30,7 @@ const page = (() => {
     Object.assign(layout, {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: touch ? false : "zoom", uirevision: shown,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
-      hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--text") } },
+      hoverlabel: { namelength: 40, bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--text") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--quiet"), activecolor: colour("--text") },
     });
     for (const [key, axis] of Object.entries(layout)) {

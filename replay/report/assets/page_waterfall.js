@@ -4,6 +4,7 @@
   const timeline = document.getElementById("chart-timeline");
   const slider = document.getElementById("waterfall-window");
   if (!part || !slider) return;
+  const place = document.getElementById("chart-waterfall");
   const order = document.getElementById("waterfall-order");
   const colours = ["var(--baseline)", "var(--candidate)"];
   const LANE = 13, GAP = 7; // pixels
@@ -32,13 +33,24 @@
     `${escaped(line.cells[5])}; shown as: ${request.why}`,
   ].join("<br>");
 
-  // All lanes as one bar trace per kind and build, all reads as one line of short strokes.
+  let zoomed = null; // the stretch of time that the reader zoomed to, in s
+  const begin = (line) => (order.value === "due" ? 0 : line.due);
+  const pixelsPerUs = (requests) => {
+    const lines = requests.flatMap((request) => request.lines);
+    const whole = Math.max(...lines.map((line) => begin(line) + last(line))) - Math.min(...lines.map(begin));
+    const seen = zoomed ? (zoomed[1] - zoomed[0]) * 1e6 : whole;
+    return (place.clientWidth - part.layout.margin.l - part.layout.margin.r) / Math.max(seen, 1);
+  };
+
+  // All lanes as one bar trace per kind and build, all reads as one line of short strokes. Reads that lie
+  // closer than 4 pixels get one stroke, or a lane of many would be nothing but strokes.
   const traces = (requests) => {
+    const apart = 4 / pixelsPerUs(requests);
     const bars = {}, reads = { x: [], y: [] }, failed = { x: [], y: [] };
     const lane = part.builds.length * LANE + GAP;
     requests.forEach((request, row) => request.lines.forEach((line, build) => {
       const y = row * lane + build * LANE + LANE / 2;
-      const start = order.value === "due" ? 0 : line.due;
+      const start = begin(line);
       for (const [kind, from, to] of stretches(line)) {
         if (to <= from) continue;
         const bar = (bars[kind + build] ??= { type: "bar", orientation: "h", base: [], x: [], y: [], text: [],
@@ -49,9 +61,11 @@
         bar.y.push(y);
         bar.text.push(told(request, line, build));
       }
-      let at = start;
+      let at = start, stroke = -Infinity;
       for (const gap of line.reads) {
         at += gap;
+        if (at - stroke < apart) continue;
+        stroke = at;
         reads.x.push(at / 1e6, at / 1e6, null);
         reads.y.push(y - LANE / 2 + 1, y + LANE / 2 - 1, null);
       }
@@ -77,43 +91,50 @@
         tickvals: rows.map((row) => (row + 0.5) * lane - GAP / 2), ticktext: rows.map((row) => String(row + 1)) } };
   };
 
-  const cell = (row, kind, text, span = 1) => {
-    const made = document.createElement(kind);
-    if (kind === "th") made.scope = "row";
-    made.rowSpan = span;
-    made.textContent = text;
-    row.append(made);
+  const cell = (row, kind, scope, span = 1) => {
+    const made = row.appendChild(document.createElement(kind));
+    if (scope) made.scope = scope;
+    made.colSpan = span;
+    return made;
   };
   const fill = (requests) => {
-    const body = document.getElementById("waterfall-rows");
-    body.replaceChildren(...requests.flatMap((request, at) => request.lines.map((line, build) => {
-      const row = document.createElement("tr");
-      if (build === 0) {
-        cell(row, "th", String(at + 1), request.lines.length);
-        cell(row, "td", request.title, request.lines.length);
-        cell(row, "td", request.why, request.lines.length);
-      }
-      if (part.builds.length > 1) cell(row, "td", part.builds[build]);
-      line.cells.forEach((text) => cell(row, "td", text));
-      return row;
-    })));
+    const table = document.querySelector("#waterfall-figures table");
+    for (const body of [...table.tBodies]) body.remove();
+    requests.forEach((request, at) => {
+      const body = table.createTBody();
+      const head = body.insertRow();
+      head.className = "rowgroup";
+      const name = document.createElement("span");
+      name.textContent = `${at + 1}. ${request.title} (${request.why})`;
+      cell(head, "th", "rowgroup", 7).append(name);
+      request.lines.forEach((line, build) => {
+        const row = body.insertRow();
+        cell(row, "th", "row").textContent = part.builds[build];
+        for (const text of line.cells) cell(row, "td").textContent = text;
+      });
+    });
   };
 
   const marked = page.charts.timeline.layout.shapes.findIndex((shape) => shape.name === "window");
   const mark = () => {
-    const place = { x0: slider.value * part.width_s, x1: (Number(slider.value) + 1) * part.width_s };
+    const edges = { x0: slider.value * part.width_s, x1: (Number(slider.value) + 1) * part.width_s };
     const mine = page.charts.timeline.layout.shapes[marked];
-    if (mine.x0 === place.x0) return;
-    Object.assign(mine, place);
-    Plotly.relayout(timeline, { [`shapes[${marked}].x0`]: place.x0, [`shapes[${marked}].x1`]: place.x1 });
+    if (mine.x0 === edges.x0) return;
+    Object.assign(mine, edges);
+    Plotly.relayout(timeline, { [`shapes[${marked}].x0`]: edges.x0, [`shapes[${marked}].x1`]: edges.x1 });
   };
 
+  const draw = (requests) => {
+    const figure = { data: traces(requests), layout: layout(requests) };
+    return page.draw("waterfall", figure, `${slider.value} ${order.value}`);
+  };
   const show = () => {
+    zoomed = null;
     const { words } = part.windows[slider.value];
     document.getElementById("waterfall-words").textContent = words;
     slider.setAttribute("aria-valuetext", words);
     const requests = inOrder();
-    page.draw("waterfall", { data: traces(requests), layout: layout(requests) }, `${slider.value} ${order.value}`);
+    draw(requests);
     fill(requests);
     mark();
   };
@@ -133,4 +154,9 @@
   document.getElementById("waterfall-next").addEventListener("click", () => choose(Number(slider.value) + 1));
   timeline.on("plotly_click", ({ points }) => choose(Math.floor(points[0].x / part.width_s)));
   show();
+  place.on("plotly_relayout", (change) => {
+    if (!Object.keys(change).some((key) => key.startsWith("xaxis"))) return;
+    zoomed = change["xaxis.autorange"] ? null : [...place.layout.xaxis.range];
+    draw(inOrder());
+  });
 })();
