@@ -144,7 +144,7 @@ def _peak(name: str, values: Sequence[float], width_s: float, form: Any) -> str:
     if not known:
         return ""
     value, index = max(known, key=lambda one: (one[0], -one[1]))
-    return f"{name} {form(value)} at {index * width_s:g} s"
+    return f"{name} {form(value)} at {index * width_s:g}\u00a0s"
 
 
 def _figures(run: RunSummary) -> str:

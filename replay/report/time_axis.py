@@ -25,7 +25,7 @@ WINDOW: Final = "window"
 
 _PANEL_PX, _HEAT_PX = 150, 170
 _GAP_PX = 46
-_MARGIN: Final[Figure] = {"l": 44, "r": 8, "t": 52, "b": 40}
+_MARGIN: Final[Figure] = {"l": 44, "r": 8, "t": 68, "b": 40}
 _STEPPED: Final = ("sent", "errors/s")  # counts per bucket, not samples
 _QUANTILES: Final = (("p50", "dot"), ("p90", "dash"), ("p99", "solid"))
 
@@ -129,7 +129,7 @@ def _layout(panels: Sequence[_Panel], span_s: float) -> Figure:
             "fixedrange": True,  # a drag zooms the time, of all panels
             **panel.axis,
         }
-        layout["annotations"].append(_panel_title(panel.title, top, 20 if number == 1 else 4))
+        layout["annotations"].append(_panel_title(panel.title, top, 36 if number == 1 else 4))
         from_top += panel.height_px + _GAP_PX
     layout["xaxis"] = {
         "title": {"text": "seconds since the start of the replay", "standoff": 8},
@@ -209,8 +209,8 @@ def _shade_phases(layout: Figure, line: Timeline) -> None:
                 "yref": "paper",
                 "x": (start_s + end_s) / 2,
                 "y": 1,
-                "yanchor": "top",
-                "yshift": -2,
+                "yanchor": "bottom",
+                "yshift": 17,  # above the scale, where no line crosses it
                 "showarrow": False,
                 "font": {"size": 11, "color": "var(--muted)"},
             }

@@ -171,9 +171,10 @@ async def press(page: Page, name: str, key: str, code: int) -> None:
 async def test_a_click_on_the_counts_shows_the_requests_of_that_window(
     chromium: Page, diff: DiffResult, tmp_path: Path
 ) -> None:
-    await chromium.look(1280, 3000)
+    await chromium.look(1280)
     await opened(chromium, tmp_path, diff_page(diff, ()))
     assert await chromium.value(WORDS) == window_words(sample_waterfall(2), 11)
+    await chromium.value(f"{CHART}.scrollIntoView()")
     panel = f"{CHART}.querySelectorAll('.nsewdrag')[2].getBoundingClientRect()"
     left, top, width = await chromium.value(f"(r => [r.left, r.top, r.width])({panel})")
     place = {"x": left + width * 32.5 / 60, "y": top + 75}

@@ -6,10 +6,31 @@
   const whole = [...figure.layout.xaxis.range];
   const byId = (id) => document.getElementById(id);
 
+  // A phase's name stands in the middle of what is seen of it, or nowhere if it is wider than that.
+  const names = figure.layout.annotations.map((one, at) => [one, at]).filter(([one]) => one.name === "phase");
+  const fitted = (from, to) => {
+    const pixels = (chart.clientWidth - figure.layout.margin.l - figure.layout.margin.r) / (to - from);
+    const change = {};
+    names.forEach(([name, at], phase) => {
+      const area = figure.layout.shapes[phase];
+      const [start, end] = [Math.max(area.x0, from), Math.min(area.x1, to)];
+      const place = { visible: (end - start) * pixels > 7 * name.text.length, x: (start + end) / 2 };
+      for (const [key, value] of Object.entries(place)) {
+        if (chart.layout.annotations[at][key] !== value) change[`annotations[${at}].${key}`] = value;
+        name[key] = value;
+      }
+    });
+    return change;
+  };
+  const fit = () => {
+    const change = fitted(...chart.layout.xaxis.range);
+    if (Object.keys(change).length) Plotly.relayout(chart, change);
+  };
+
   const zoom = (from, to) => {
     const width = Math.min(Math.max(to - from, (whole[1] - whole[0]) / 1000), whole[1] - whole[0]);
     const start = Math.min(Math.max(from, whole[0]), whole[1] - width);
-    return Plotly.relayout(chart, { "xaxis.range": [start, start + width] });
+    return Plotly.relayout(chart, { "xaxis.range": [start, start + width], ...fitted(start, start + width) });
   };
   const shift = (left, right) => {
     const [from, to] = chart.layout.xaxis.range;
@@ -25,23 +46,6 @@
     return zoom(from - 0.05 * (to - from), to + 0.05 * (to - from));
   });
 
-  // A phase's name stands in the middle of what is seen of it, or nowhere if it is wider than that.
-  const names = figure.layout.annotations.map((one, at) => [one, at]).filter(([one]) => one.name === "phase");
-  const fit = () => {
-    const [from, to] = chart.layout.xaxis.range;
-    const pixels = (chart.clientWidth - figure.layout.margin.l - figure.layout.margin.r) / (to - from);
-    const change = {};
-    names.forEach(([name, at], phase) => {
-      const area = figure.layout.shapes[phase];
-      const [start, end] = [Math.max(area.x0, from), Math.min(area.x1, to)];
-      const place = { visible: (end - start) * pixels > 7 * name.text.length, x: (start + end) / 2 };
-      for (const [key, value] of Object.entries(place)) {
-        if (chart.layout.annotations[at][key] !== value) change[`annotations[${at}].${key}`] = value;
-        name[key] = value;
-      }
-    });
-    if (Object.keys(change).length) Plotly.relayout(chart, change);
-  };
   chart.on("plotly_relayout", (change) => {
     if (!Object.keys(change).some((key) => /^(xaxis|autosize|width)/.test(key))) return;
     figure.layout.xaxis.range = [...chart.layout.xaxis.range]; // kept when the page is drawn anew
