@@ -86,7 +86,7 @@ def heat_trace(heat: HeatMap, label: str, unit: tuple[str, float], largest: int)
         "colorscale": _scale(largest),
         "showscale": False,
         "name": html.escape(label),
-        "hovertemplate": f"%{{x}} s, %{{y:.3~g}} {name}: %{{z:,}} requests<extra></extra>",
+        "hovertemplate": f"at %{{x}} s, about %{{y:.3~g}} {name}, requests: %{{z:,}}<extra></extra>",
     }
 
 

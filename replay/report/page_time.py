@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from replay.analysis.changed_requests import MOST_READS
 from replay.analysis.heat_map import summed
 from replay.analysis.time_values import HeatMap, Waterfall
 from replay.analysis.values import RunSummary
@@ -77,8 +78,9 @@ def waterfall_section(waterfall: Waterfall | None, runs: Sequence[RunSummary]) -
         ("cross", "failed"),
     ]
     body = (
-        f'<p class="note">{choice_words(waterfall)} A line in a lane is a read. Choose a window here, or '
-        "click into a panel above, where a frame marks it.</p>"
+        f'<p class="note">{choice_words(waterfall)} A line in a lane is a read, or several that '
+        f"lie close; of a request with more than {MOST_READS} reads so many are kept, evenly. Choose a window "
+        "here, or click into a panel above, where a frame marks it.</p>"
         '<div class="choices"><label class="choice wide"><span>Window</span> '
         f'<input type="range" id="waterfall-window" min="0" max="{last}" value="{first}"></label>'
         f"{_buttons(_STEPS)}"
@@ -139,7 +141,8 @@ def _spoken(runs: Sequence[RunSummary]) -> str:
     )
 
 
-def _peak(name: str, values: Sequence[float], width_s: float, form: Any) -> str:
+def _peak(name: str, values: Sequence[float], width_s: float, form: Callable[[float], str]) -> str:
+    """A series' largest value and when it was, "" where it has none."""
     known = [(value, index) for index, value in enumerate(values) if math.isfinite(value)]
     if not known:
         return ""

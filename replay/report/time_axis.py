@@ -32,6 +32,8 @@ _QUANTILES: Final = (("p50", "dot"), ("p90", "dash"), ("p99", "solid"))
 
 @dataclasses.dataclass(frozen=True)
 class _Panel:
+    """One strip of the figure: its lines, and what its axis of values needs beside the common settings."""
+
     title: str
     traces: list[Figure]
     axis: Figure = dataclasses.field(default_factory=dict)

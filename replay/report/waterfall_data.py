@@ -56,7 +56,7 @@ def choice_words(waterfall: Waterfall) -> str:
     due = sum(window.due for window in waterfall.windows)
     shown = sum(len(window.shown) for window in waterfall.windows)
     if shown == due:
-        return f"All {format_count(due)} {what} can be seen."
+        return "The one request can be seen." if due == 1 else f"All {format_count(due)} {what} can be seen."
     return (
         f"{format_count(shown)} of {format_count(due)} {what} can be seen: of every "
         f"{waterfall.width_s:g} s those that took longest, some that failed, and a sample of the "
@@ -71,6 +71,8 @@ def window_words(waterfall: Waterfall, index: int) -> str:
     span = f"due {start_s:g}–{end_s:g} s"
     if not window.due:
         return f"{span}: no request"
+    if window.due == 1:
+        return f"{span}: the one request"
     if len(window.shown) == window.due:
         return f"{span}: all {format_count(window.due)} requests"
     counts = Counter(request.why for request in window.shown)
