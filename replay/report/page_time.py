@@ -79,7 +79,7 @@ def waterfall_section(waterfall: Waterfall | None, runs: Sequence[RunSummary]) -
     ]
     body = (
         f'<p class="note">{choice_words(waterfall)} A line in a lane is a read, or several that '
-        f"lie close; of a request with more than {MOST_READS} reads so many are kept, evenly. Choose a window "
+        f"lie close; of a request with more than {MOST_READS} reads so many are kept. Choose a window "
         "here, or click into a panel above, where a frame marks it.</p>"
         '<div class="choices"><label class="choice wide"><span>Window</span> '
         f'<input type="range" id="waterfall-window" min="0" max="{last}" value="{first}"></label>'
