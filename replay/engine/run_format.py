@@ -175,6 +175,16 @@ def read_metadata(path: Path, keys: Keys | None = None) -> RunMetadata | None:
     return None if raw is None else _parse_metadata(raw, path)
 
 
+def is_run(path: Path, keys: Keys | None = None) -> bool:
+    """Whether `path` is a run file, what a killed replay left of one, or where its run would be.
+
+    Raises as `read_metadata`.
+    """
+    if not path.exists():
+        return partial_of(path).exists()
+    return path.is_file() and (_is_stream(path) or read_metadata(path, keys) is not None)
+
+
 def _whole(table: pa.Table, wanted: pa.Schema, path: Path) -> pa.Table:
     """The table with the columns of `wanted` in their order; raises `BadInput` where it can't be."""
     columns = []

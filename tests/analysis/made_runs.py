@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from capture.encryption_keys import Keys
 from replay.analysis.run_table import RunTable
 from replay.engine.run_format import RUN_SCHEMA, RunMetadata
+from replay.engine.run_writer import RunWriter
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -101,6 +104,16 @@ class MadeRun:
         }
         arrays = [pa.array(columns[field.name], type=field.type) for field in RUN_SCHEMA]
         return pa.Table.from_arrays(arrays, schema=RUN_SCHEMA)
+
+    def written(self, path: Path, keys: Keys | None = None, **changes: Any) -> Path:
+        """The run as a file at `path`, with `metadata` changed as told."""
+        about = metadata(**{"scheduled": len(self.due_ns), "label": path.stem, **changes})
+        writer = RunWriter(path, keys=keys)
+        writer.begin(about)
+        for batch in self.table().combine_chunks().to_batches():
+            writer.add(batch)
+        writer.finish(about)
+        return path
 
     def run(self, **changes: Any) -> RunTable:
         """The run, with `metadata` changed as told."""
