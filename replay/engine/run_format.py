@@ -80,6 +80,8 @@ RUN_SCHEMA: Final = pa.schema(
         pa.field("input_tokens", pa.int32()),
         pa.field("output_tokens", pa.int32()),
         pa.field("finish_reason", pa.string()),
+        # How long the answer asked to wait. Null where it didn't, and in runs made before it was kept.
+        pa.field("retry_after_s", pa.float64()),
         pa.field("in_flight", pa.int32(), nullable=False),  # of this worker, when it was sent
         pa.field("worker", pa.int32(), nullable=False),
         pa.field("connection_reused", pa.bool_(), nullable=False),

@@ -27,6 +27,7 @@ from replay.report.peak_wording import (
     burn_text,
     peak_sentences,
     phase_rows,
+    shed_sentences,
     slo_by_phase,
 )
 from replay.report.server_wording import saturation_sentences, series_headings, series_rows
@@ -179,7 +180,8 @@ def _figures(runs: Sequence[RunSummary]) -> str:
 def _phases(run: RunSummary) -> str:
     if not run.phases:
         return ""
-    parts = [_table(PHASE_HEADINGS, phase_rows(run.phases)), _bullets(peak_sentences(run.peaks, most=4))]
+    sentences = (*peak_sentences(run.peaks, most=4), *shed_sentences(run.phases))
+    parts = [_table(PHASE_HEADINGS, phase_rows(run.phases)), _bullets(sentences)]
     headings, rows = slo_by_phase(run)
     if rows:
         parts.append(_table(headings, rows))

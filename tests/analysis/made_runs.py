@@ -55,6 +55,7 @@ class MadeRun:
     error: list[str | None] | None = None
     in_flight: np.ndarray | None = None
     sent: np.ndarray | None = None
+    retry_after_s: np.ndarray | None = None
 
     def table(self) -> pa.Table:
         """The Parquet table. Streams are the rows with a TTFT; tokens come evenly from TTFT to E2E."""
@@ -96,6 +97,10 @@ class MadeRun:
             "input_tokens": np.full(n, 7, dtype=np.int32),
             "output_tokens": pa.array(tokens.astype(np.int32), mask=~answered),
             "finish_reason": pa.nulls(n, pa.string()),
+            "retry_after_s": pa.array(
+                np.zeros(n) if self.retry_after_s is None else self.retry_after_s,
+                mask=np.ones(n, dtype=bool) if self.retry_after_s is None else np.isnan(self.retry_after_s),
+            ),
             "in_flight": np.zeros(n, np.int32) if self.in_flight is None else self.in_flight,
             "worker": np.zeros(n, dtype=np.int32),
             "connection_reused": np.ones(n, dtype=bool),
