@@ -155,6 +155,12 @@ def invalid_reasons(summary: RunSummary) -> tuple[str, ...]:
     )
 
 
+def refusal_reasons(runs: Sequence[RunSummary], why: str) -> list[str]:
+    """The failed checks of the runs by label; `why` where none failed and there is no verdict still."""
+    failed = [f"{run.label}: {reason}" for run in runs for reason in invalid_reasons(run)]
+    return failed or [why]
+
+
 def diff_reasons(diff: DiffResult) -> tuple[str, ...]:
     """Why the verdict is what it is; the failed checks where a run is INVALID."""
     failed = [
