@@ -76,8 +76,8 @@ def judge_pairs(
     """
     if not any(run.ok for run in baseline):
         raise NothingCompared(
-            f"no verdict: no request was answered well in any run of {baseline[0].label or 'the baseline'}, so "
-            "nothing can be compared with it; see what failed with `peaktape report`"
+            f"no verdict: no request was answered well in any run of {baseline[0].label or 'the baseline'}, "
+            "so nothing can be compared with it; see what failed with `peaktape report`"
         )
     found = [
         series for name, at in FIGURES if (series := _quantiles(baseline, candidate, name, at)) is not None
