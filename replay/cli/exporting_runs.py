@@ -109,8 +109,8 @@ def hdr_log(
 ) -> None:
     """Export a run's latencies as an HdrHistogram interval log (V2), for its log analyser and processor.
 
-    Values are ns, tags metrics. A request belongs to the interval that it was due in; it has no latency
-    without a good answer. Intervals without values are left out.
+    Values are ns; every line has a tag (HistogramLogProcessor -tag e2e). A request belongs to the interval
+    that it was due in; it has no latency without a good answer. Intervals without values are left out.
 
     \b
     Examples:
