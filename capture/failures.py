@@ -41,6 +41,10 @@ class RunInvalid(PeaktapeError):  # noqa: N818
     exit_code = EXIT_INVALID
 
 
+class NothingCompared(RunInvalid):
+    """Two runs that may be sound and still carry no verdict: no request was answered well in both."""
+
+
 def where_it_failed(error: BaseException) -> str:
     """The kind of an error and the line that raised it, "KeyError in sessions.py:93": nothing of what was
     being worked on, which may hold what no log may hold."""

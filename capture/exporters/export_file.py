@@ -13,7 +13,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -114,7 +114,7 @@ def export_trace(
     """
     losses = Losses()
     with replace_when_whole(path, overwrite=overwrite) as temporary:
-        with _text_file(temporary, gzipped=path.suffix == ".gz") as file:
+        with text_file(temporary, gzipped=path.suffix == ".gz") as file:
             rows = into.write(file, _rows(trace, into, losses, on_rows), trace.metadata, losses)
         if not rows:
             causes = ", ".join(f"{count:,} {cause}" for cause, count in losses.left_out.items())
@@ -123,17 +123,24 @@ def export_trace(
 
 
 @contextlib.contextmanager
-def _text_file(path: Path, *, gzipped: bool) -> Iterator[TextIO]:
+def packed_file(path: Path, *, gzipped: bool) -> Iterator[BinaryIO]:
+    """A file to write, gzipped (without a name or an instant in it) if so wanted."""
     with path.open("wb") as raw:
         if not gzipped:
-            with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as file:
-                yield file
+            yield raw
             return
-        with (
-            gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
-            io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as file,
-        ):
-            yield file
+        with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
+            yield cast("BinaryIO", packed)
+
+
+@contextlib.contextmanager
+def text_file(path: Path, *, gzipped: bool) -> Iterator[TextIO]:
+    """As `packed_file`, for text in UTF-8 with \n at the ends of lines."""
+    with (
+        packed_file(path, gzipped=gzipped) as raw,
+        io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as file,
+    ):
+        yield file
 
 
 def _rows(

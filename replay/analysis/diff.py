@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from capture.failures import NothingCompared
 from replay.analysis.answers import FINISH, answer_changes
 from replay.analysis.body_fields import WHOLE
 from replay.analysis.bootstrap import stationary_multiplicities
@@ -56,9 +57,10 @@ def compare(
 
     The noise floor of an effect is what `noise_floor_ns` says, else what two runs of the `same_build` differ
     by, else an assumed one (see `verdicts.assumed_floor_ns`). `bodies` is what `bodies.body_changes` found of
-    the same runs. Raises `RunInvalid` for a run that fails a
-    validity check, unless `allow_invalid`, and `BadInput` for runs that can't be paired. `seed` of the
-    result, drawn from `rng`, gives the same resamples again.
+    the same runs. Raises `RunInvalid` for a run that fails a validity check, and `NothingCompared` where no
+    request was answered well in both runs and new failures make no regression, unless `allow_invalid`;
+    `BadInput` for runs that can't be paired. `seed` of the result, drawn from `rng`, gives the same
+    resamples again.
     """
     before, after = Latencies(baseline), Latencies(candidate)
     bucket_s = max(bucket_width_s(duration_s(run), len(run)) for run in (baseline, candidate))
@@ -82,6 +84,8 @@ def compare(
     held_back = (*_held_back(pairs, before, after), *_otherwise_answered(answers, bodies))
     headline = headline_of(effects)
     verdict = overall(effects, headline, (*outcomes, *tails, *answers), held_back=bool(held_back))
+    if not allow_invalid:
+        _require_answers(pairs, before, after, verdict)
     return DiffResult(
         baseline=summaries[0],
         candidate=summaries[1],
@@ -202,12 +206,7 @@ def _held_back(pairs: Pairs, before: Latencies, after: Latencies) -> Iterator[st
         counts = before.run.failed[pairs.baseline].sum(), after.run.failed[pairs.candidate].sum()
         yield f"failures rose from {counts[0]} to {counts[1]} of {len(pairs)} requests"
     # The lenient half of what `answers` judges: fewer tokens hold back also where they are not certain.
-    both = before.ok[pairs.baseline] & after.ok[pairs.candidate]
-    if not both.any():
-        yield (
-            f"no request was answered well in both runs: {_failed(before)} failed in {_label(before)}, "
-            f"{_failed(after)} in {_label(after)}; nothing is left to compare"
-        )
+    both = _both_ok(pairs, before, after)
     tokens = before.run.output_tokens[pairs.baseline][both], after.run.output_tokens[pairs.candidate][both]
     known = ~np.isnan(tokens[0]) & ~np.isnan(tokens[1])
     was, now = float(tokens[0][known].sum()), float(tokens[1][known].sum())
@@ -215,12 +214,29 @@ def _held_back(pairs: Pairs, before: Latencies, after: Latencies) -> Iterator[st
         yield f"the candidate generated {100 * (1 - now / was):.1f} % fewer output tokens for them"
 
 
+def _both_ok(pairs: Pairs, before: Latencies, after: Latencies) -> npt.NDArray[np.bool_]:
+    return np.asarray(before.ok[pairs.baseline] & after.ok[pairs.candidate])
+
+
+def _require_answers(pairs: Pairs, before: Latencies, after: Latencies, verdict: Verdict) -> None:
+    """A gate must not pass on latencies that nobody measured: a dead baseline clears no build.
+
+    A candidate that answers nothing of what its baseline did is a regression, by its failures.
+    """
+    failed_anew = verdict is Verdict.REGRESSION and before.ok[pairs.baseline].any()
+    if failed_anew or _both_ok(pairs, before, after).any():
+        return
+    counts = ", ".join(
+        f"{int(arm.ok.sum()):,} of {len(arm.run):,} in {_label(arm)}" for arm in (before, after)
+    )
+    raise NothingCompared(
+        f"no verdict: no request was answered well in both runs ({counts}), so no latency can be compared; "
+        "see what failed with `peaktape report`, and replay both"
+    )
+
+
 def _label(latencies: Latencies) -> str:
     return latencies.run.metadata.label or "a run"
-
-
-def _failed(latencies: Latencies) -> str:
-    return f"{int(latencies.run.failed.sum()):,} of {len(latencies.run):,}"
 
 
 def _otherwise_answered(answers: Sequence[AnswerChange], bodies: Sequence[BodyChange]) -> Iterator[str]:

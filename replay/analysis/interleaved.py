@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from capture.failures import NothingCompared
 from replay.analysis.sequential import anytime_interval, half_width, pairs_until
 from replay.analysis.values import RunSummary, Verdict
 from replay.analysis.verdicts import verdict_of
@@ -69,7 +70,15 @@ def judge_pairs(
     interval that holds at every look (`sequential`) at alpha / number of figures, so that the chance that
     any figure is ever called changed when none is stays below `alpha`, however often one looks. A regression
     must exclude zero and exceed the tolerance. One that no run has (no streams: no TTFT) is left out.
+
+    Raises `NothingCompared` where no run of the baseline answered anything: runs that fail alike would
+    be equivalent.
     """
+    if not any(run.ok for run in baseline):
+        raise NothingCompared(
+            f"no verdict: no request was answered well in any run of {baseline[0].label or 'the baseline'}, "
+            "so nothing can be compared with it; see what failed with `peaktape report`"
+        )
     found = [
         series for name, at in FIGURES if (series := _quantiles(baseline, candidate, name, at)) is not None
     ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from replay.analysis.metrics import Latencies
 from replay.analysis.run_table import Bools, Floats, Ints, RunTable
+from replay.analysis.shed_values import RetryAfter
 from replay.analysis.slo import SHED, evaluate, met_all
 from replay.analysis.values import Objective, PhaseSummary
 
@@ -127,6 +128,7 @@ def _summarise(
         ok=int((mask & latencies.ok).sum()),
         failed=int((mask & run.failed).sum()),
         shed=shed_by_status(run, mask),
+        retry_after=retry_after(run, mask),
         offered_per_s=_per_s(int(mask.sum()), length_s),
         answered_per_s=_per_s(int(ended.sum()), length_s),
         in_flight_mean=float(np.average(means, weights=lengths)) if means else float("nan"),
@@ -142,6 +144,19 @@ def shed_by_status(run: RunTable, mask: Bools) -> dict[int, int]:
     """How many of the rows in `mask` (bool per row) were turned away, by status; statuses that occur only."""
     counts = {status: int((mask & (run.status == status)).sum()) for status in SHED}
     return {status: count for status, count in counts.items() if count}
+
+
+def retry_after(run: RunTable, mask: Bools) -> RetryAfter | None:
+    """When those of the rows in `mask` that were turned away were asked to come back; None where none was.
+
+    p50 is the value that half of them did not exceed (inverse of the empirical distribution).
+    """
+    asked_s = run.retry_after_s[mask & np.isin(run.status, SHED)]
+    asked_s = asked_s[~np.isnan(asked_s)]
+    if not len(asked_s):
+        return None
+    middle_s = np.quantile(asked_s, 0.5, method="inverted_cdf")
+    return RetryAfter(len(asked_s), float(middle_s), float(asked_s.max()))
 
 
 def merged(found: Sequence[Stretch], phases: frozenset[str]) -> list[Stretch]:

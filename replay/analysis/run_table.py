@@ -25,7 +25,7 @@ COLUMNS: Final = (
     *("request_id", "copy", "session", "phase", "endpoint", "model", "stream"),
     *("due_ns", "connected_ns", "sent_ns", "first_byte_ns", "first_token_ns", "end_ns"),
     *("chunk_ns", "chunk_tokens", "status", "error", "bytes_out", "input_tokens", "output_tokens"),
-    *("finish_reason", "in_flight", "worker", "connection_reused"),
+    *("finish_reason", "retry_after_s", "in_flight", "worker", "connection_reused"),
 )
 """The columns of a run that figures are computed from: what else a run holds need not be read for them."""
 
@@ -72,6 +72,7 @@ class RunTable:
     input_tokens: Floats
     output_tokens: Floats
     finish_reason: Labels
+    retry_after_s: Floats
     bytes_out: Ints
     connection_reused: Bools
     in_flight: Ints
@@ -112,6 +113,7 @@ class RunTable:
             input_tokens=_floats(table, "input_tokens"),
             output_tokens=_floats(table, "output_tokens"),
             finish_reason=_labels(table, "finish_reason"),
+            retry_after_s=_floats(table, "retry_after_s"),
             bytes_out=_ints(table, "bytes_out"),
             connection_reused=_bools(table, "connection_reused"),
             in_flight=_ints(table, "in_flight"),

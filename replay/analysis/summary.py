@@ -11,7 +11,7 @@ from replay.analysis.grouping import groups_of
 from replay.analysis.heat_map import heat_map
 from replay.analysis.metrics import Latencies, Sample, clocks_of
 from replay.analysis.peaks import find_peaks
-from replay.analysis.phases import InFlight, summarise_phases
+from replay.analysis.phases import InFlight, retry_after, shed_by_status, summarise_phases
 from replay.analysis.quantiles import harrell_davis_of_ordered
 from replay.analysis.run_table import Bools, Floats, RunTable
 from replay.analysis.server_side import server_side
@@ -53,6 +53,7 @@ def summarise(
     length_s = duration_s(run)
     lateness = run.lateness_ns[sent]
     in_flight = InFlight(run)
+    everything = np.ones(len(run), dtype=np.bool_)
     found_peaks = find_peaks(latencies, in_flight)
     over_time = timeline(latencies, bucket_s)
     good = float(np.count_nonzero(met_all(latencies, objectives)))
@@ -81,6 +82,8 @@ def summarise(
         validity=judge(run),
         objectives=evaluate(latencies, objectives, peaks=found_peaks),
         steps=run.metadata.steps,
+        shed=shed_by_status(run, everything),
+        retry_after=retry_after(run, everything),
         distributions={
             metric: _spaced(latencies.ordered(metric, "due").values_ns)
             for metric in METRICS

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from replay.analysis.change_values import AnswerChange, BodyChange, ChangedRequest, Location, TailChange
+from replay.analysis.shed_values import RetryAfter
 from replay.analysis.time_values import HeatMap, Waterfall
 from replay.analysis.vocabulary import Group as Group
 from replay.analysis.vocabulary import Verdict as Verdict
@@ -116,6 +117,8 @@ class PhaseSummary:
     failed: int
     shed: Mapping[int, int]
     """Requests that the service turned away, by status: 429 and 503."""
+    retry_after: RetryAfter | None
+    """None where none of them said when to come back."""
     offered_per_s: float
     answered_per_s: float
     """Whole good answers that *ended* in the phase, per second of it."""
@@ -302,6 +305,9 @@ class RunSummary:
     validity: Validity
     objectives: tuple[ObjectiveResult, ...]
     steps: tuple[str, ...]
+    shed: Mapping[int, int]
+    """As of a phase, of all requests."""
+    retry_after: RetryAfter | None
     distributions: Mapping[str, tuple[float, ...]]
     """Per metric (from due), a sorted sample of at most 2,000 values in ns, for plots."""
     phases: tuple[PhaseSummary, ...] = ()

@@ -1,4 +1,7 @@
-"""`peaktape export`: traces → other tools' inputs. One command per format, each with its options."""
+"""`peaktape export`: traces → other tools' inputs. One command per format, each with its options.
+
+Those of runs are in `exporting_runs`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from replay.cli.exporting_runs import Output, Overwrite, hdr_log, hgrm, otlp_metrics, run_csv
 from replay.cli.key_option import Key, key_file_of, keys_of
 from replay.cli.progress_bar import progress_bar
 
@@ -18,24 +22,25 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Turn a trace into other tools' inputs.",
-    epilog="Example: peaktape export har prod.parquet -o prod.har",
+    help="Turn a trace into other tools' inputs, or a run into their figures.",
+    epilog="Examples: peaktape export har prod.parquet -o prod.har · "
+    "peaktape export hgrm runs/a.parquet -o a.hgrm",
 )
+OF_A_TRACE = "Of a trace"
+OF_A_RUN = "Of a run"
+OF_EITHER = "Of either"
+
+app.command("hgrm", rich_help_panel=OF_A_RUN)(hgrm)
+app.command("hdr-log", rich_help_panel=OF_A_RUN)(hdr_log)
+app.command("otlp-metrics", rich_help_panel=OF_A_RUN)(otlp_metrics)
 
 TraceArgument = Annotated[
     str,
     typer.Argument(metavar="TRACE", help="A trace: file, folder of segments, or glob.", show_default=False),
 ]
-Output = Annotated[
-    Path,
-    typer.Option(
-        "-o", "--output", metavar="FILE", help="The file to write; gzipped as .gz.", show_default=False
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
 
 
-@app.command("har")
+@app.command("har", rich_help_panel=OF_A_TRACE)
 def har(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
     """Export to HAR, for browsers' tools and mitmproxy; `peaktape import har` makes the same rows of it.
 
@@ -52,7 +57,7 @@ def har(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwr
     _export(trace, output, key, overwrite, lambda _: HAR)
 
 
-@app.command("mooncake")
+@app.command("mooncake", rich_help_panel=OF_A_TRACE)
 def mooncake(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
     """Export to a Mooncake trace: JSON lines of instants, lengths and prefix-block ids, without any text.
 
@@ -69,7 +74,7 @@ def mooncake(trace: TraceArgument, output: Output, key: Key = None, overwrite: O
     _export(trace, output, key, overwrite, lambda opened: format_of(tokens_a_word(opened)))
 
 
-@app.command("vegeta")
+@app.command("vegeta", rich_help_panel=OF_A_TRACE)
 def vegeta(
     trace: TraceArgument,
     output: Output,
@@ -93,7 +98,7 @@ def vegeta(
     _export(trace, output, key, overwrite, lambda _: format_of(base_url))
 
 
-@app.command("aiperf")
+@app.command("aiperf", rich_help_panel=OF_A_TRACE)
 def aiperf(
     trace: TraceArgument,
     output: Output,
@@ -118,7 +123,7 @@ def aiperf(
     _export(trace, output, key, overwrite, lambda _: format_of(path))
 
 
-@app.command("guidellm")
+@app.command("guidellm", rich_help_panel=OF_A_TRACE)
 def guidellm(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
     """Export to GuideLLM's trace input (data kind mooncake, profile replay): lengths and prefix blocks.
 
@@ -134,19 +139,38 @@ def guidellm(trace: TraceArgument, output: Output, key: Key = None, overwrite: O
     _export(trace, output, key, overwrite, lambda opened: format_of(tokens_a_word(opened)))
 
 
-@app.command("csv")
-def csv(trace: TraceArgument, output: Output, key: Key = None, overwrite: Overwrite = False) -> None:
+@app.command("csv", rich_help_panel=OF_EITHER)
+def csv(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACE|RUN",
+            help="A trace: file, folder of segments, or glob; or a run.",
+            show_default=False,
+        ),
+    ],
+    output: Output,
+    key: Key = None,
+    overwrite: Overwrite = False,
+) -> None:
     """Export to CSV, a line per request: everything but headers, bodies and chunks.
 
-    Instants are ns from the trace's zero; arrival_epoch_ns is the wall clock.
+    Instants are ns from the zero of the trace or run; arrival_epoch_ns and
+    due_epoch_ns are the wall clock. Of a run, latencies are given too: from
+    due, unless the column's name says from_sent.
 
     \b
     Examples:
       peaktape export csv prod.parquet -o prod.csv
+      peaktape export csv runs/a.parquet -o a.csv.gz
     """
     from capture.exporters.csv_table import CSV
+    from replay.engine.run_format import is_run
 
-    _export(trace, output, key, overwrite, lambda _: CSV)
+    if is_run(Path(source), keys_of(key)):
+        run_csv(Path(source), output, key, overwrite=overwrite)
+    else:
+        _export(source, output, key, overwrite, lambda _: CSV)
 
 
 def _export(

@@ -52,7 +52,7 @@ def ab(
     A run is the unit: what differs from run to run of one build is measured, not assumed. The intervals hold
     at every look, so it stops as soon as the verdict is clear, or says how many more minutes it needs. All
     that stands after -- goes to `replay` as it is. Exit codes: 0 no regression, 1 regression, 2 bad input,
-    3 a run was INVALID twice.
+    3 a run was INVALID twice, or A answered nothing.
 
     \b
     Examples:

@@ -117,8 +117,8 @@ def diff(
 
     With --same-build alone: the smallest change that such a comparison could see, before a candidate is.
     Runs of `replay --bodies keep` are compared by what was answered, too.
-    Exit codes: 0 no regression, 1 regression or an objective that the candidate missed, 2 bad input, 3 a
-    run is INVALID and carries no verdict.
+    Exit codes: 0 no regression, 1 regression or an objective that the candidate missed, 2 bad input, 3 no
+    verdict: a run is INVALID, or no request was answered in both.
 
     \b
     Examples:
@@ -211,8 +211,9 @@ def _compared(
             rng=np.random.default_rng(seed),
             bodies=_bodies((pair[0], before), (pair[1], after), same_build, same, keys),
         )
-    except RunInvalid:
-        _tell_refused(wanted, summarise(before, objectives), summarise(after, objectives))
+    except RunInvalid as refusal:
+        runs = summarise(before, objectives), summarise(after, objectives)
+        _tell_refused(wanted, runs, str(refusal))
         raise
 
 
@@ -236,15 +237,19 @@ def write_diff_page(path: Path, result: DiffResult, command: tuple[str, ...], *,
     outputs.write_text("page", path, diff_page(result, command), overwrite=overwrite)
 
 
-def _tell_refused(wanted: outputs.Outputs, baseline: RunSummary, candidate: RunSummary) -> None:
+def _tell_refused(wanted: outputs.Outputs, runs: tuple[RunSummary, RunSummary], why: str) -> None:
     """What machines read of a comparison that carries no verdict; people get the one line on stderr."""
     from replay.report.as_json import invalid_diff_json
     from replay.report.junit import invalid_diff_junit
     from replay.report.markdown import invalid_diff_markdown
 
-    runs, command = (baseline, candidate), _command()
-    wanted.show(None, lambda: invalid_diff_json(*runs), lambda: invalid_diff_markdown(*runs, command))
-    wanted.write(None, lambda: invalid_diff_junit(*runs), lambda: invalid_diff_markdown(*runs, command))
+    command = _command()
+    wanted.show(
+        None, lambda: invalid_diff_json(*runs, why), lambda: invalid_diff_markdown(*runs, why, command)
+    )
+    wanted.write(
+        None, lambda: invalid_diff_junit(*runs, why), lambda: invalid_diff_markdown(*runs, why, command)
+    )
 
 
 def _price(text: str | None) -> float | None:

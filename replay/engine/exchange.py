@@ -35,6 +35,9 @@ class Exchange:
     connection_reused: bool = False
     content_type: str = ""
     content_encoding: str = ""
+    retry_after: str = ""
+    date: str = ""
+    """Kept beside a Retry-After only, which may be relative to it."""
     body: bytes = b""
     read_ns: list[int] = dataclasses.field(default_factory=list)
     read_bytes: list[int] = dataclasses.field(default_factory=list)
@@ -76,6 +79,8 @@ FINISHED_FIELDS = (
     "connection_reused",
     "content_type",
     "content_encoding",
+    "retry_after",
+    "date",
     "body",
     "read_ns",
     "read_bytes",
@@ -109,6 +114,8 @@ def finished(exchange: Exchange) -> tuple[Any, ...]:
         exchange.connection_reused,
         exchange.content_type,
         exchange.content_encoding,
+        exchange.retry_after,
+        exchange.date,
         exchange.body,
         exchange.read_ns,
         exchange.read_bytes,

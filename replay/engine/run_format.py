@@ -80,6 +80,8 @@ RUN_SCHEMA: Final = pa.schema(
         pa.field("input_tokens", pa.int32()),
         pa.field("output_tokens", pa.int32()),
         pa.field("finish_reason", pa.string()),
+        # How long the answer asked to wait. Null where it didn't, and in runs made before it was kept.
+        pa.field("retry_after_s", pa.float64()),
         pa.field("in_flight", pa.int32(), nullable=False),  # of this worker, when it was sent
         pa.field("worker", pa.int32(), nullable=False),
         pa.field("connection_reused", pa.bool_(), nullable=False),
@@ -173,6 +175,16 @@ def read_metadata(path: Path, keys: Keys | None = None) -> RunMetadata | None:
     except (OSError, pa.ArrowException):
         return None
     return None if raw is None else _parse_metadata(raw, path)
+
+
+def is_run(path: Path, keys: Keys | None = None) -> bool:
+    """Whether `path` is a run file, what a killed replay left of one, or where its run would be.
+
+    Raises as `read_metadata`.
+    """
+    if not path.exists():
+        return partial_of(path).exists()
+    return path.is_file() and (_is_stream(path) or read_metadata(path, keys) is not None)
 
 
 def _whole(table: pa.Table, wanted: pa.Schema, path: Path) -> pa.Table:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from replay.engine.exchange import FINISHED_FIELDS
 from replay.engine.responses import Reading, read_response
+from replay.engine.retry_after import retry_after_s
 from replay.engine.run_format import DROP, KEEP, RUN_SCHEMA
 from replay.transform.schedule_format import PHASES
 
@@ -95,6 +96,10 @@ def batch_of_finished(
         "input_tokens": [answer.input_tokens for answer in answers],
         "output_tokens": [answer.output_tokens for answer in answers],
         "finish_reason": [answer.finish_reason for answer in answers],
+        "retry_after_s": [
+            retry_after_s(value, date) if value else None
+            for value, date in zip(found["retry_after"], found["date"], strict=True)
+        ],
         "worker": np.full(len(rows), worker, np.int32),
         **_bodies(found, bodies),
     }

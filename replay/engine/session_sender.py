@@ -26,6 +26,7 @@ from replay.engine.exchange import Exchange
 from replay.engine.flushing import write_now
 from replay.engine.pacer import Pacer
 from replay.engine.requests import Prepared, url_of
+from replay.engine.retry_after import MOST_LENGTH
 from replay.engine.sender import Sender, is_tls, own_want, stopped
 from replay.engine.session_connection import StampedHandler, connector_of
 
@@ -216,6 +217,9 @@ class SessionSender(Sender):
             exchange.status = response.status
             exchange.content_type = response.headers.get("Content-Type", "")
             exchange.content_encoding = response.headers.get("Content-Encoding", "")
+            if retry_after := response.headers.get("Retry-After"):
+                exchange.retry_after = retry_after[:MOST_LENGTH]
+                exchange.date = response.headers.get("Date", "")[:MOST_LENGTH]
             content = response.content
             try:
                 if (failure := content.exception()) is not None:

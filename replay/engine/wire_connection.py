@@ -13,6 +13,7 @@ import httptools
 
 from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.flushing import write_now
+from replay.engine.retry_after import MOST_LENGTH
 from replay.engine.sender import is_tls
 
 monotonic_ns = time.monotonic_ns
@@ -53,6 +54,7 @@ class WireConnection(asyncio.Protocol):
         self._status = 0
         self._informational = self._headers_over = self._complete = self._keep_alive = False
         self._framed = False
+        self._date = b""
         self._pieces: list[bytes] = []
         self._body_bytes = 0
 
@@ -184,6 +186,10 @@ class WireConnection(asyncio.Protocol):
             self.exchange.content_encoding = value.decode("latin-1")
         elif low in (b"content-length", b"transfer-encoding"):
             self._framed = True
+        elif low == b"date":
+            self._date = value
+        elif low == b"retry-after" and self.exchange is not None and not self.exchange.retry_after:
+            self.exchange.retry_after = value[:MOST_LENGTH].decode("latin-1")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -192,6 +198,8 @@ class WireConnection(asyncio.Protocol):
         if self._informational or exchange is None:
             return
         exchange.status = status
+        if exchange.retry_after:
+            exchange.date = self._date[:MOST_LENGTH].decode("latin-1")
         self._headers_over = True
         if status in _BODILESS:
             self._framed = True

@@ -20,7 +20,7 @@ from capture.__about__ import VERSION
 from replay.analysis.slo import RATES
 from replay.analysis.values import DiffResult, Objective, ObjectiveResult, RunSummary
 from replay.report.figures import format_quantile
-from replay.report.wording import INVALID, invalid_reasons
+from replay.report.wording import INVALID, refusal_reasons
 
 SCHEMA_VERSION = 1
 
@@ -41,16 +41,17 @@ def diff_json(diff: DiffResult) -> dict[str, Any]:
     return {**_head("peaktape.diff"), **_object(diff)}
 
 
-def invalid_diff_json(baseline: RunSummary, candidate: RunSummary) -> dict[str, Any]:
+def invalid_diff_json(baseline: RunSummary, candidate: RunSummary, why: str) -> dict[str, Any]:
     """A comparison that was refused, with the keys that one has: verdict "invalid", why, and both runs.
 
-    `failed_checks` holds, of each run, the checks of its validity that failed.
+    `failed_checks` holds, of each run, the checks of its validity that failed; where none did, `why` is the
+    reason.
     """
     runs = {"baseline": baseline, "candidate": candidate}
     return {
         **_head("peaktape.diff"),
         "verdict": INVALID,
-        "reasons": [f"{run.label}: {reason}" for run in runs.values() for reason in invalid_reasons(run)],
+        "reasons": refusal_reasons((baseline, candidate), why),
         "failed_checks": {
             name: [_object(check) for check in run.validity.checks if not check.passed]
             for name, run in runs.items()

@@ -63,10 +63,11 @@ def diff_junit(diff: DiffResult) -> str:
     return _document("peaktape diff", suites)
 
 
-def invalid_diff_junit(baseline: RunSummary, candidate: RunSummary) -> str:
-    """A comparison that was refused: both runs' checks, and a verdict that is an error."""
+def invalid_diff_junit(baseline: RunSummary, candidate: RunSummary, why: str) -> str:
+    """A comparison that was refused: both runs' checks, and a verdict that is an error, by `why` if valid."""
     refused = [run.label for run in (baseline, candidate) if not run.validity.valid]
-    why = f"no verdict, since {' and '.join(refused)} can't carry one"
+    if refused:
+        why = f"no verdict, since {' and '.join(refused)} can't carry one"
     verdict = (f"{candidate.label} against {baseline.label}", [Case("verdict", "error", why)])
     return _document("peaktape diff", [*_run_suites(baseline), *_run_suites(candidate), verdict])
 

@@ -27,6 +27,7 @@ from replay.report.peak_wording import (
     burn_text,
     peak_sentences,
     phase_rows,
+    shed_sentences,
     slo_by_phase,
 )
 from replay.report.server_wording import saturation_sentences, series_headings, series_rows
@@ -42,6 +43,7 @@ from replay.report.wording import (
     invalid_reasons,
     objective_text,
     outcome_text,
+    refusal_reasons,
     run_doubts,
     run_figures,
     run_headline,
@@ -91,13 +93,17 @@ def diff_markdown(diff: DiffResult, command: Sequence[str] = ()) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def invalid_diff_markdown(baseline: RunSummary, candidate: RunSummary, command: Sequence[str] = ()) -> str:
-    """A comparison that was refused: which run can't carry a verdict, and why."""
+def invalid_diff_markdown(
+    baseline: RunSummary, candidate: RunSummary, why: str, command: Sequence[str] = ()
+) -> str:
+    """A comparison that was refused: which run can't carry a verdict, and why; `why` if both are valid."""
     runs = (baseline, candidate)
     refused = [run.label for run in runs if not run.validity.valid]
-    subject = f"{candidate.label} against {baseline.label}: {' and '.join(refused)} can't carry a verdict"
-    reasons = [f"{run.label}: {reason}" for run in runs for reason in invalid_reasons(run)]
-    parts = [_headline(Headline(INVALID, "✗", "INVALID", subject)), _bullets(reasons), _reproduce(command)]
+    whose = f"{' and '.join(refused)} can't carry a verdict" if refused else "nothing to compare"
+    subject = f"{candidate.label} against {baseline.label}: {whose}"
+    word = "INVALID" if refused else "NO VERDICT"
+    reasons = refusal_reasons(runs, why)
+    parts = [_headline(Headline(INVALID, "✗", word, subject)), _bullets(reasons), _reproduce(command)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -179,7 +185,8 @@ def _figures(runs: Sequence[RunSummary]) -> str:
 def _phases(run: RunSummary) -> str:
     if not run.phases:
         return ""
-    parts = [_table(PHASE_HEADINGS, phase_rows(run.phases)), _bullets(peak_sentences(run.peaks, most=4))]
+    sentences = (*peak_sentences(run.peaks, most=4), *shed_sentences(run.phases))
+    parts = [_table(PHASE_HEADINGS, phase_rows(run.phases)), _bullets(sentences)]
     headings, rows = slo_by_phase(run)
     if rows:
         parts.append(_table(headings, rows))

@@ -43,6 +43,7 @@ from replay.report.peak_wording import (
     burn_text,
     peak_sentences,
     phase_rows,
+    shed_sentences,
     slo_by_phase,
 )
 from replay.report.server_wording import (
@@ -110,7 +111,7 @@ def phase_tables(run: RunSummary) -> str:
     rows = [[text(cell) for cell in row] for row in phase_rows(run.phases)]
     titles = [title.capitalize() for title in PHASE_HEADINGS]
     found = _table(text(run.label), titles, rows, "numbers")
-    found += _list(peak_sentences(run.peaks), "peaks")
+    found += _list((*peak_sentences(run.peaks), *shed_sentences(run.phases)), "peaks")
     headings, by_objective = slo_by_phase(run)
     if by_objective:
         cells = [[_glued(cell) for cell in row] for row in by_objective]

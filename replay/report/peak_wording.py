@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from replay.analysis.shed_values import RetryAfter
 from replay.analysis.values import ObjectiveResult, Peak, PhaseSummary, Recovery, RunSummary, Settled
 from replay.report.figures import (
     MISSING,
@@ -31,7 +32,7 @@ def phase_rows(phases: Sequence[PhaseSummary]) -> list[tuple[str, ...]]:
             format_number(phase.in_flight_mean),
             format_count(phase.in_flight_max),
             format_ratio(relative(phase.failed, phase.scheduled)),
-            _shed(phase),
+            shed_text(phase.shed),
         )
         for phase in phases
     ]
@@ -116,10 +117,26 @@ def _queue(peak: Peak) -> str:
     return f"{told}; {shed}, {format_count(peak.failed - peak.shed)} failed otherwise."
 
 
-def _shed(phase: PhaseSummary) -> str:
-    if not phase.shed:
-        return "0"
-    return " + ".join(f"{format_count(count)}×{status}" for status, count in phase.shed.items())
+def shed_text(shed: Mapping[int, int]) -> str:
+    """Counts by status such as "12×429 + 3×503"; "0" for none."""
+    return " + ".join(f"{format_count(count)}×{status}" for status, count in shed.items()) or "0"
+
+
+def retry_after_text(asked: RetryAfter | None) -> str:
+    """What those that were turned away were asked to wait; that it was not said, for None."""
+    if asked is None:
+        return "no Retry-After"
+    waits = f"p50 {format_seconds(asked.p50_s)}, max {format_seconds(asked.max_s)}"
+    return f"Retry-After in {format_count(asked.given)}: {waits}"
+
+
+def shed_sentences(phases: Sequence[PhaseSummary]) -> tuple[str, ...]:
+    """One per phase that turned requests away: how many, and when they were asked to come back."""
+    return tuple(
+        f"{phase.phase}: {shed_text(phase.shed)} shed; {retry_after_text(phase.retry_after)}."
+        for phase in phases
+        if phase.shed
+    )
 
 
 def _cell_of(phase: PhaseSummary, wanted: ObjectiveResult) -> str:

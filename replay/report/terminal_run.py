@@ -31,6 +31,9 @@ from replay.report.peak_wording import (
     burn_text,
     peak_sentences,
     phase_rows,
+    retry_after_text,
+    shed_sentences,
+    shed_text,
     slo_by_phase,
 )
 from replay.report.server_wording import (
@@ -66,6 +69,8 @@ def facts(summary: RunSummary) -> RenderableType:
     table.add_row("rate", f"{rate} · {format_seconds(summary.duration_s)} · {summary.mode} loop")
     kinds = [f"{kind} {format_count(count)}" for kind, count in failures_by_kind(summary.groups)]
     table.add_row("failures", Text(" · ".join([format_ratio(summary.error_rate), *kinds])))
+    if summary.shed:
+        table.add_row("shed", f"{shed_text(summary.shed)} · {retry_after_text(summary.retry_after)}")
     table.add_row("lateness", _lateness(summary))
     table.add_row(
         "tokens", f"{format_count(summary.input_tokens)} in · {format_count(summary.output_tokens)} out"
@@ -97,7 +102,8 @@ def phases(summary: RunSummary) -> list[RenderableType]:
         table.add_column(title, justify="right" if index else "left", no_wrap=index > 0)
     for row in phase_rows(summary.phases):
         table.add_row(*map(Text, row))
-    parts: list[RenderableType] = [indented(table), *bullets(peak_sentences(summary.peaks))]
+    sentences = (*peak_sentences(summary.peaks), *shed_sentences(summary.phases))
+    parts: list[RenderableType] = [indented(table), *bullets(sentences)]
     headings, rows = slo_by_phase(summary)
     if rows:
         by_phase = plain_table(header=True)

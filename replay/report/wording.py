@@ -28,6 +28,7 @@ from replay.report.figures import (
     format_quantile,
     format_rate,
     format_ratio,
+    format_seconds,
     relative,
 )
 from replay.report.server_wording import cost_rows, scrape_doubts
@@ -154,6 +155,12 @@ def invalid_reasons(summary: RunSummary) -> tuple[str, ...]:
     )
 
 
+def refusal_reasons(runs: Sequence[RunSummary], why: str) -> list[str]:
+    """The failed checks of the runs by label; `why` where none failed and there is no verdict still."""
+    failed = [f"{run.label}: {reason}" for run in runs for reason in invalid_reasons(run)]
+    return failed or [why]
+
+
 def diff_reasons(diff: DiffResult) -> tuple[str, ...]:
     """Why the verdict is what it is; the failed checks where a run is INVALID."""
     failed = [
@@ -239,6 +246,7 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
         ("ok", _count_of(summary.ok, summary.scheduled)),
         *([("hung up as recorded", format_count(summary.aborted))] if summary.aborted else []),
         ("error rate", format_ratio(summary.error_rate)),
+        *_shed_figures(summary),
         ("offered", format_rate(summary.offered_per_s)),
         ("achieved", format_rate(summary.achieved_per_s)),
     ]
@@ -256,6 +264,17 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
     if summary.cost is not None:
         figures += [(f"cost {name}", value) for name, value in cost_rows(summary.cost) if name[:3] == "per"]
     return tuple(figures)
+
+
+def _shed_figures(summary: RunSummary) -> list[tuple[str, str]]:
+    """Requests that were turned away, and how long they were asked to wait; nothing where none was."""
+    if not summary.shed:
+        return []
+    found = [("shed (429, 503)", format_count(sum(summary.shed.values())))]
+    if (asked := summary.retry_after) is not None:
+        found += [("Retry-After p50", format_seconds(asked.p50_s))]
+        found += [("Retry-After max", format_seconds(asked.max_s))]
+    return found
 
 
 def _headline_quantiles(summary: RunSummary, metric: str) -> list[tuple[float, float]]:

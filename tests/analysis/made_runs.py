@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from capture.encryption_keys import Keys
 from replay.analysis.run_table import RunTable
 from replay.engine.run_format import RUN_SCHEMA, RunMetadata
+from replay.engine.run_writer import RunWriter
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -52,6 +55,7 @@ class MadeRun:
     error: list[str | None] | None = None
     in_flight: np.ndarray | None = None
     sent: np.ndarray | None = None
+    retry_after_s: np.ndarray | None = None
 
     def table(self) -> pa.Table:
         """The Parquet table. Streams are the rows with a TTFT; tokens come evenly from TTFT to E2E."""
@@ -93,6 +97,10 @@ class MadeRun:
             "input_tokens": np.full(n, 7, dtype=np.int32),
             "output_tokens": pa.array(tokens.astype(np.int32), mask=~answered),
             "finish_reason": pa.nulls(n, pa.string()),
+            "retry_after_s": pa.array(
+                np.zeros(n) if self.retry_after_s is None else self.retry_after_s,
+                mask=np.ones(n, dtype=bool) if self.retry_after_s is None else np.isnan(self.retry_after_s),
+            ),
             "in_flight": np.zeros(n, np.int32) if self.in_flight is None else self.in_flight,
             "worker": np.zeros(n, dtype=np.int32),
             "connection_reused": np.ones(n, dtype=bool),
@@ -101,6 +109,16 @@ class MadeRun:
         }
         arrays = [pa.array(columns[field.name], type=field.type) for field in RUN_SCHEMA]
         return pa.Table.from_arrays(arrays, schema=RUN_SCHEMA)
+
+    def written(self, path: Path, keys: Keys | None = None, **changes: Any) -> Path:
+        """The run as a file at `path`, with `metadata` changed as told."""
+        about = metadata(**{"scheduled": len(self.due_ns), "label": path.stem, **changes})
+        writer = RunWriter(path, keys=keys)
+        writer.begin(about)
+        for batch in self.table().combine_chunks().to_batches():
+            writer.add(batch)
+        writer.finish(about)
+        return path
 
     def run(self, **changes: Any) -> RunTable:
         """The run, with `metadata` changed as told."""

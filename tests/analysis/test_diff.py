@@ -9,7 +9,7 @@ import pytest
 from latency_models import Workload, autoregressive, queueing, workload
 from made_runs import CHAT, MS, MadeRun
 
-from capture.failures import BadInput, RunInvalid
+from capture.failures import EXIT_INVALID, BadInput, NothingCompared, RunInvalid
 from replay.analysis.diff import compare, headline_of, overall
 from replay.analysis.metrics import Latencies
 from replay.analysis.run_table import RunTable
@@ -178,13 +178,39 @@ def test_two_runs_of_one_build_measure_the_noise_floor(load: Workload) -> None:
     assert (CHAT, "ttft") in named(found)
 
 
-def test_runs_in_which_nothing_was_answered_are_undecided() -> None:
-    n = 100
-    made = MadeRun(due_ns=np.arange(n) * 10.0 * MS, e2e_ns=np.ones(n), error=["timeout"] * n).run()
-    found = diff(made, made)
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.effects == ()
-    assert found.reasons[0].startswith("no request was answered well in both runs: 100 of 100 failed")
+ANSWERED, SHED, LOST = None, 503, "timeout"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [
+        (SHED, SHED, None),
+        (LOST, LOST, None),
+        (LOST, SHED, None),
+        (SHED, ANSWERED, None),  # a dead baseline clears no build
+        (ANSWERED, SHED, Verdict.REGRESSION),
+        (ANSWERED, LOST, Verdict.REGRESSION),
+        (ANSWERED, ANSWERED, Verdict.EQUIVALENT),
+    ],
+)
+def test_no_verdict_without_a_request_that_both_answered_unless_failures_make_one(
+    before: int | str | None, after: int | str | None, wanted: Verdict | None
+) -> None:
+    def replayed(how: int | str | None) -> RunTable:
+        n = 400
+        return MadeRun(
+            due_ns=np.arange(n) * 10.0 * MS,
+            e2e_ns=np.full(n, 5.0 * MS),
+            status=np.full(n, how) if isinstance(how, int) else None,
+            error=[how] * n if isinstance(how, str) else None,
+        ).run()
+
+    if wanted is not None:
+        assert diff(replayed(before), replayed(after)).verdict is wanted
+        return
+    with pytest.raises(NothingCompared, match="no request was answered well in both runs") as refusal:
+        diff(replayed(before), replayed(after))
+    assert refusal.value.exit_code == EXIT_INVALID
 
 
 def test_equivalence_asks_for_every_headline_quantile(load: Workload) -> None:

@@ -115,6 +115,21 @@ def test_what_can_not_be_compared_is_refused_and_what_is_doubtful_said(
         assert len(said.strip().splitlines()) == 1
 
 
+def test_runs_that_nobody_answered_end_a_gate_and_machines_read_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = MadeRun(np.arange(N) * 20.0 * MS, np.full(N, 5.0 * MS), status=np.full(N, 503))
+    runs = [dead.written(tmp_path / f"{name}.parquet") for name in ("one", "other")]
+    junit = tmp_path / "diff.xml"
+    code, said = ended(capsys, monkeypatch, *runs, "--json", "--junit", junit)
+    assert code == 3
+    found, end = json.JSONDecoder().raw_decode(said)
+    assert (found["verdict"], found["failed_checks"]) == ("invalid", {"baseline": [], "candidate": []})
+    assert found["reasons"][0].startswith("no verdict: no request was answered well in both runs (0 of 400")
+    assert "see what failed with `peaktape report`" in said[end:]
+    assert "no request was answered well" in junit.read_text()
+
+
 @pytest.mark.parametrize("given", [(), ("a",)])
 def test_one_run_is_too_few(
     given: tuple[str, ...],

@@ -9,6 +9,7 @@ import pytest
 from made_runs import MS, MadeRun
 from scipy import integrate, stats
 
+from capture.failures import NothingCompared
 from replay.analysis.interleaved import judge_pairs, order_of_runs
 from replay.analysis.sequential import PRIOR, anytime_interval, half_width, pairs_until
 from replay.analysis.summary import summarise
@@ -55,6 +56,16 @@ def test_the_pairs_still_needed_are_the_first_that_are_enough(wanted: float, dev
     more = pairs_until(wanted, deviation, 3, 0.01)
     assert more is not None
     assert half_width(deviation, 3 + more, 0.01) <= wanted < half_width(deviation, 3 + more - 1, 0.01)
+
+
+def test_a_baseline_that_answered_nothing_is_equivalent_to_nothing() -> None:
+    made = MadeRun(np.arange(20) * 10.0 * MS, np.full(20, 5.0 * MS))
+    dead = summarise(MadeRun(made.due_ns, made.e2e_ns, status=np.full(20, 503)).run())
+    alive = summarise(made.run())
+    for candidate in (dead, alive):
+        with pytest.raises(NothingCompared, match="no request was answered well in any run of build-a"):
+            judge_pairs([dead], [candidate], tolerance=0.05)
+    assert judge_pairs([alive] * 3, [dead] * 3, tolerance=0.05).verdict is Verdict.REGRESSION
 
 
 def test_the_order_is_abba() -> None:

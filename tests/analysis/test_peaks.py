@@ -174,6 +174,27 @@ def test_phases_conserve_requests_and_share_out_objectives() -> None:
     assert good == pytest.approx(found.goodput_per_s * found.duration_s)
 
 
+def test_shed_load_says_when_it_was_asked_to_come_back() -> None:
+    rng = np.random.default_rng(3)
+    n = 900
+    phase = rng.choice(["base", "spike", "recover"], n).tolist()
+    status = np.where(np.isin(phase, ["spike", "recover"]), rng.choice([200, 429, 503], n), 200)
+    asked_s = np.where((rng.random(n) < 0.7) & (np.array(phase) == "spike"), rng.integers(0, 9, n), np.nan)
+    made = MadeRun(
+        np.arange(n) * 10.0 * MS, np.full(n, 5.0 * MS), phase=phase, status=status, retry_after_s=asked_s
+    )
+    summary = summarise(made.run())
+    found = {one.phase: one for one in summary.phases}
+    told_s = asked_s[(status != 200) & ~np.isnan(asked_s)]
+    asked = found["spike"].retry_after
+    assert asked is not None
+    assert (asked.given, asked.max_s) == (len(told_s), told_s.max())
+    assert np.mean(told_s <= asked.p50_s) >= 0.5 > np.mean(told_s < asked.p50_s)
+    assert (found["base"].retry_after, found["recover"].retry_after) == (None, None)
+    assert summary.retry_after == asked  # one that was answered well is not asked to come back
+    assert summary.shed == {code: int(np.sum(status == code)) for code in (429, 503)}
+
+
 def test_the_burn_rate_is_what_missed_over_what_may_miss() -> None:
     made = MadeRun(due_ns=np.arange(100) * 10.0 * MS, e2e_ns=np.full(100, 1.0 * MS))
     made = dataclasses.replace(made, status=np.where(np.arange(100) < 5, 500, 200))

@@ -157,6 +157,10 @@ SCRIPTS = {
     + b"Content-Length: %d\r\n\r\n" % len(USAGE)
     + USAGE,
     "empty": b"HTTP/1.1 500 Oh no\r\nContent-Length: 0\r\n\r\n",
+    "shed for a time": b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nretry-after: 9\r\n"
+    + b"Content-Length: 0\r\n\r\n",
+    "shed until an instant": b"HTTP/1.1 503 Busy\r\nretry-after: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    + b"Date: Sun, 06 Nov 1994 08:49:07 GMT\r\nContent-Length: 0\r\n\r\n",
     "redirect": b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
     "large": b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000,
     "broken chunk": CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n",
@@ -174,6 +178,10 @@ def test_byte_scripts_are_read_alike(tmp_path: Path) -> None:
     found = [one.rows[f"r{2 * i}", 0] for i in range(len(SCRIPTS))]
     errors = {name for name, row in zip(SCRIPTS, found, strict=True) if row["error"] is not None}
     assert errors == {"broken chunk", "two lengths", "not a status"}
+    waits = {
+        name: row["retry_after_s"] for name, row in zip(SCRIPTS, found, strict=True) if row["retry_after_s"]
+    }
+    assert waits == {"shed for a time": 7.0, "shed until an instant": 30.0}
 
 
 def test_a_head_s_announced_body_is_not_waited_for(tmp_path: Path) -> None:

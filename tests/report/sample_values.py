@@ -21,6 +21,7 @@ from replay.analysis.change_values import (
     RequestTimeline,
     TailChange,
 )
+from replay.analysis.shed_values import RetryAfter
 from replay.analysis.values import (
     QUANTILES,
     Check,
@@ -128,6 +129,7 @@ def _phase(
         ok=n - failed,
         failed=failed,
         shed={429: 1, 503: failed - 1} if failed > 1 else {},
+        retry_after=RetryAfter(failed - 2, 1.0, 30.0) if failed > 4 else None,
         offered_per_s=n / length_s,
         answered_per_s=(n - failed) / length_s * 0.98,
         in_flight_mean=n / length_s * 0.9,
@@ -235,6 +237,8 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
         validity=Validity(True, CHECKS),
         objectives=(ttft, errors),
         steps=("speed 5", "spike at=25s for=12s x=4 seed=1"),
+        shed={429: 2, 503: 10},
+        retry_after=RetryAfter(7, 1.0, 30.0),
         distributions=distributions,
         phases=(
             _phase("base", 36.4, 617, 3, (dataclasses.replace(ttft, attainment=0.999, burn=0.1), errors)),

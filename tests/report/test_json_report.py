@@ -77,7 +77,7 @@ def test_plot_samples_are_left_out(run: RunSummary) -> None:
 def test_a_refused_comparison_has_the_keys_of_one_and_the_checks_that_failed(
     run: RunSummary, stopped_run: RunSummary, diff: DiffResult
 ) -> None:
-    found = round_trip(invalid_diff_json(run, stopped_run))
+    found = round_trip(invalid_diff_json(run, stopped_run, ""))
     assert found["verdict"] == "invalid"
     assert found["failed_checks"]["baseline"] == []
     assert len(found["failed_checks"]["candidate"]) == 2

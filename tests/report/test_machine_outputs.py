@@ -22,6 +22,7 @@ from replay.report.as_json import diff_json, invalid_diff_json, run_json
 from replay.report.junit import diff_junit, invalid_diff_junit, run_junit
 from replay.report.markdown import diff_markdown, escaped, invalid_diff_markdown, run_markdown
 
+WHY = "no verdict: nobody answered"
 SCHEMAS = Path(replay.report.__file__).parent / "schemas"
 MADE = {json_schema.RUN_FILE: json_schema.run_schema, json_schema.DIFF_FILE: json_schema.diff_schema}
 
@@ -45,7 +46,7 @@ def test_documents_keep_to_the_schema(run: RunSummary, stopped_run: RunSummary, 
     validate(run_json(run), json_schema.RUN_FILE)
     validate(run_json(stopped_run), json_schema.RUN_FILE)
     validate(diff_json(diff), json_schema.DIFF_FILE)
-    validate(invalid_diff_json(run, stopped_run), json_schema.DIFF_FILE)
+    validate(invalid_diff_json(run, stopped_run, WHY), json_schema.DIFF_FILE)
     odd = (
         ObjectiveResult(Objective("recovery", None, 3e9, phase="spike"), math.inf, False, 0.0),
         ObjectiveResult(Objective("shed_rate", None, 0.0), 0.1, False, 0.9, math.inf, 10),
@@ -128,7 +129,7 @@ def test_an_invalid_run_is_errors_and_no_judgement(run: RunSummary, stopped_run:
     errors = {name[1] for name, case in cases.items() if case.find("error") is not None}
     assert errors == {"lateness p99", "generator CPU"}
     assert all(case.find("skipped") is not None for name, case in cases.items() if "SLO" in name[0])
-    refused = cases_of(invalid_diff_junit(run, stopped_run))
+    refused = cases_of(invalid_diff_junit(run, stopped_run, WHY))
     assert refused["build-b against build-a", "verdict"].find("error") is not None
 
 
@@ -161,7 +162,7 @@ def test_a_pull_request_sees_the_verdict_first(diff: DiffResult) -> None:
 
 
 def test_tables_are_square(run: RunSummary, stopped_run: RunSummary, diff: DiffResult) -> None:
-    for text in (diff_markdown(diff), run_markdown(run), invalid_diff_markdown(run, stopped_run)):
+    for text in (diff_markdown(diff), run_markdown(run), invalid_diff_markdown(run, stopped_run, WHY)):
         for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.M):
             widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.strip().splitlines()}
             assert len(widths) == 1, block
@@ -177,6 +178,16 @@ def test_text_from_users_is_no_markdown(spoiled_diff: DiffResult) -> None:
 
 
 def test_a_refused_comparison_says_why(run: RunSummary, stopped_run: RunSummary) -> None:
-    text = invalid_diff_markdown(run, stopped_run)
+    text = invalid_diff_markdown(run, stopped_run, WHY)
     assert text.startswith("### 🔴 INVALID: build-b against build-a: build-b can't carry a verdict\n")
     assert "lateness p99: 41.2 ms found" in text
+    assert WHY not in text
+
+
+def test_valid_runs_without_a_verdict_are_told_why(run: RunSummary) -> None:
+    text = invalid_diff_markdown(run, run, WHY)
+    assert text.startswith("### 🔴 NO VERDICT: build-a against build-a: nothing to compare\n\n- " + WHY)
+    assert invalid_diff_json(run, run, WHY)["reasons"] == [WHY]
+    refused = cases_of(invalid_diff_junit(run, run, WHY))["build-a against build-a", "verdict"].find("error")
+    assert refused is not None
+    assert WHY in Xml.tostring(refused, "unicode")
