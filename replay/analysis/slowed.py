@@ -9,6 +9,7 @@ judged by the stationary bootstrap over time cells: what is slowed by one stall 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -144,8 +145,8 @@ def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: f
         slower=share.slower,
         faster=share.faster,
         net_ratio=share.net,
-        low_ratio=share.net - half,
-        high_ratio=share.net + half,
+        low_ratio=float(np.clip(share.net - half, -1.0, 1.0)),
+        high_ratio=float(np.clip(share.net + half, -1.0, 1.0)),
         minimum_detectable_ratio=_detectable(share, strict, margin),
         p_value=p_value,
         verdict=verdict,
@@ -163,7 +164,7 @@ def _detectable(share: _Share, critical: float, margin: float) -> float:
 
     Events that are added come one by one, with a variance of s/n beside the one that is there (Poisson), so
     s = a √(SE² + s/n) with a = critical value + t₀.₈; and s must lie above the margin, as a count does by
-    its own noise. At least as many as are judged at all.
+    its own noise. At least as many as are judged at all. Infinite where more than all would have to change.
     """
     n = share.pairs
     noise = share.error if np.isfinite(share.error) else 0.0
@@ -171,4 +172,5 @@ def _detectable(share: _Share, critical: float, margin: float) -> float:
     a = (critical + reach) ** 2
     certain = (a / n + np.sqrt((a / n) ** 2 + 4.0 * a * noise**2)) / 2.0
     above = margin + reach * np.sqrt(noise**2 + margin / n)
-    return float(max(certain, above, 1.5 * FEWEST_IN_TAIL / n))
+    needed = float(max(certain, above, 1.5 * FEWEST_IN_TAIL / n))
+    return needed if needed <= 1.0 else math.inf

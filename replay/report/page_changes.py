@@ -74,7 +74,7 @@ def tail_table(changes: Sequence[TailChange]) -> str:
         ]
         for change in changes
     ]
-    headings = ["", "Verdict", *(heading.capitalize() for heading in TAIL_HEADINGS), "p"]
+    headings = ["", "Verdict", *(heading[0].upper() + heading[1:] for heading in TAIL_HEADINGS), "p"]
     return table(TAIL_TITLE, headings, rows, "outcomes")
 
 
