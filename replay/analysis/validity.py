@@ -259,7 +259,8 @@ def _warnings(run: RunTable) -> Iterator[str]:
     yield from _made_by_others(run)
     if len(run) < FEWEST_FOR_ARRIVALS:
         yield f"only {len(run)} requests: too few to judge arrivals by"
-    if not any(cpu_share(worker) is not None for worker in run.metadata.workers):
+    sampled = any(cpu_share(worker) is not None for worker in run.metadata.workers)
+    if not sampled and not run.metadata.made_by:
         yield "generator CPU not judged: the run holds no samples"
     excused = int(_excused(run).sum())
     if excused:

@@ -166,7 +166,11 @@ def _import(
         told = read(result, which, lambda share: progress.update(task, completed=share))
         progress.update(task, completed=1.0)
         table, metadata = run_of(
-            told, source=result.name, label=label or output.stem, target=target, bounds=bounds
+            told,
+            source=result.name,
+            label=label or told.label or output.stem,
+            target=target,
+            bounds=bounds,
         )
         write_foreign_run(output, table, metadata, keys)
     if not any(one.due_ns is not None for one in told.requests):

@@ -1,4 +1,4 @@
-"""`peaktape import`: other tools' records → traces, or runs. One command per source, each with its options."""
+"""`peaktape import`: other tools' records → traces or runs. One command per source, each with its options."""
 
 from __future__ import annotations
 

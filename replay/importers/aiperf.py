@@ -1,8 +1,9 @@
 """Records of AIPerf: `profile_export.jsonl`, an object a request, with the summary beside it if it is there.
 
 Read as AIPerf 0.13 writes them (`MetricRecordInfo` in `common/models/record_models.py`); earlier versions
-lack some members, which are null then. The summary (`profile_export_aiperf.json`) says address, load and
-version. `credit_issued_ns` is when the rate limiter let a request go, which in a closed loop waits for an
+lack some members, which are null then. E2E is AIPerf's `request_latency`, which ends at the last content; a
+request without one ends at `request_end_ns`. The summary (`profile_export_aiperf.json`) says address, load
+and version. `credit_issued_ns` is when the rate limiter let a request go, which in a closed loop waits for an
 answer: it is no due instant, and a fixed schedule's instants stand in neither file.
 """
 
@@ -76,8 +77,8 @@ def _summary(path: Path) -> Mapping[str, Any]:
 def _metadata(record: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(record, dict) or "metadata" not in record:
         summary = isinstance(record, dict) and "input_config" in record
-        found = "a summary without requests" if summary else "no metadata"
-        raise BadInput(f"{place}: {found} found, {WANTED} wanted")
+        said = "a summary without requests" if summary else "no metadata"
+        raise BadInput(f"{place}: {said} found, {WANTED} wanted")
     found: Mapping[str, Any] = member(record, "metadata", place, dict)
     return found
 
@@ -88,7 +89,9 @@ def _request(
     metrics = _object(record.get("metrics"))
     sent_ns = _instant(metadata, "request_start_ns", place)
     failed = _failure(record.get("error"), metadata)
-    first_ns = _duration(metrics, "time_to_first_token", place)
+    first_ns, lasted_ns = (
+        _duration(metrics, name, place) for name in ("time_to_first_token", "request_latency")
+    )
     first_token_ns = None if first_ns is None else sent_ns + first_ns
     reused = _value(metrics, "http_req_connection_reused")
     conversation = text_or_none(metadata.get("conversation_id"))
@@ -104,7 +107,7 @@ def _request(
         first_byte_ns=_instant_or_none(metadata, "request_ack_ns", place),
         first_token_ns=first_token_ns,
         chunk_ns=_chunks(metrics, first_token_ns, place),
-        end_ns=_instant(metadata, "request_end_ns", place),
+        end_ns=_instant(metadata, "request_end_ns", place) if lasted_ns is None else sent_ns + lasted_ns,
         session=session,
         status=failed.status if failed else None,
         error=failed.error if failed else None,
@@ -199,6 +202,7 @@ _DATA: Final = ("type", "entries", "random_seed", "path", "file")
 
 
 def _notes(requests: Sequence[ForeignRequest], plan: Sequence[str]) -> Iterator[str]:
+    yield "E2E ends at the last content, as AIPerf has it"
     yield "token counts are the server's usage where it gave one, else AIPerf's own tokeniser's"
     if not plan:
         yield "load, target and model are not known: AIPerf's summary is not beside the records"

@@ -66,6 +66,7 @@ class ForeignRun:
     requests: Sequence[ForeignRequest]
     wall_zero_ns: int = 0
     version: str = ""
+    label: str = ""
     target: str = ""
     plan: tuple[str, ...] = ()
     mode: str = UNSTATED
@@ -75,9 +76,14 @@ class ForeignRun:
 
 
 def run_of(
-    told: ForeignRun, *, source: str, label: str, target: str | None = None, bounds: Mapping[str, float]
+    told: ForeignRun,
+    *,
+    source: str,
+    label: str,
+    target: str | None = None,
+    bounds: Mapping[str, float] | None = None,
 ) -> tuple[pa.Table, RunMetadata]:
-    """The table (`RUN_SCHEMA`) and the metadata of a run, its rows by due instant, or else by sent.
+    """The table (`RUN_SCHEMA`) and the metadata of a run; rows by due instant, or else by sent.
 
     Of requests of one name the n-th to be sent is copy n − 1. `source` names the file, `bounds` are those of
     validity that the user states.
@@ -98,7 +104,7 @@ def run_of(
         sender=told.made_by,
         sender_reason=f"imported from {source}, of {told.made_by}{version}",
         partial=told.partial,
-        bounds=bounds,
+        bounds=bounds or {},
         made_by=told.made_by,
         notes=told.notes,
         tool_version=VERSION,

@@ -93,7 +93,7 @@ def _request(one: Any, backend: Mapping[str, Any], scheduled: bool, place: str) 
     if sent_ns is None:
         return None
     stated = text_or_none(info.get("error"))
-    failed = failure(stated) if stated or info.get("status") == "errored" else None
+    failed = failure(stated or "no reason given") if stated or info.get("status") == "errored" else None
     return ForeignRequest(
         name=_digest(one, place),
         sent_ns=sent_ns,

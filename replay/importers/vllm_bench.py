@@ -50,6 +50,7 @@ def read_vllm_bench(path: Path, which: int | None = None, watch: Watch = unwatch
         made_by=MADE_BY,
         requests=requests,
         wall_zero_ns=_ended(result, path, span_ns) - min(one.sent_ns for one in requests),
+        label=text_or_none(result.get("label")) or "",
         plan=tuple(f"{name} {result[name]}" for name in _PLAN if result.get(name) is not None),
         mode=CLOSED if limit is not None and rate == "inf" else OPEN,
         notes=tuple(_notes(waited_s, limit)),

@@ -42,10 +42,12 @@ def run_report(summary: RunSummary) -> RenderableType:
     if summary.cost is not None:
         parts += [blank(), section("Cost at this load"), terminal_run.cost(summary.cost)]
     clock = headline_clock_of(summary)
-    title = (
-        "Latency from due: what a user waited" if clock == "due" else "Latency from sent: no due times known"
-    )
-    parts += [blank(), section(title), *terminal_run.latency(summary.groups, clock)]
+    waited = "what a user waited" if clock == "due" else "no due times are known"
+    parts += [
+        blank(),
+        section(f"Latency from {clock}: {waited}"),
+        *terminal_run.latency(summary.groups, clock),
+    ]
     parts += [blank(), validity_report(dataclasses.replace(summary.validity, warnings=()))]
     return Group(*parts)
 
