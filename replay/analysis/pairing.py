@@ -120,7 +120,7 @@ def pairing_doubts(pairs: Pairs, baseline: RunTable, candidate: RunTable) -> Ite
     lengths = baseline.input_tokens[pairs.baseline]
     known = lengths[~np.isnan(lengths)]
     if len(known) and np.ptp(known) > 0:
-        evidence = "their prompts are as long, request by request"
+        evidence = "request by request, their prompts are of one length"
     elif len(known):
         evidence = "that they hold the same prompts is taken on trust: all are of one length"
     else:

@@ -167,7 +167,7 @@ def _import(
         progress.update(task, completed=1.0)
         table, metadata = run_of(
             told,
-            source=result.name,
+            source=result,
             label=label or told.label or output.stem,
             target=target,
             bounds=bounds,

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from capture.failures import BadInput
 from replay.engine.run_format import CLOSED, OPEN, UNSTATED
-from replay.importers.foreign_run import ForeignRequest, ForeignRun
+from replay.importers.foreign_run import NO_CHUNKS, ForeignRequest, ForeignRun, Ints, instants_of
 from replay.importers.result_file import Watch, json_values, unwatched
-from replay.importers.stated import count, member, number, text_or_none
+from replay.importers.stated import count, duration_ns, many_ns, member, text_or_none
 from replay.importers.stated_failure import Failure, failure
 
 MADE_BY: Final = "aiperf profile"
@@ -147,29 +147,23 @@ def _duration(metrics: Mapping[str, Any], name: str, place: str) -> int | None:
     value = _value(metrics, name)
     if value is None:
         return None
-    return round(number(value, f"{place}: metrics.{name}") * _unit_ns(metrics, name, place))
+    return duration_ns(value, f"{place}: metrics.{name}", _unit_ns(metrics, name, place))
 
 
 def _unit_ns(metrics: Mapping[str, Any], name: str, place: str) -> float:
     unit = _object(metrics.get(name)).get("unit")
-    if unit not in _UNITS_NS:
+    if not isinstance(unit, str) or unit not in _UNITS_NS:
         raise BadInput(f"{place}: metrics.{name}: unit {unit!r} found, one of {', '.join(_UNITS_NS)} wanted")
     return _UNITS_NS[unit]
 
 
-def _chunks(metrics: Mapping[str, Any], first_ns: int | None, place: str) -> tuple[int, ...]:
+def _chunks(metrics: Mapping[str, Any], first_ns: int | None, place: str) -> Ints:
     """Instants of content-bearing chunks: the first token, then the sum of `inter_chunk_latency`."""
     gaps = _value(metrics, "inter_chunk_latency")
     if first_ns is None or gaps is None:
-        return ()
-    name = f"{place}: metrics.inter_chunk_latency"
-    if not isinstance(gaps, list):
-        raise BadInput(f"{name}: {gaps!r} found, a list of gaps wanted")
-    unit_ns, passed, found = _unit_ns(metrics, "inter_chunk_latency", place), 0.0, [first_ns]
-    for gap in gaps:
-        passed += number(gap, name) * unit_ns
-        found.append(first_ns + round(passed))
-    return tuple(found)
+        return NO_CHUNKS
+    unit_ns = _unit_ns(metrics, "inter_chunk_latency", place)
+    return instants_of(first_ns, many_ns(gaps, f"{place}: metrics.inter_chunk_latency", unit_ns))
 
 
 def _tokens(metrics: Mapping[str, Any], names: Sequence[str], place: str) -> int | None:

@@ -10,26 +10,35 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from capture.__about__ import VERSION
+from capture.failures import BadInput
 from replay.engine.run_format import RUN_SCHEMA, UNSTATED, RunMetadata
 
+LONGEST_NS: Final = 31 * 86_400 * 10**9
 UNSTATED_TARGET: Final = "an unstated target"
 _INSTANTS: Final = (
     *("due_ns", "dequeued_ns", "connected_ns", "sent_ns", "first_byte_ns", "first_token_ns", "end_ns"),
 )
 
 
-@dataclasses.dataclass(frozen=True)
+Ints = npt.NDArray[np.int64]
+NO_CHUNKS: Final = np.empty(0, np.int64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ForeignRequest:
     """One request; None for what the tool does not say. Instants are ns on the tool's own clock.
 
     `name` is what the same request is called in another run: its place in the data, or a digest of its
     content. `session` is what the tool calls its conversation, if it is of one. `chunk_ns` are instants of
-    content-bearing events, in order; empty where the tool keeps none.
+    content-bearing events in order, int64; empty where the tool keeps none.
     """
 
     name: str
@@ -41,7 +50,7 @@ class ForeignRequest:
     connected_ns: int | None = None
     first_byte_ns: int | None = None
     first_token_ns: int | None = None
-    chunk_ns: tuple[int, ...] = ()
+    chunk_ns: Ints = dataclasses.field(default_factory=lambda: NO_CHUNKS)
     end_ns: int | None = None
     session: str | None = None
     model: str | None = None
@@ -51,6 +60,11 @@ class ForeignRequest:
     input_tokens: int | None = None
     output_tokens: int | None = None
     connection_reused: bool | None = None
+
+
+def instants_of(first_ns: int, gaps_ns: npt.NDArray[np.float64]) -> Ints:
+    """The first instant and those that follow it by the gaps: int64, one more than the gaps."""
+    return np.concatenate([[first_ns], first_ns + np.rint(np.cumsum(gaps_ns)).astype(np.int64)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,18 +92,24 @@ class ForeignRun:
 def run_of(
     told: ForeignRun,
     *,
-    source: str,
+    source: Path,
     label: str,
     target: str | None = None,
     bounds: Mapping[str, float] | None = None,
 ) -> tuple[pa.Table, RunMetadata]:
     """The table (`RUN_SCHEMA`) and the metadata of a run; rows by due instant, or else by sent.
 
-    Of requests of one name the n-th to be sent is copy n − 1. `source` names the file, `bounds` are those of
-    validity that the user states.
+    Of requests of one name the n-th to be sent is copy n − 1. `source` is the file, `bounds` are those of
+    validity that the user states. Raises `BadInput` for instants too far apart to be of one run.
     """
     rows = sorted(told.requests, key=lambda one: one.sent_ns if one.due_ns is None else one.due_ns)
     zero_ns = min((min(one.sent_ns, one.due_ns or one.sent_ns) for one in rows), default=0)
+    last_ns = max((max(one.end_ns or one.sent_ns, one.sent_ns) for one in rows), default=0)
+    if last_ns - zero_ns > LONGEST_NS:
+        raise BadInput(
+            f"{source}: instants {(last_ns - zero_ns) / 86_400e9:,.0f} days apart found, a run of at most "
+            "31 days wanted: a clock was set, or the file is damaged"
+        )
     version = f" {told.version}" if told.version else ""
     metadata = RunMetadata(
         label=label,
@@ -102,7 +122,7 @@ def run_of(
         scheduled=len(rows),
         mode=told.mode,
         sender=told.made_by,
-        sender_reason=f"imported from {source}, of {told.made_by}{version}",
+        sender_reason=f"imported from {source.name}, of {told.made_by}{version}",
         partial=told.partial,
         bounds=bounds or {},
         made_by=told.made_by,
@@ -152,13 +172,27 @@ def _table(rows: Sequence[ForeignRequest], zero_ns: int) -> pa.Table:
         "copy": _copies(rows),
         "session": _sessions(rows),
         "phase": ["base"] * count,
-        "chunk_ns": [[at - zero_ns for at in one.chunk_ns] for one in rows],
-        "chunk_bytes": [[None] * len(one.chunk_ns) for one in rows],
-        "chunk_tokens": [[1] * len(one.chunk_ns) for one in rows],
+        **_chunks(rows, zero_ns),
     }
     absent = pa.nulls(count)
-    arrays = [pa.array(columns.get(field.name, absent), type=field.type) for field in RUN_SCHEMA]
+    arrays = [
+        found if isinstance(found, pa.ListArray) else pa.array(found, type=field.type)
+        for field in RUN_SCHEMA
+        for found in [columns.get(field.name, absent)]
+    ]
     return pa.Table.from_arrays(arrays, schema=RUN_SCHEMA)
+
+
+def _chunks(rows: Sequence[ForeignRequest], zero_ns: int) -> dict[str, pa.ListArray]:
+    """The columns of chunks: instants, sizes that nobody stated, and one content-bearing event each."""
+    ends = np.cumsum([0, *(len(one.chunk_ns) for one in rows)], dtype=np.int32)
+    instants = np.concatenate([np.empty(0, np.int64), *(one.chunk_ns for one in rows)]) - zero_ns
+    columns = {
+        "chunk_ns": pa.array(instants, pa.int64()),
+        "chunk_bytes": pa.nulls(len(instants), pa.int32()),
+        "chunk_tokens": pa.array(np.ones(len(instants), np.int32)),
+    }
+    return {name: pa.ListArray.from_arrays(ends, values) for name, values in columns.items()}
 
 
 def _copies(rows: Sequence[ForeignRequest]) -> list[int]:

@@ -15,7 +15,7 @@ from capture.failures import BadInput
 from replay.engine.run_format import CLOSED, OPEN, UNSTATED
 from replay.importers.foreign_run import ForeignRequest, ForeignRun, digest_of
 from replay.importers.result_file import Watch, chosen, json_values, unwatched
-from replay.importers.stated import count, member, optional_ns, text_or_none
+from replay.importers.stated import count, member, optional_ns, rows, text_or_none
 from replay.importers.stated_failure import failure
 
 MADE_BY: Final = "guidellm"
@@ -50,10 +50,11 @@ def _run(benchmark: Mapping[str, Any], version: str, place: str) -> ForeignRun:
     groups = member(benchmark, "requests", place, dict, f"{WANTED}")
     config = _config(benchmark)
     strategy, backend = _object(config.get("strategy")), _object(config.get("backend"))
-    scheduled = strategy.get("type_") in _SCHEDULED
-    requests, left_out = [], {_UNENDED: len(groups.get("incomplete") or ()), _UNSENT: 0}
+    kind = str(strategy.get("type_"))
+    scheduled = kind in _SCHEDULED
+    requests, left_out = [], {_UNENDED: len(rows(groups, "incomplete", f"{place}.requests")), _UNSENT: 0}
     for group in ("successful", "errored"):
-        for at, one in enumerate(groups.get(group) or ()):
+        for at, one in enumerate(rows(groups, group, f"{place}.requests")):
             request = _request(one, backend, scheduled, f"{place}.requests.{group}[{at}]")
             left_out[_UNSENT] += request is None
             if request is not None:
@@ -68,7 +69,7 @@ def _run(benchmark: Mapping[str, Any], version: str, place: str) -> ForeignRun:
         version=version,
         target=text_or_none(backend.get("target")) or "",
         plan=(*_plan(strategy), *_data(config)),
-        mode=_MODES.get(str(strategy.get("type_")), UNSTATED),
+        mode=_MODES.get(kind, UNSTATED),
         notes=tuple(_notes(config, left_out, scheduled=scheduled)),
         left_out={cause: number for cause, number in left_out.items() if number},
     )

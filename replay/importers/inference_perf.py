@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from capture.failures import BadInput
 from replay.engine.run_format import CLOSED, OPEN, UNSTATED
-from replay.importers.foreign_run import ForeignRequest, ForeignRun, digest_of
+from replay.importers.foreign_run import ForeignRequest, ForeignRun, Ints, digest_of
 from replay.importers.result_file import Watch, json_values, started_before, unwatched
-from replay.importers.stated import count, seconds_ns, text_or_none
+from replay.importers.stated import count, many_ns, seconds_ns, text_or_none
 from replay.importers.stated_failure import Failure, failure
 
 MADE_BY: Final = "inference-perf"
@@ -85,7 +87,7 @@ def _request(one: Any, about: tuple[str, str | None], place: str) -> ForeignRequ
         endpoint=about[0],
         model=about[1],
         stream="output_token_times" in response,
-        first_token_ns=chunk_ns[0] if chunk_ns else None,
+        first_token_ns=int(chunk_ns[0]) if len(chunk_ns) else None,
         chunk_ns=chunk_ns,
         end_ns=seconds_ns(one["end_time"], f"{place}.end_time"),
         status=failed.status if failed else None,
@@ -96,13 +98,11 @@ def _request(one: Any, about: tuple[str, str | None], place: str) -> ForeignRequ
     )
 
 
-def _chunks(response: Mapping[str, Any], place: str) -> tuple[int, ...]:
+def _chunks(response: Mapping[str, Any], place: str) -> Ints:
     """Instants of content-bearing chunks: `chunk_times`, since `output_token_times` repeats a chunk's instant
     for each token that the tokeniser sees in it."""
-    times = response.get("chunk_times") or response.get("output_token_times") or ()
-    if not isinstance(times, list | tuple):
-        raise BadInput(f"{place}: {times!r} found, a list of instants wanted")
-    return tuple(seconds_ns(at, f"{place}.chunk_times") for at in times)
+    times = response.get("chunk_times") or response.get("output_token_times") or []
+    return np.rint(many_ns(times, f"{place}.chunk_times")).astype(np.int64)
 
 
 def _failure(error: Any) -> Failure | None:

@@ -31,6 +31,8 @@ def json_values(path: Path, wanted: str, watch: Watch = unwatched) -> Iterator[t
                 yield line, value
         except NotJson as error:
             raise BadInput(f"{path}:{error.line}: not JSON, or cut off ({error}); {wanted} wanted") from error
+        except ValueError as error:  # json, of a number of thousands of digits
+            raise BadInput(f"{path}: not JSON that can be read ({error}); {wanted} wanted") from error
 
 
 def chosen[T](found: Sequence[T], which: int | None, path: Path, names: Sequence[str]) -> T:

@@ -9,7 +9,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from capture.failures import BadInput
+
+Floats = npt.NDArray[np.float64]
 
 LARGEST_S: Final = 9.2e9
 """Seconds since 1970 whose ns fit an int64 (the year 2261); no duration is longer either."""
@@ -32,15 +37,38 @@ def optional_number(value: Any, place: str) -> float | None:
 
 def seconds_ns(value: Any, place: str) -> int:
     """A number of seconds → int ns; raises `BadInput`."""
+    return duration_ns(value, place, 1e9)
+
+
+def duration_ns(value: Any, place: str, unit_ns: float) -> int:
+    """A number of units of `unit_ns` → int ns; raises `BadInput`, also for more than an int64 holds."""
     found = number(value, place)
-    if found > LARGEST_S:
-        raise BadInput(f"{place}: {found:g} found, seconds wanted")
-    return round(found * 1e9)
+    if found * (unit_ns / 1e9) > LARGEST_S:
+        raise BadInput(f"{place}: {found:g} found, a time below the year 2261 wanted")
+    return round(found * unit_ns)
 
 
 def optional_ns(value: Any, place: str) -> int | None:
     """As `seconds_ns`; None for null."""
     return None if value is None else seconds_ns(value, place)
+
+
+def many_ns(values: Any, place: str, unit_ns: float = 1e9) -> Floats:
+    """A list of numbers → float64 ns, one of which is `unit_ns`; raises `BadInput` naming the wrong one."""
+    if values == []:
+        return np.empty(0)
+    try:
+        found = np.asarray(values if isinstance(values, list) else None)
+    except ValueError:  # lists among numbers
+        found = np.asarray(None)
+    if found.dtype.kind not in "iuf" or found.ndim != 1:
+        raise BadInput(f"{place}: {_shown(values)} found, a list of numbers wanted")
+    wrong = np.flatnonzero(~np.isfinite(found) | (found < 0) | (found * (unit_ns / 1e9) > LARGEST_S))
+    if len(wrong):
+        raise BadInput(
+            f"{place}[{wrong[0]}]: {found[wrong[0]]:g} found, a finite number, not negative, wanted"
+        )
+    return np.asarray(found * unit_ns, dtype=np.float64)
 
 
 def count(value: Any, place: str) -> int | None:
@@ -59,6 +87,11 @@ def member(holder: Any, name: str, place: str, kind: type[Any], way_out: str = "
         ending = f"; {way_out}" if way_out else ""
         raise BadInput(f"{place}: {name}: {_shown(found)} found, {what} wanted{ending}")
     return found
+
+
+def rows(holder: Mapping[str, Any], name: str, place: str) -> list[Any]:
+    """The list `holder[name]`, [] for null or nothing; raises `BadInput`."""
+    return [] if holder.get(name) is None else member(holder, name, place, list)
 
 
 def text_or_none(value: Any) -> str | None:

@@ -16,9 +16,17 @@ from typing import Any, Final
 
 from capture.failures import BadInput
 from replay.engine.run_format import CLOSED, OPEN
-from replay.importers.foreign_run import ForeignRequest, ForeignRun
+from replay.importers.foreign_run import NO_CHUNKS, ForeignRequest, ForeignRun, Ints, instants_of
 from replay.importers.result_file import Watch, chosen, json_values, started_before, unwatched
-from replay.importers.stated import count, member, number, optional_number, seconds_ns, text_or_none
+from replay.importers.stated import (
+    count,
+    many_ns,
+    member,
+    number,
+    optional_number,
+    seconds_ns,
+    text_or_none,
+)
 from replay.importers.stated_failure import Failure, failure
 
 MADE_BY: Final = "vllm bench serve"
@@ -87,7 +95,7 @@ def _requests(
         where = {name: f"{place}: {name}[{at}]" for name in _LISTS}
         sent_ns = seconds_ns(one["start_times"], where["start_times"])
         failed = _failure(one, where["errors"])
-        chunk_ns = () if failed else _chunks(one, sent_ns, where)
+        chunk_ns = NO_CHUNKS if failed else _chunks(one, sent_ns, where)
         queued_ns = seconds_ns(one["queue_times"], where["queue_times"]) if "queue_times" in one else None
         yield ForeignRequest(
             name=f"prompt {at:06}",
@@ -95,7 +103,7 @@ def _requests(
             endpoint=endpoint,
             stream=True,  # vLLM asks for nothing else here
             dequeued_ns=None if queued_ns is None else sent_ns - queued_ns,
-            first_token_ns=chunk_ns[0] if chunk_ns else None,
+            first_token_ns=int(chunk_ns[0]) if len(chunk_ns) else None,
             chunk_ns=chunk_ns,
             end_ns=None if failed else _end(one, sent_ns, chunk_ns, where["latencies"]),
             model=model,
@@ -115,22 +123,15 @@ def _failure(one: Mapping[str, Any], place: str) -> Failure | None:
     return failure(text or "no reason given") if text or not one["ttfts"] else None
 
 
-def _chunks(one: Mapping[str, Any], sent_ns: int, where: Mapping[str, str]) -> tuple[int, ...]:
+def _chunks(one: Mapping[str, Any], sent_ns: int, where: Mapping[str, str]) -> Ints:
     """Instants of the content-bearing events: TTFT, then the sum of gaps."""
-    gaps = one["itls"]
-    if not isinstance(gaps, list):
-        raise BadInput(f"{where['itls']}: {gaps!r} found, a list of seconds wanted")
-    at_s = number(one["ttfts"], where["ttfts"])
-    found = [sent_ns + seconds_ns(at_s, where["ttfts"])]
-    for gap in gaps:
-        at_s += number(gap, where["itls"])
-        found.append(sent_ns + seconds_ns(at_s, where["itls"]))
-    return tuple(found)
+    first_ns = sent_ns + seconds_ns(one["ttfts"], where["ttfts"])
+    return instants_of(first_ns, many_ns(one["itls"], where["itls"]))
 
 
-def _end(one: Mapping[str, Any], sent_ns: int, chunk_ns: tuple[int, ...], place: str) -> int:
+def _end(one: Mapping[str, Any], sent_ns: int, chunk_ns: Ints, place: str) -> int:
     stated = optional_number(one.get("latencies"), place)
-    return chunk_ns[-1] if stated is None else sent_ns + seconds_ns(stated, place)
+    return int(chunk_ns[-1]) if stated is None else sent_ns + seconds_ns(stated, place)
 
 
 def _output_tokens(one: Mapping[str, Any], events: int, place: str) -> int | None:

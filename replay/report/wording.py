@@ -191,8 +191,10 @@ def diff_doubts(diff: DiffResult) -> tuple[str, ...]:
     seen = _smallest_changes(diff.effects)
     if seen:
         doubts.append(f"Smallest change it could see, p50 / p99: {seen}.")
+    both = [text for text in run_doubts(diff.baseline) if text in run_doubts(diff.candidate)]
+    doubts.extend(f"both runs: {text}" for text in both)
     for run in (diff.baseline, diff.candidate):
-        doubts.extend(f"{run.label}: {text}" for text in run_doubts(run))
+        doubts.extend(f"{run.label}: {text}" for text in run_doubts(run) if text not in both)
     return (*doubts, *diff.warnings)
 
 

@@ -42,7 +42,10 @@ def test_a_regression_between_two_results_of_vllm_bench_is_found_with_its_doubt(
     assert ended.exit_code == 1
     assert "REGRESSION  b against a" in ended.stdout
     assert "openai-chat: TTFT (service time) p50 +" in ended.stdout
-    assert "a: no due times: coordinated omission can't be excluded; latencies are from sent" in ended.stdout
+    assert (
+        "both runs: no due times: coordinated omission can't be excluded; latencies are from sent"
+        in ended.stdout
+    )
     assert "runs of vllm bench serve, paired by" in ended.stdout
     assert "? not judged" in ended.stdout
     assert "✓ valid" not in ended.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def loaded(name: str) -> Any:
 
 
 def table_of(told: ForeignRun, label: str = "a") -> RunTable:
-    return RunTable.of(*run_of(told, source="result", label=label))
+    return RunTable.of(*run_of(told, source=Path("result"), label=label))
 
 
 def read(tool: str) -> RunTable:
@@ -140,7 +141,7 @@ def test_the_figures_are_those_that_the_tool_tells(tool: str, told: Callable[[],
 )
 def test_what_a_tool_does_not_say_is_null(tool: str, absent: set[str], stated: set[str]) -> None:
     reader, name = READERS[tool]
-    table, _ = run_of(reader(RESULTS / name), source=name, label="a")
+    table, _ = run_of(reader(RESULTS / name), source=Path(name), label="a")
     nowhere = {"connected_ns", "bytes_in", "bytes_out", "in_flight", "worker", "finish_reason", "body"}
     for column in absent | nowhere:
         assert table[column].null_count == table.num_rows, column
@@ -184,7 +185,7 @@ def test_due_times_of_guidellm_are_held_against_its_generator() -> None:
     assert validity.judged
     assert "lateness p99" in [check.name for check in validity.checks if not check.passed]
     wide = {"lateness_p99_ns": 1e9, "lateness_max_ns": 1e9}
-    assert judge(RunTable.of(*run_of(told, source="r", label="a", bounds=wide))).valid
+    assert judge(RunTable.of(*run_of(told, source=Path("r"), label="a", bounds=wide))).valid
     closed = read_guidellm(RESULTS / "guidellm-failed.json.gz")  # as soon as possible is no due instant
     assert not judge(table_of(closed)).judged
     assert closed.mode == "closed"
@@ -196,7 +197,7 @@ def test_load_and_target_are_what_the_files_say() -> None:
     assert (aiperf.target, aiperf.version, aiperf.mode) == ("http://127.0.0.1:18431", "0.13.0", "open")
     perf = read_inference_perf(RESULTS / READERS["inference-perf"][1])
     assert (perf.target, perf.mode, perf.plan[0]) == ("http://127.0.0.1:18431", "open", "type poisson")
-    _, metadata = run_of(vllm, source="r", label="a", target="http://gpu:8000")
+    _, metadata = run_of(vllm, source=Path("r"), label="a", target="http://gpu:8000")
     assert metadata.target == "http://gpu:8000"
 
 
@@ -270,8 +271,10 @@ def record(metadata: dict[str, Any] | None = None, **changes: Any) -> dict[str, 
         (read_vllm_bench, changed("ttfts", 1, float("nan")), "ttfts[1]: nan found"),
         (read_vllm_bench, changed("start_times", 2, None), "start_times[2]: nothing found"),
         (read_vllm_bench, changed("start_times", 0, 1e300), "start_times[0]: 1e+300 found"),
-        (read_vllm_bench, changed("itls", 0, [0.1, -0.1]), "itls[0]: -0.1 found"),
-        (read_vllm_bench, changed("itls", 0, 0.1), "itls[0]: 0.1 found, a list of seconds wanted"),
+        (read_vllm_bench, changed("itls", 0, [0.1, -0.1]), "itls[0][1]: -0.1 found"),
+        (read_vllm_bench, changed("itls", 0, 0.1), "itls[0]: 0.1 found, a list of numbers wanted"),
+        (read_vllm_bench, changed("itls", 2, [0.1, None]), "itls[2]: [0.1, None] found"),
+        (read_vllm_bench, changed("itls", 2, [[0.1]]), "itls[2]: [[0.1]] found"),
         (read_vllm_bench, changed("output_lens", 1, 2.5), "output_lens[1]: 2.5 found, a count wanted"),
         (read_vllm_bench, vllm_result(0), "no request found"),
         (read_vllm_bench, vllm_result(3, date="yesterday"), "date: 'yesterday' found, YYYYMMDD-hhmmss"),
@@ -325,6 +328,56 @@ def test_gaps_become_instants_whose_gaps_they_are(
     assert one.end_ns == one.chunk_ns[-1]  # as vLLM makes its latency
 
 
+def paths_of(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where each member of a JSON value stands."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [here, *(path for name, one in inside for path in paths_of(one, (*here, name)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[path[0]] = replaced(value[path[0]], path[1:], by)
+    return copied
+
+
+def one_of_each() -> list[tuple[Read, Any]]:
+    """A small result of each tool, as the real files have it."""
+    report = loaded("guidellm-failed.json.gz")
+    (benchmark,) = report["benchmarks"]
+    few = {name: group and group[:1] for name, group in benchmark["requests"].items()}
+    kept = {"config": {**benchmark["config"], "environment": {}, "warnings": []}, "requests": few}
+    records = gzip.decompress((RESULTS / f"aiperf/{RECORDS}").read_bytes()).splitlines()
+    return [
+        (read_vllm_bench, vllm_result(2)),
+        (read_guidellm, {**report, "config": {}, "benchmarks": [kept]}),
+        (read_inference_perf, loaded(f"inference-perf-failed/{PER_REQUEST}")[5:7]),
+        (read_aiperf, json.loads(records[0])),
+    ]
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 0, 3, 1.5, float("nan"), float("inf"), 1e300, 10**30, "", "x", [], [1, [2]], [None], {}]
+)
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_stands_in_a_result_it_is_a_run_or_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    reader, result = data.draw(st.sampled_from(SMALL), label="tool")
+    place = data.draw(st.sampled_from(paths_of(result)), label="place")
+    path = tmp_path_factory.getbasetemp() / "odd.json"
+    path.write_text(json.dumps(replaced(result, place, data.draw(ODD, label="odd"))))
+    with contextlib.suppress(BadInput):
+        summarise(table_of(reader(path)))
+
+
+SMALL = one_of_each()
+
+
 def test_one_of_several_appended_runs_is_chosen(write: Callable[..., Path]) -> None:
     path = write("\n".join(json.dumps(vllm_result(count, date=f"2026010{count}-000000")) for count in (2, 3)))
     with pytest.raises(BadInput, match=r"2 runs found, one wanted; choose with --which \(1: 20260102-"):
@@ -332,6 +385,12 @@ def test_one_of_several_appended_runs_is_chosen(write: Callable[..., Path]) -> N
     assert len(read_vllm_bench(path, 2).requests) == 3
     with pytest.raises(BadInput, match="run 3 wanted, 2 found"):
         read_vllm_bench(path, 3)
+
+
+def test_instants_years_apart_are_of_no_run(write: Callable[..., Path]) -> None:
+    told = read_vllm_bench(write(changed("start_times", 1, 1.7e9)))
+    with pytest.raises(BadInput, match=r"result: instants 19,\d+ days apart found, .* at most 31 days"):
+        table_of(told)
 
 
 def test_a_failure_without_a_first_token_is_one_and_a_guessed_count_is_none(
