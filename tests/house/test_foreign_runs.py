@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_regression_between_two_results_of_vllm_bench_is_found_with_its_doubt(runs: Path) -> None:
-    ended = peaktape("diff", runs / "a.parquet", runs / "b.parquet", "--resamples", 500)
+    ended = peaktape("diff", runs / "a.parquet", runs / "b.parquet", "--resamples", 200)
     assert ended.exit_code == 1
     assert "REGRESSION  b against a" in ended.stdout
     assert "openai-chat: TTFT (service time) p50 +" in ended.stdout
@@ -53,7 +53,7 @@ def test_a_regression_between_two_results_of_vllm_bench_is_found_with_its_doubt(
 
 def test_scripts_read_what_is_from_sent_and_that_validity_was_not_judged(runs: Path) -> None:
     found = json.loads(
-        peaktape("diff", runs / "a.parquet", runs / "b.parquet", "--json", "--resamples", 500).stdout
+        peaktape("diff", runs / "a.parquet", runs / "b.parquet", "--json", "--resamples", 200).stdout
     )
     assert found["verdict"] == "regression"
     assert found["pairs"] == 250
@@ -67,7 +67,7 @@ def test_scripts_read_what_is_from_sent_and_that_validity_was_not_judged(runs: P
 
 
 def test_a_run_against_itself_is_equivalent(runs: Path) -> None:
-    ended = peaktape("diff", runs / "a.parquet", runs / "a.parquet", "--resamples", 500)
+    ended = peaktape("diff", runs / "a.parquet", runs / "a.parquet", "--resamples", 200)
     assert ended.exit_code == 0
     assert "EQUIVALENT" in ended.stdout
 
