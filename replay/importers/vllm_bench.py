@@ -68,6 +68,10 @@ def read_vllm_bench(path: Path, which: int | None = None, watch: Watch = unwatch
 def _lists(result: Mapping[str, Any], path: Path) -> dict[str, list[Any]]:
     """The lists of the result by name, all of one length, empty where an optional one is missing."""
     missing = [name for name in _NEEDED if not isinstance(result.get(name), list)]
+    if missing == ["start_times"]:
+        raise BadInput(
+            f"{path}: no start_times found: a vLLM that did not keep them; run a newer one's bench"
+        )
     if missing:
         raise BadInput(
             f"{path}: no {', '.join(missing)} found: a summary without requests, or of a pooling model, "

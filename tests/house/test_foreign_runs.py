@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from capture.failures import BadInput, KeyRefused, RunInvalid
 from replay.cli import app
+from replay.engine.run_format import METADATA_KEY, read_run
 
 RESULTS = Path(__file__).resolve().parents[1] / "importers" / "results"
 RECORDS = "profile_export.jsonl.gz"
@@ -121,6 +123,15 @@ def test_a_late_generator_makes_the_run_invalid_unless_wider_bounds_are_stated(t
     stated = ("--max-lateness-p99", "500ms", "--max-lateness", "500ms")
     peaktape("import", "guidellm-results", result, "-o", run, "--overwrite", *stated)
     assert "VALID  g at http://127.0.0.1:18431" in peaktape("report", run).stdout
+
+
+def test_a_run_may_know_no_due_instants_but_not_lack_their_column(runs: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.parquet"
+    table, metadata = read_run(runs / "a.parquet")
+    table = table.drop_columns(["due_ns"]).replace_schema_metadata({METADATA_KEY: metadata.to_json()})
+    pq.write_table(table, cut)
+    with pytest.raises(BadInput, match="column due_ns: missing"):
+        peaktape("report", cut)
 
 
 def test_a_refused_result_harms_nothing(tmp_path: Path) -> None:
