@@ -90,6 +90,10 @@ def guidellm_results(
     label: Label = None,
     target: Target = None,
     which: Which = None,
+    from_sent: Annotated[
+        bool,
+        typer.Option("--from-sent", help="Leave the due times out: told from sent, validity not judged."),
+    ] = False,
     max_lateness_p99: MaxLatenessP99 = None,
     max_lateness: MaxLateness = None,
     key: Key = None,
@@ -98,8 +102,8 @@ def guidellm_results(
     """Import a benchmark of GuideLLM's JSON report, as a run.
 
     Requests pair by what was asked. Constant, poisson and trace strategies
-    state due times: a generator that was late makes the run INVALID, unless
-    wider bounds are stated. Other strategies state none.
+    state due times: a generator that was late makes the run INVALID. State
+    wider bounds, or leave the due times out. Other strategies state none.
 
     \b
     Examples:
@@ -107,12 +111,18 @@ def guidellm_results(
       peaktape import guidellm-results sweep.json --which 3 -o runs/a.parquet
       peaktape import guidellm-results benchmarks.json -o runs/a.parquet \\
         --max-lateness-p99 50ms --max-lateness 200ms
+      peaktape import guidellm-results benchmarks.json -o runs/a.parquet --from-sent
     """
     from replay.cli.ordering import bounds_of
+    from replay.importers.foreign_run import without_due
     from replay.importers.guidellm import read_guidellm
 
+    def read(path: Path, which: int | None, watch: Watch) -> ForeignRun:
+        told = read_guidellm(path, which, watch)
+        return without_due(told) if from_sent else told
+
     bounds = bounds_of(max_lateness_p99, max_lateness)
-    _import(read_guidellm, result, output, label, target, which, bounds, key, overwrite)
+    _import(read, result, output, label, target, which, bounds, key, overwrite)
 
 
 def inference_perf(

@@ -89,6 +89,14 @@ class ForeignRun:
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
+def without_due(told: ForeignRun) -> ForeignRun:
+    """The run without the due instants that its tool states, which is said in its notes."""
+    requests = [dataclasses.replace(one, due_ns=None) for one in told.requests]
+    return dataclasses.replace(
+        told, requests=requests, notes=(*told.notes, "due times were left out as asked")
+    )
+
+
 def run_of(
     told: ForeignRun,
     *,

@@ -70,7 +70,7 @@ def _run(benchmark: Mapping[str, Any], version: str, place: str) -> ForeignRun:
         target=text_or_none(backend.get("target")) or "",
         plan=(*_plan(strategy), *_data(config)),
         mode=_MODES.get(kind, UNSTATED),
-        notes=tuple(_notes(config, left_out, scheduled=scheduled)),
+        notes=tuple(_notes(config, left_out)),
         left_out={cause: number for cause, number in left_out.items() if number},
     )
 
@@ -140,14 +140,12 @@ def _data(config: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _notes(config: Mapping[str, Any], left_out: Mapping[str, int], *, scheduled: bool) -> Iterator[str]:
+def _notes(config: Mapping[str, Any], left_out: Mapping[str, int]) -> Iterator[str]:
     yield "GuideLLM keeps no instants of single chunks: no ITL"
     if left_out[_UNENDED]:
         yield f"{left_out[_UNENDED]} requests {_UNENDED} are left out: the slowest may be among them"
     if config.get("sample_size") is not None:
         yield f"GuideLLM kept at most {config['sample_size']} requests of each outcome: a sample, not all"
-    if scheduled:
-        yield "due instants are GuideLLM's targeted_start"
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -123,6 +123,10 @@ def test_a_late_generator_makes_the_run_invalid_unless_wider_bounds_are_stated(t
     stated = ("--max-lateness-p99", "500ms", "--max-lateness", "500ms")
     peaktape("import", "guidellm-results", result, "-o", run, "--overwrite", *stated)
     assert "VALID  g at http://127.0.0.1:18431" in peaktape("report", run).stdout
+    peaktape("import", "guidellm-results", result, "-o", run, "--overwrite", "--from-sent")
+    told = peaktape("report", run).stdout
+    assert "NOT JUDGED  g at" in told
+    assert "due times were left out as asked" in told
 
 
 def test_a_run_may_know_no_due_instants_but_not_lack_their_column(runs: Path, tmp_path: Path) -> None:
