@@ -48,7 +48,8 @@ def bandings(pairs: Pairs, baseline: RunTable, candidate: RunTable, members: Boo
     output = _mean(baseline.output_tokens[pairs.baseline], candidate.output_tokens[pairs.candidate])
     yield from _by_size("output length", output, members, "tokens")
     yield from _by_size("session turn", turns(baseline)[pairs.baseline].astype(np.float64), members, "")
-    yield from _by_connection(pairs, baseline, candidate, members)
+    if baseline.connection_known and candidate.connection_known:
+        yield from _by_connection(pairs, baseline, candidate, members)
 
 
 def turns(run: RunTable) -> Ints:

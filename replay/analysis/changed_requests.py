@@ -57,7 +57,7 @@ def request_timeline(run: RunTable, row: int) -> RequestTimeline:
     if len(reads) > MOST_READS:
         shown = reads[np.linspace(0, len(reads) - 1, MOST_READS).round().astype(np.int64)]
     return RequestTimeline(
-        due_ns=float(run.due_ns[row]),
+        due_ns=float(run.due_ns[row]) if run.due_stated else float("nan"),
         sent_ns=float(run.sent_ns[row]),
         first_byte_ns=float(run.first_byte_ns[row]),
         first_token_ns=float(run.first_token_ns[row]),

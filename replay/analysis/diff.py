@@ -18,7 +18,7 @@ from replay.analysis.effects import estimates
 from replay.analysis.locating import locate
 from replay.analysis.metrics import Latencies
 from replay.analysis.outcomes import cluster_warnings, outcome_changes, rose
-from replay.analysis.pairing import BlockLength, Pairs, block_length, pair
+from replay.analysis.pairing import BlockLength, Pairs, block_length, pair, pairing_doubts
 from replay.analysis.reasons import reasons_of
 from replay.analysis.run_table import RunTable
 from replay.analysis.slowed import tail_changes
@@ -34,6 +34,7 @@ from replay.analysis.values import (
     Verdict,
 )
 from replay.analysis.verdicts import FloorKey, judge_effects, measured_floors_ns
+from replay.analysis.vocabulary import headline_clock, is_headline
 from replay.analysis.waterfall import paired_waterfall
 
 FEWER_TOKENS = 0.01
@@ -103,6 +104,7 @@ def compare(
         warnings=(
             *_warnings(pairs, summaries, drawn[1], measured=bool(floors)),
             *cluster_warnings(pairs, before, after),
+            *pairing_doubts(pairs, baseline, candidate),
         ),
         locations=locations,
         tails=tails,
@@ -163,13 +165,14 @@ def _same_build(
 
 
 def headline_of(effects: Sequence[Effect]) -> tuple[Effect, ...]:
-    """What equivalence is claimed of: all requests and each endpoint, from due, TTFT, TPOT and E2E.
+    """What equivalence is claimed of: all requests and each endpoint, TTFT, TPOT and E2E, from due if known.
 
     Of each the median and the highest quantile that can be judged.
     """
     chosen: dict[tuple[str, str, str], list[Effect]] = {}
+    clock = headline_clock(effects)
     for effect in effects:
-        if effect.group.kind in ("all", "endpoint") and effect.clock == "due" and effect.metric != "itl":
+        if effect.group.kind in ("all", "endpoint") and is_headline(effect, clock) and effect.metric != "itl":
             key = (effect.group.kind, effect.group.name, effect.metric)
             chosen.setdefault(key, []).append(effect)
     headline: list[Effect] = []

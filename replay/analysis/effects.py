@@ -111,7 +111,7 @@ def estimates(
     """
     found: list[Estimate] = []
     for metric in METRICS:
-        for clock in clocks_of(metric):
+        for clock in clocks_of(metric, due_stated=baseline.run.due_stated and candidate.run.due_stated):
             population = _population(pairs, baseline, candidate, metric, clock)
             for group, mask in distinct_groups(pairs, baseline, population.defined):
                 arms = population.arms(mask)

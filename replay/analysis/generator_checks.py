@@ -16,6 +16,7 @@ CPU_BOUND = 0.70
 WORST_LAG_NS = 50e6
 GENERATOR_WANTS = {"out_of_files": "had no file descriptor left", "out_of_ports": "had no local port left"}
 """Errors by which this machine kept a request from being sent."""
+UNSAID = "not judged: the tool that made the run does not say"
 STALLED_SHARE = 0.01
 WORTH_A_WORD_NS = 10e6
 CPU_WAIT_SHARE = 0.05
@@ -70,10 +71,11 @@ def resources_check(run: RunTable) -> Check:
     """Requests that this machine kept from being sent."""
     counts = {name: int(run.error.mask(name).sum()) for name in GENERATOR_WANTS}
     said = [f"{counts[name]} requests {text}" for name, text in GENERATOR_WANTS.items() if counts[name]]
+    nothing = "no connection failed for want of files or ports"
     return Check(
         "generator resources",
         passed=not said,
-        found="; ".join(said) or "no connection failed for want of files or ports",
+        found="; ".join(said) or (UNSAID if run.metadata.made_by else nothing),
         wanted="a file descriptor and a local port for each connection",
         why="these requests were never sent, and not by the target's fault; raise `ulimit -n`, or widen "
         "net.ipv4.ip_local_port_range",
@@ -84,10 +86,11 @@ def limit_check(run: RunTable) -> Check:
     """An in-flight limit that was reached closes the loop."""
     limit = run.metadata.in_flight_limit
     most = int(run.in_flight.max()) if len(run) else 0
+    found = f"{most} in flight at most, limit {'none' if limit is None else limit}"
     return Check(
         "in-flight limit",
         passed=limit is None or most < limit,
-        found=f"{most} in flight at most, limit {'none' if limit is None else limit}",
+        found=UNSAID if run.metadata.made_by else found,
         wanted="a limit that is never reached",
         why="at its limit the generator waits for answers: the loop is closed just when it matters",
     )
@@ -99,7 +102,7 @@ def workers_check(run: RunTable) -> Check:
     return Check(
         "workers alive",
         passed=lost == 0,
-        found=f"{lost} requests lost",
+        found=UNSAID if run.metadata.made_by else f"{lost} requests lost",
         wanted="no request lost with a worker",
         why="what a dead worker held was neither sent on time nor measured",
     )

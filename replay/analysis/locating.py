@@ -31,6 +31,7 @@ from replay.analysis.pairing import BlockLength, Pairs
 from replay.analysis.run_table import Bools, Floats
 from replay.analysis.slowed import SLOWED_BY
 from replay.analysis.values import Effect, Group, Verdict
+from replay.analysis.vocabulary import headline_clock, is_headline
 
 TAIL_FROM = 0.9
 """Effects at this quantile and above alone are a tail's, which a mean of all pairs would hardly show."""
@@ -93,7 +94,8 @@ def locate(
 
 def _to_locate(effects: Sequence[Effect]) -> Iterator[_Found]:
     """Per endpoint, or else over all, the metrics with a decided effect; E2E only where no cause is known."""
-    decided = [effect for effect in effects if effect.verdict in _DECIDED and effect.clock == "due"]
+    clock = headline_clock(effects)
+    decided = [effect for effect in effects if effect.verdict in _DECIDED and is_headline(effect, clock)]
     endpoints = {effect.group for effect in decided if effect.group.kind == "endpoint"}
     for parent in sorted(endpoints, key=lambda group: group.name) or ([ALL] if decided else []):
         inside = [effect for effect in decided if effect.group == parent or parent == ALL]

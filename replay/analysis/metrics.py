@@ -140,6 +140,11 @@ class Latencies:
         return self.run.due_ns if clock == "due" else self.run.sent_ns
 
 
-def clocks_of(metric: str) -> tuple[str, ...]:
-    """The clocks a metric is given on: ITL and TPOT know no start, so they appear once, under `due`."""
-    return ("due", "sent") if metric in ("ttft", "e2e") else ("due",)
+def clocks_of(metric: str, *, due_stated: bool = True) -> tuple[str, ...]:
+    """The clocks a metric is given on: ITL and TPOT know no start, so they appear once, under `due`.
+
+    Of a run that states no due instants, TTFT and E2E are known from `sent` alone.
+    """
+    if metric not in ("ttft", "e2e"):
+        return ("due",)
+    return ("due", "sent") if due_stated else ("sent",)

@@ -6,7 +6,7 @@ Which requests belong together is decided here; what their differences mean is n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ from replay.analysis.run_table import Floats, Ints, RunTable
 FEWEST_PAIRS = 20
 FEWEST_SHARED = 0.5
 """Two runs that share fewer requests than this part of the shorter one did not replay the same thing."""
+
+FEWEST_ALIKE = 0.95
+"""Of the pairs that other tools' runs make, so many prompts must be of one length in both."""
 
 PAIRS_A_CELL = 5
 FEWEST_CELLS, MOST_CELLS = 8, 400
@@ -46,9 +49,14 @@ class Pairs:
 
 
 def pair(baseline: RunTable, candidate: RunTable) -> Pairs:
-    """Pairs by (request_id, copy); raises `BadInput` for other schedules or modes, or few in common."""
+    """Pairs by (request_id, copy); raises `BadInput` for other schedules or modes, or few in common.
+
+    Runs that other tools made have no schedule: their fingerprint is of the load that was asked for, and
+    that they hold the same prompts is told from the prompts' lengths.
+    """
     found, wanted = candidate.metadata.schedule_fingerprint, baseline.metadata.schedule_fingerprint
     if found != wanted:
+        _refuse_other_loads(baseline, candidate)
         raise BadInput(
             f"runs of different schedules: {_label(candidate)} replayed {found[:12]}, {wanted[:12]} of "
             f"{_label(baseline)} wanted; replay the same schedule file against both builds"
@@ -63,6 +71,8 @@ def pair(baseline: RunTable, candidate: RunTable) -> Pairs:
     place = pc.index_in(candidate.request_key, value_set=baseline.request_key)
     at_baseline = place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     shared = np.flatnonzero(at_baseline >= 0)
+    if baseline.metadata.made_by or candidate.metadata.made_by:
+        _refuse_other_prompts(baseline, candidate, at_baseline[shared], shared)
     fewer = min(len(baseline), len(candidate))
     if len(shared) < max(FEWEST_PAIRS, FEWEST_SHARED * fewer):
         raise BadInput(
@@ -75,6 +85,47 @@ def pair(baseline: RunTable, candidate: RunTable) -> Pairs:
     order = np.argsort(due_ns, kind="stable")
     cell, cells, cell_ns = time_cells(due_ns[order])
     return Pairs(rows[order], shared[order], cell, cells, cell_ns)
+
+
+def _refuse_other_loads(baseline: RunTable, candidate: RunTable) -> None:
+    made_by = [run.metadata.made_by or "peaktape replay" for run in (baseline, candidate)]
+    if made_by == ["peaktape replay"] * 2:
+        return
+    loads = [", ".join(run.metadata.steps) or "unstated" for run in (baseline, candidate)]
+    if made_by[0] != made_by[1]:
+        loads = made_by
+    raise BadInput(
+        f"runs of different loads: {_label(candidate)} is of {loads[1]}, {loads[0]} of {_label(baseline)} "
+        "wanted; run the same tool with the same load, data and seed against both builds"
+    )
+
+
+def _refuse_other_prompts(baseline: RunTable, candidate: RunTable, before: Ints, after: Ints) -> None:
+    """Refuse pairs whose prompts differ in length: they are not the same requests."""
+    lengths = baseline.input_tokens[before], candidate.input_tokens[after]
+    known = baseline.ok[before] & candidate.ok[after] & ~np.isnan(lengths[0]) & ~np.isnan(lengths[1])
+    same = int(np.count_nonzero(lengths[0][known] == lengths[1][known]))
+    if same < FEWEST_ALIKE * np.count_nonzero(known):
+        raise BadInput(
+            f"{_label(baseline)} and {_label(candidate)}: {same} of {np.count_nonzero(known)} prompts of "
+            f"equal length found, {100 * FEWEST_ALIKE:.0f} % wanted: these are not the same requests; run "
+            "both with the same data and seed"
+        )
+
+
+def pairing_doubts(pairs: Pairs, baseline: RunTable, candidate: RunTable) -> Iterator[str]:
+    """Why the pairs may not be pairs: of runs that other tools made, requests are told apart by little."""
+    if not baseline.metadata.made_by:
+        return
+    lengths = baseline.input_tokens[pairs.baseline]
+    known = lengths[~np.isnan(lengths)]
+    if len(known) and np.ptp(known) > 0:
+        evidence = "request by request, their prompts are of one length"
+    elif len(known):
+        evidence = "that they hold the same prompts is taken on trust: all are of one length"
+    else:
+        evidence = "that they hold the same prompts is taken on trust: no lengths are known"
+    yield f"runs of {baseline.metadata.made_by}, paired by the requests' place or content; {evidence}"
 
 
 def _label(run: RunTable) -> str:

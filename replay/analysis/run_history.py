@@ -118,11 +118,15 @@ def known_runs(history: pa.Table) -> set[tuple[str, int]]:
 def series_of(
     history: pa.Table, metrics: Sequence[str], group_kinds: Sequence[str] = ("all",)
 ) -> tuple[Series, ...]:
-    """The asked figures (from due) over the valid, whole runs, a series per schedule, mode and group."""
+    """The asked figures over the valid, whole runs, a series per schedule, mode and group.
+
+    They are from due, or from sent where a run knows no due instants.
+    """
     kept = pc.and_(history["valid"], pc.invert(history["partial"]))
     kept = pc.and_(kept, pc.is_in(history["metric"], pa.array(metrics, pa.string())))
     kept = pc.and_(kept, pc.is_in(history["group_kind"], pa.array(group_kinds, pa.string())))
-    kept = pc.and_(kept, pc.fill_null(pc.equal(history["clock"], "due"), True))
+    clocked = pc.fill_null(pc.equal(history["clock"], "due"), True)
+    kept = pc.and_(kept, pc.or_(clocked, pc.is_in(history["run"], _runs_without_due(history))))
     kept = pc.and_(kept, pc.fill_null(pc.is_finite(history["value"]), False))
     rows = history.filter(kept).sort_by("started")
     found: dict[tuple[str, ...], list[Point]] = {}
@@ -136,6 +140,13 @@ def series_of(
         for (fingerprint, mode, kind, group, metric, unit), points in found.items()
     ]
     return tuple(sorted(series, key=lambda one: (one.schedule_fingerprint, one.group, order[one.metric])))
+
+
+def _runs_without_due(history: pa.Table) -> pa.Array:
+    """The runs whose E2E is known from sent alone."""
+    e2e = history.filter(pc.starts_with(history["metric"], "e2e:"))
+    with_due = pc.unique(e2e.filter(pc.equal(e2e["clock"], "due"))["run"])
+    return pc.unique(e2e.filter(pc.invert(pc.is_in(e2e["run"], with_due)))["run"])
 
 
 def with_changes(

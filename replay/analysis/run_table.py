@@ -49,7 +49,10 @@ class RunTable:
     """Arrays of one length, a row per scheduled request, in the run's order.
 
     Instants are float64 ns from the run's zero (exact up to 104 days) and counts are float64, both NaN where
-    the run holds none. `status` is int64, 0 for no answer. The reads of row i are
+    the run holds none. `due_ns` is never NaN: in a run whose tool stated no due instants (`due_stated`) it is
+    the sent instant, which orders requests and lays them out in time, and is no due instant. `status` is
+    int64, 0 for no answer, or for one whose status another tool did not state. What such a tool does not say
+    of connections, bytes and requests in flight is false or 0: see `connection_known`. The reads of row i are
     `chunk_ns[chunk_at[i]:chunk_at[i + 1]]` (int64 ns), with `chunk_tokens` (int32) beside.
     """
 
@@ -80,6 +83,9 @@ class RunTable:
     chunk_at: Ints
     chunk_ns: Ints
     chunk_tokens: npt.NDArray[np.int32]
+    due_stated: bool = True
+    connection_known: bool = True
+    """Whether the run says of each request if its connection was used before."""
     scraped: Scraped | None = None
     """What the server said of itself meanwhile."""
 
@@ -91,6 +97,8 @@ class RunTable:
         """Views and copies of the columns of a table with `COLUMNS` of `RUN_SCHEMA`, or all of them."""
         chunk_at, chunk_ns = _ragged(table, "chunk_ns")
         _, chunk_tokens = _ragged(table, "chunk_tokens")
+        sent_ns, due_ns = _floats(table, "sent_ns"), _floats(table, "due_ns")
+        due_stated = not metadata.made_by or bool(len(due_ns) and not np.isnan(due_ns).any())
         return cls(
             metadata=metadata,
             request_key=pc.binary_join_element_wise(
@@ -103,9 +111,9 @@ class RunTable:
             phase=_labels(table, "phase"),
             error=_labels(table, "error"),
             stream=_bools(table, "stream"),
-            due_ns=_floats(table, "due_ns"),
+            due_ns=due_ns if due_stated else sent_ns,
             connected_ns=_floats(table, "connected_ns"),
-            sent_ns=_floats(table, "sent_ns"),
+            sent_ns=sent_ns,
             first_byte_ns=_floats(table, "first_byte_ns"),
             first_token_ns=_floats(table, "first_token_ns"),
             end_ns=_floats(table, "end_ns"),
@@ -121,6 +129,8 @@ class RunTable:
             chunk_at=chunk_at,
             chunk_ns=chunk_ns,
             chunk_tokens=chunk_tokens,
+            due_stated=due_stated,
+            connection_known=table.column("connection_reused").null_count == 0,
         )
 
     @property
@@ -132,9 +142,12 @@ class RunTable:
     def ok(self) -> Bools:
         """Which requests were answered whole, without error, with a status of 2xx or 304; bool per row.
 
-        A redirect is no answer: whoever follows it waits longer.
+        A redirect is no answer: whoever follows it waits longer. Of a run by another tool, an answer whose
+        status is not stated counts by its error alone.
         """
         good = ((self.status >= 200) & (self.status < 300)) | (self.status == 304)
+        if self.metadata.made_by:
+            good |= self.status == 0
         return np.asarray((self.error.codes < 0) & good & ~np.isnan(self.end_ns))
 
     @property
@@ -149,8 +162,9 @@ class RunTable:
 
     @property
     def lateness_ns(self) -> Floats:
-        """sent − due per row, float64 ns, against the absolute schedule; NaN where nothing was sent."""
-        return self.sent_ns - self.due_ns
+        """sent − due per row, float64 ns, against the absolute schedule; NaN where nothing was sent, or where
+        the run states no due instants."""
+        return self.sent_ns - self.due_ns if self.due_stated else np.full(len(self), np.nan)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
@@ -172,7 +186,8 @@ def _ints(table: pa.Table, name: str) -> Ints:
 
 
 def _bools(table: pa.Table, name: str) -> Bools:
-    return np.asarray(_column(table, name).to_numpy(zero_copy_only=False), dtype=np.bool_)
+    filled = _column(table, name).fill_null(False)
+    return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _labels(table: pa.Table, name: str) -> Labels:

@@ -51,7 +51,7 @@ def summarise(
     latencies = latencies or Latencies(run)
     ok, sent = latencies.ok, run.sent
     length_s = duration_s(run)
-    lateness = run.lateness_ns[sent]
+    lateness = run.lateness_ns[sent & run.due_stated]
     in_flight = InFlight(run)
     everything = np.ones(len(run), dtype=np.bool_)
     found_peaks = find_peaks(latencies, in_flight)
@@ -124,7 +124,7 @@ def _summarise_group(latencies: Latencies, group: Group, mask: Bools) -> GroupSu
     by_metric = (
         _summarise_metric(metric, clock, latencies.ordered(metric, clock, mask))
         for metric in METRICS
-        for clock in clocks_of(metric)
+        for clock in clocks_of(metric, due_stated=run.due_stated)
     )
     return GroupSummary(
         group=group,

@@ -8,6 +8,7 @@ something about it. How arrivals are compared stands in `arrivals`, what the gen
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -32,6 +33,7 @@ from replay.analysis.generator_checks import (
 )
 from replay.analysis.run_table import Bools, RunTable
 from replay.analysis.values import Check, Validity
+from replay.engine.run_format import CLOSED
 
 ACHIEVED_BOUND = 0.99
 LATENESS_P99_NS = 1e6
@@ -55,23 +57,35 @@ WALL_STEP_NS = 100e6
 SLOW_WRITE_S = 1.0
 
 
+NO_DUE = "not judged: the run states no due times"
+
+
 def judge(run: RunTable) -> Validity:
-    """Every check of the run. It is valid if all pass; `warnings` are doubts that do not invalidate it."""
+    """Every check of the run. It is valid if all pass; `warnings` are doubts that do not invalidate it.
+
+    Of a run without due instants nothing can be said about when requests left: it is not `judged`.
+    """
     checks = (
         _whole(run),
         _achieved(run),
-        _late_p99(run),
-        _late_max(run),
-        _open_loop(run),
-        _gaps(run),
-        _burstiness(run),
+        *(_of_due(run) if run.due_stated else map(_without_due, _of_due(run))),
         cpu_check(run),
         stalls_check(run, lateness_bounds_ns(run)[1]),
         resources_check(run),
         limit_check(run),
         workers_check(run),
     )
-    return Validity(all(check.passed for check in checks), checks, tuple(_warnings(run)))
+    valid = all(check.passed for check in checks)
+    return Validity(valid, checks, tuple(_warnings(run)), judged=run.due_stated)
+
+
+def _of_due(run: RunTable) -> tuple[Check, ...]:
+    """What is judged by due instants."""
+    return (_late_p99(run), _late_max(run), _open_loop(run), _gaps(run), _burstiness(run))
+
+
+def _without_due(check: Check) -> Check:
+    return dataclasses.replace(check, passed=True, found=NO_DUE)
 
 
 def require_valid(label: str, validity: Validity) -> None:
@@ -132,10 +146,11 @@ def _achieved(run: RunTable) -> Check:
     tried = run.sent | np.isin(run.error.codes, _codes(run, TARGET_FAULTS))
     wanted, done = int(owed.sum()), int((owed & tried).sum())
     share = done / wanted if wanted else 0.0
+    found = f"{done} of {wanted} requests sent ({100 * share:.1f} %)"
     return Check(
         "achieved load",
         passed=share >= ACHIEVED_BOUND,
-        found=f"{done} of {wanted} requests sent ({100 * share:.1f} %)",
+        found=found if run.due_stated else f"{NO_DUE}; {found}",
         wanted="at least 99 %",
         why="the target was asked for less than the schedule holds",
     )
@@ -241,9 +256,11 @@ def _burstiness(run: RunTable) -> Check:
 
 def _warnings(run: RunTable) -> Iterator[str]:
     bound = lateness_bounds_ns(run)[0]
+    yield from _made_by_others(run)
     if len(run) < FEWEST_FOR_ARRIVALS:
         yield f"only {len(run)} requests: too few to judge arrivals by"
-    if not any(cpu_share(worker) is not None for worker in run.metadata.workers):
+    sampled = any(cpu_share(worker) is not None for worker in run.metadata.workers)
+    if not sampled and not run.metadata.made_by:
         yield "generator CPU not judged: the run holds no samples"
     excused = int(_excused(run).sum())
     if excused:
@@ -253,6 +270,18 @@ def _warnings(run: RunTable) -> Iterator[str]:
         yield f"{faults} requests found no connection to the target"
     yield from generator_warnings(run, bound)
     yield from _about_the_run(run)
+
+
+def _made_by_others(run: RunTable) -> Iterator[str]:
+    """What a run of another tool can't say."""
+    if run.metadata.made_by and not run.due_stated:
+        yield (
+            "no due times: coordinated omission can't be excluded; latencies are from sent, and what a "
+            "request waited to be sent is in none of them"
+        )
+    if run.metadata.mode == CLOSED:
+        yield "closed loop: a slower server is asked less, so that its queue and its tail look shorter"
+    yield from run.metadata.notes
 
 
 def _about_the_run(run: RunTable) -> Iterator[str]:

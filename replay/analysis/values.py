@@ -43,8 +43,12 @@ class Validity:
     """Whether a run may carry a verdict; `warnings` are doubts that do not invalidate it."""
 
     valid: bool
+    """No check failed."""
     checks: tuple[Check, ...]
     warnings: tuple[str, ...] = ()
+    judged: bool = True
+    """Whether it could be told that requests left when they were due: false where no due instant is known.
+    Such a run is nowhere called valid."""
 
 
 @dataclasses.dataclass(frozen=True)

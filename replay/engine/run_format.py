@@ -39,12 +39,16 @@ ERRORS: Final = (
     "interrupted",  # the replay was stopped while it was under way
     "not_sent",  # the replay was stopped before it was due, or its predecessor never ended
     "lost",  # the worker that held it died
+    "unstated",  # it failed, and the tool that made the run (see `made_by`) does not say how
 )
 """The closed vocabulary of `error`; null is none. A status of 400 or more is no `error`: see `status`."""
 
 OPEN: Final = "open"
 PARTLY_OPEN: Final = "partly open"
-"""Modes of a run: every request by the clock; or first turns so, and later ones after their predecessor."""
+CLOSED: Final = "closed"
+UNSTATED: Final = "unstated"
+"""Modes of a run: every request by the clock; or first turns so, and later ones after their predecessor. Of a
+run that another tool made also: a fixed number in flight; or not known."""
 
 DROP: Final = "drop"
 HASH: Final = "hash"
@@ -62,7 +66,7 @@ RUN_SCHEMA: Final = pa.schema(
         pa.field("endpoint", pa.string(), nullable=False),
         pa.field("model", pa.string()),
         pa.field("stream", pa.bool_(), nullable=False),
-        pa.field("due_ns", pa.int64(), nullable=False),
+        pa.field("due_ns", pa.int64()),  # see `UNKNOWN_TO_OTHERS`
         pa.field("dequeued_ns", pa.int64()),  # taken up by the sender, ahead of its due instant
         pa.field("connected_ns", pa.int64()),  # a connection was in hand
         pa.field("sent_ns", pa.int64()),  # first byte handed to the kernel
@@ -75,21 +79,24 @@ RUN_SCHEMA: Final = pa.schema(
         pa.field("status", pa.int32()),
         pa.field("error", pa.string()),
         pa.field("error_text", pa.string()),
-        pa.field("bytes_out", pa.int64(), nullable=False),
-        pa.field("bytes_in", pa.int64(), nullable=False),
+        pa.field("bytes_out", pa.int64()),
+        pa.field("bytes_in", pa.int64()),
         pa.field("input_tokens", pa.int32()),
         pa.field("output_tokens", pa.int32()),
         pa.field("finish_reason", pa.string()),
         # How long the answer asked to wait. Null where it didn't, and in runs made before it was kept.
         pa.field("retry_after_s", pa.float64()),
-        pa.field("in_flight", pa.int32(), nullable=False),  # of this worker, when it was sent
-        pa.field("worker", pa.int32(), nullable=False),
-        pa.field("connection_reused", pa.bool_(), nullable=False),
+        pa.field("in_flight", pa.int32()),  # of this worker, when it was sent
+        pa.field("worker", pa.int32()),
+        pa.field("connection_reused", pa.bool_()),
         # Of the answer as received, still content-encoded: see `BODIES`. Null where there was no answer.
         pa.field("body_sha256", pa.binary(32)),
         pa.field("body", pa.binary()),
     ]
 )
+
+UNKNOWN_TO_OTHERS: Final = ("due_ns", "bytes_out", "bytes_in", "in_flight", "worker", "connection_reused")
+"""Null in a run that another tool made, where that tool does not say; never null in one of `replay`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +105,8 @@ class RunMetadata:
 
     `workers` holds per worker: `cpu_s`, `wall_s`, `loop_lag_ns` samples, `gc_pause_ns`; `bounds` are the
     validity bounds the user stated, empty for the defaults. `partial` is true when the replay was stopped.
-    `wall_step_ns` is how far the wall clock was set during the run, against the monotonic one.
+    `wall_step_ns` is how far the wall clock was set during the run, against the monotonic one. `made_by` is
+    the tool that made the run, "" for `replay`; `notes` say what is missing in it, or to be known of it.
     """
 
     label: str
@@ -121,6 +129,8 @@ class RunMetadata:
     longest_write_s: float = 0.0
     host: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     command: tuple[str, ...] = ()
+    made_by: str = ""
+    notes: tuple[str, ...] = ()
     tool_version: str = ""
     format_version: int = FORMAT_VERSION
 
@@ -192,7 +202,7 @@ def _whole(table: pa.Table, wanted: pa.Schema, path: Path) -> pa.Table:
     columns = []
     for field in wanted:
         index = table.schema.get_field_index(field.name)
-        if index < 0 and field.nullable:
+        if index < 0 and field.nullable and field.name not in UNKNOWN_TO_OTHERS:
             columns.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
             continue
         if index < 0 or table.schema.field(index).type != field.type:
@@ -240,7 +250,7 @@ def _parse_metadata(raw: bytes, path: Path) -> RunMetadata:
         version = int(found["format_version"])
         names = {field.name for field in dataclasses.fields(RunMetadata)}
         kept = {name: value for name, value in found.items() if name in names}
-        for name in ("steps", "workers", "command"):
+        for name in ("steps", "workers", "command", "notes"):
             kept[name] = tuple(kept.get(name, ()))
         metadata = RunMetadata(**kept)
     except (ValueError, KeyError, TypeError) as error:

@@ -215,15 +215,25 @@ def request_change(request: ChangedRequest) -> str:
     return "fails now" if math.isnan(request.change_ns) else format_change_ns(request.change_ns)
 
 
+def start_of(line: RequestTimeline) -> float:
+    """The instant that a request is told from, in ns: due, or sent where no due instant is known."""
+    return line.sent_ns if math.isnan(line.due_ns) else line.due_ns
+
+
 def timeline_cells(line: RequestTimeline) -> tuple[str, ...]:
-    """Due from the run's zero; sent, first byte, first token and end after it; what was answered."""
-    after = [format_ns(at - line.due_ns) for at in (line.sent_ns, line.first_byte_ns, line.first_token_ns)]
+    """Due from the run's zero; sent, first byte, first token and end after it; what was answered.
+
+    Where no due instant is known, sent stands from the run's zero, and the others after that.
+    """
+    start_ns, due_known = start_of(line), not math.isnan(line.due_ns)
+    at = f"{start_ns / 1e9:.3f} s"
+    after = [format_ns(instant - start_ns) for instant in (line.first_byte_ns, line.first_token_ns)]
     tokens = "" if math.isnan(line.output_tokens) else f", {format_count(int(line.output_tokens))} tokens"
     said = line.error or (str(line.status) if line.status else "no answer")
     return (
-        f"{line.due_ns / 1e9:.3f} s",
+        *((at, format_ns(line.sent_ns - start_ns)) if due_known else (MISSING, at)),
         *after,
-        format_ns(line.end_ns - line.due_ns),
+        format_ns(line.end_ns - start_ns),
         f"{said}{tokens}",
     )
 

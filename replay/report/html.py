@@ -26,6 +26,7 @@ from replay.report.wording import (
     diff_headline,
     diff_reasons,
     group_name,
+    headline_clock_of,
     invalid_reasons,
     metric_name,
     run_doubts,
@@ -144,7 +145,8 @@ def _requests_section(diff: DiffResult) -> str:
         ("lane waiting candidate", f"{diff.candidate.label}: sent to first byte"),
         ("lane answering candidate", "first byte to end"),
     ]
-    note = '<p class="note">Each from its due instant, all on one scale; a line is a read.</p>'
+    clock = headline_clock_of(diff.baseline)
+    note = f'<p class="note">Each from its {clock} instant, all on one scale; a line is a read.</p>'
     body = note + _legend(keys) + changes.request_section(diff.changed_requests)
     return _section("Most changed requests", body)
 
@@ -173,6 +175,6 @@ def _distribution_section(runs: Sequence[RunSummary], charts: dict[str, Any]) ->
         + _select("distribution-view", "View", [("ecdf", "all requests"), ("tail", "the slowest")])
         + "</div>"
         + _legend(names)
-        + _chart("distribution", "Latency distribution, from due")
+        + _chart("distribution", f"Latency distribution, from {headline_clock_of(runs[0])}")
     )
     return _section("Latency distribution", body)

@@ -32,6 +32,7 @@ from replay.report.change_wording import (
     places,
     request_change,
     request_title,
+    start_of,
     tail_cells,
     tail_name,
     tail_word,
@@ -122,7 +123,8 @@ def request_section(changed: Sequence[ChangedRequest]) -> str:
         for index, one in enumerate(changed, 1)
     ]
     headings = ["", *(heading.capitalize() for heading in TIMELINE_HEADINGS)]
-    figures = grouped_table("Each instant after its due one", headings, groups, "figures")
+    clock = "sent" if any(math.isnan(one.baseline.due_ns) for one in changed) else "due"
+    figures = grouped_table(f"Each instant after its {clock} one", headings, groups, "figures")
     return f"{drawn}<details><summary>As figures</summary>{figures}</details>"
 
 
@@ -146,13 +148,13 @@ def _spoken(line: RequestTimeline) -> list[str]:
 
 def _lane(top: float, name: str, line: RequestTimeline, longest_ns: float) -> str:
     def place(instant_ns: float) -> float:
-        return _WIDTH * (instant_ns - line.due_ns) / longest_ns if longest_ns > 0 else 0.0
+        return _WIDTH * (instant_ns - start_of(line)) / longest_ns if longest_ns > 0 else 0.0
 
-    end_ns = line.due_ns + _last(line)
+    end_ns = start_of(line) + _last(line)
     first_ns = line.first_byte_ns if not math.isnan(line.first_byte_ns) else end_ns
     sent_ns = line.sent_ns if not math.isnan(line.sent_ns) else end_ns
     spans = [
-        ("late", line.due_ns, sent_ns, "due to sent"),
+        ("late", start_of(line), sent_ns, "due to sent"),
         ("waiting", sent_ns, first_ns, "sent to first byte"),
         ("answering" if not line.error else "answering failed", first_ns, end_ns, "first byte to end"),
     ]
@@ -170,4 +172,4 @@ def _lane(top: float, name: str, line: RequestTimeline, longest_ns: float) -> st
 def _last(line: RequestTimeline) -> float:
     """From due to the last instant that is known, in ns."""
     known = [at for at in (line.sent_ns, line.first_byte_ns, line.end_ns) if not math.isnan(at)]
-    return max((at - line.due_ns for at in known), default=0.0)
+    return max((at - start_of(line) for at in known), default=0.0)

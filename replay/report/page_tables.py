@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from replay.analysis.values import (
     QUANTILES,
+    Check,
     DiffResult,
     Effect,
     GroupSummary,
@@ -21,6 +22,7 @@ from replay.analysis.values import (
     RunSummary,
     Validity,
 )
+from replay.analysis.vocabulary import is_headline
 from replay.report.figures import (
     MISSING,
     format_bound,
@@ -57,10 +59,12 @@ from replay.report.wording import (
     effect_name,
     failures_by_kind,
     group_name,
+    headline_clock_of,
     metric_name,
     objective_text,
     outcome_text,
     run_figures,
+    validity_words,
     verdict_text,
 )
 
@@ -164,10 +168,13 @@ def outcome_table(changes: Iterable[OutcomeChange]) -> str:
 
 
 def group_table(run: RunSummary) -> str:
-    """Latency from due of every group and metric of one run."""
+    """Latency of every group and metric of one run, from due if that is known."""
+    clock = headline_clock_of(run)
     headings = ["", "n", *(format_quantile(q) for q in QUANTILES), "max"]
-    groups = [(group_name(group.group), _metric_rows(group)) for group in without_twin_groups(run.groups)]
-    return grouped_table(f"{text(run.label)}, from due", headings, groups, "figures")
+    groups = [
+        (group_name(group.group), _metric_rows(group, clock)) for group in without_twin_groups(run.groups)
+    ]
+    return grouped_table(f"{text(run.label)}, from {clock}", headings, groups, "figures")
 
 
 def validity_table(label: str, validity: Validity) -> str:
@@ -175,14 +182,14 @@ def validity_table(label: str, validity: Validity) -> str:
     rows = [
         [
             text(check.name),
-            badge("equivalent", "✓ passed") if check.passed else badge("invalid", "✗ failed"),
+            _result(check),
             _glued(check.found),
             _glued(check.wanted),
             f'<span class="why">{_glued(check.why)}</span>',
         ]
         for check in validity.checks
     ]
-    word = "valid" if validity.valid else "INVALID"
+    word = validity_words(validity)[1]
     table = _table(
         f"{text(label)}: {word}", ["Check", "Result", "Found", "Wanted", "Why it matters"], rows, "checks"
     )
@@ -252,7 +259,13 @@ def _effect_row(effect: Effect) -> list[str]:
     ]
 
 
-def _metric_rows(group: GroupSummary) -> list[list[str]]:
+def _result(check: Check) -> str:
+    if check.passed and check.found.startswith("not judged"):
+        return badge("inconclusive", "– not judged")
+    return badge("equivalent", "✓ passed") if check.passed else badge("invalid", "✗ failed")
+
+
+def _metric_rows(group: GroupSummary, clock: str) -> list[list[str]]:
     return [
         [
             text(metric_name(metric.metric)),
@@ -261,7 +274,7 @@ def _metric_rows(group: GroupSummary) -> list[list[str]]:
             text(format_ns(metric.max_ns)),
         ]
         for metric in group.metrics
-        if metric.clock == "due" and metric.n
+        if is_headline(metric, clock) and metric.n
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from replay.analysis.values import METRICS, Effect, Group, GroupSummary, OutcomeChange, Verdict
+from replay.analysis.vocabulary import headline_clock, is_headline
 from replay.report.figures import relative
 
 _KINDS = ("all", "endpoint", "model", "phase")
@@ -37,14 +38,18 @@ def telling_effects(effects: tuple[Effect, ...], limit: int = 24) -> tuple[Effec
 
 
 def headline_effects(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
-    """From due: p50 and p99 of every metric in the widest group that has it, and p50 of E2E per endpoint."""
+    """p50 and p99 of every metric in the widest group that has it, and p50 of E2E per endpoint.
+
+    From due, or from sent where no due instants are known.
+    """
+    clock = headline_clock(effects)
     widest: dict[str, Group] = {}
     for effect in in_reading_order(effects):
         widest.setdefault(effect.metric, effect.group)
     return tuple(
         effect
         for effect in in_reading_order(effects)
-        if effect.clock == "due"
+        if is_headline(effect, clock)
         and (
             (effect.group == widest[effect.metric] and effect.quantile in (0.5, 0.99))
             or (effect.group.kind == "endpoint" and effect.metric == "e2e" and effect.quantile == 0.5)

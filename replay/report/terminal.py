@@ -19,9 +19,11 @@ from replay.report.wording import (
     diff_doubts,
     diff_headline,
     diff_reasons,
+    headline_clock_of,
     invalid_reasons,
     run_doubts,
     run_headline,
+    validity_words,
 )
 
 
@@ -39,7 +41,13 @@ def run_report(summary: RunSummary) -> RenderableType:
         parts += [blank(), section("The server's side"), *terminal_run.server_side(summary, summary.server)]
     if summary.cost is not None:
         parts += [blank(), section("Cost at this load"), terminal_run.cost(summary.cost)]
-    parts += [blank(), section("Latency from due: what a user waited"), *terminal_run.latency(summary.groups)]
+    clock = headline_clock_of(summary)
+    waited = "what a user waited" if clock == "due" else "no due times are known"
+    parts += [
+        blank(),
+        section(f"Latency from {clock}: {waited}"),
+        *terminal_run.latency(summary.groups, clock),
+    ]
     parts += [blank(), validity_report(dataclasses.replace(summary.validity, warnings=()))]
     return Group(*parts)
 
@@ -68,7 +76,8 @@ def diff_report(diff: DiffResult) -> RenderableType:
     if diff.answers or diff.bodies:
         parts += [blank(), section("Answers"), *terminal_changes.answers(diff.answers, diff.bodies)]
     if diff.changed_requests:
-        title = section("Most changed requests, each instant after its due one")
+        after = headline_clock_of(diff.baseline)
+        title = section(f"Most changed requests, each instant after its {after} one")
         parts += [blank(), title, *terminal_changes.requests(diff.changed_requests)]
     return Group(*parts)
 
@@ -81,7 +90,11 @@ def validity_report(v: Validity) -> RenderableType:
     if failed or not v.valid:
         title.append(f"  INVALID: {failed} of {len(v.checks)} checks failed", style="bold red")
     else:
-        title.append(f"  valid: {passed} of {len(v.checks)} checks passed", style="not bold")
+        told = f"  {validity_words(v)[1]}: {passed} of {len(v.checks)} checks passed"
+        if not v.judged:
+            unsaid = sum(check.found.startswith("not judged") for check in v.checks)
+            told = f"  not judged: no check failed, {unsaid} of {len(v.checks)} could not be made"
+        title.append(told, style="not bold")
     return Group(title, terminal_run.checks(v.checks), *bullets(v.warnings, mark="!"))
 
 

@@ -28,6 +28,7 @@ from replay.report.wording import (
     outcome_text,
     run_figures,
     undecided_notes,
+    validity_words,
     verdict_text,
 )
 
@@ -48,8 +49,8 @@ def both_runs(baseline: RunSummary, candidate: RunSummary) -> RenderableType:
     table.add_column(Text(baseline.label), justify="right")
     table.add_column(Text(candidate.label), justify="right")
     valid = [
-        Text("✓ valid", style="green") if run.validity.valid else Text("✗ INVALID", style="bold red")
-        for run in (baseline, candidate)
+        Text(" ".join((mark, word)), style={"✓": "green", "✗": "bold red"}.get(mark, ""))
+        for mark, word in (validity_words(run.validity) for run in (baseline, candidate))
     ]
     table.add_row("validity", *valid)
     if baseline.objectives or candidate.objectives:

@@ -17,6 +17,7 @@ from replay.analysis.values import (
     RunSummary,
     ServerSide,
 )
+from replay.analysis.vocabulary import is_headline
 from replay.report.figures import (
     format_count,
     format_ns,
@@ -139,8 +140,10 @@ def cost(found: Cost) -> RenderableType:
     return indented(table)
 
 
-def latency(groups: tuple[GroupSummary, ...]) -> list[RenderableType]:
+def latency(groups: tuple[GroupSummary, ...], clock: str = "due") -> list[RenderableType]:
     """Per group a line of counts and a line per metric: p50, p90, p95, p99, max; all columns aligned.
+
+    `clock` is the one that the headline tells of.
 
     The service time (from sent) is shown for the group of all; a group of the same requests as an earlier
     one is not repeated.
@@ -149,7 +152,7 @@ def latency(groups: tuple[GroupSummary, ...]) -> list[RenderableType]:
     found: list[RenderableType] = [indented(_latency_table(titles, ()))]
     for group in without_twin_groups(groups):
         every = group.group.kind == "all"
-        metrics = tuple(metric for metric in group.metrics if every or metric.clock == "due")
+        metrics = tuple(metric for metric in group.metrics if every or is_headline(metric, clock))
         title = Text.assemble((group_name(group.group), "bold"), (f"  {_counts(group)}", "dim"))
         found.append(Padding(title, (0, 0, 0, 2)))
         found.append(indented(_latency_table([""] * len(titles), metrics)))
@@ -163,6 +166,8 @@ def checks(found: tuple[Check, ...]) -> RenderableType:
         table.add_column(title)
     for check in found:
         mark = Text("✓", style="green") if check.passed else Text("✗ FAILED", style="bold red")
+        if check.passed and check.found.startswith("not judged"):
+            mark = Text("–", style="dim")
         table.add_row(mark, Text(check.name), Text(check.found), Text(check.wanted))
     failed = [f"{check.name}: {check.why}." for check in found if not check.passed]
     return Group(indented(table), *bullets(failed))
@@ -194,4 +199,6 @@ def _lateness(summary: RunSummary) -> str:
         f"{format_quantile(q)} {format_ns(value)}"
         for q, value in sorted(summary.lateness_quantile_ns.items())
     ]
+    if not summary.validity.judged:
+        return "not known: no due times"
     return " · ".join([*quantiles, f"max {format_ns(summary.lateness_max_ns)}"])

@@ -18,8 +18,10 @@ from replay.analysis.values import (
     ObjectiveResult,
     OutcomeChange,
     RunSummary,
+    Validity,
     Verdict,
 )
+from replay.analysis.vocabulary import headline_clock
 from replay.report.figures import (
     format_bound,
     format_change_ratio,
@@ -135,15 +137,29 @@ def diff_headline(diff: DiffResult) -> Headline:
 
 
 def run_headline(summary: RunSummary) -> Headline:
-    """The headline of one run: INVALID, SLO missed, SLO met, or merely valid."""
+    """The headline of one run: INVALID, SLO missed, SLO met, or merely valid, if that could be judged."""
     subject = f"{summary.label} at {summary.target}"
     if not summary.validity.valid:
         return Headline(INVALID, "✗", "INVALID", subject)
     if not summary.objectives:
+        if not summary.validity.judged:
+            return Headline(Verdict.INCONCLUSIVE.value, "?", "Not judged", subject)
         return Headline(Verdict.EQUIVALENT.value, "✓", "Valid", subject)
     if all(result.met for result in summary.objectives):
         return Headline(Verdict.IMPROVED.value, "✓", "SLO met", subject)
     return Headline(Verdict.REGRESSION.value, "✗", "SLO missed", subject)
+
+
+def validity_words(validity: Validity) -> tuple[str, str]:
+    """Mark and word of a run's validity; a run that could not be judged is not called valid."""
+    if not validity.valid:
+        return "✗", "INVALID"
+    return ("✓", "valid") if validity.judged else ("?", "not judged")
+
+
+def headline_clock_of(run: RunSummary) -> str:
+    """The clock that the run's latencies are told by: "due", or "sent" where no due instant is known."""
+    return headline_clock(metric for group in run.groups for metric in group.metrics)
 
 
 def invalid_reasons(summary: RunSummary) -> tuple[str, ...]:
@@ -182,8 +198,10 @@ def diff_doubts(diff: DiffResult) -> tuple[str, ...]:
     seen = _smallest_changes(diff.effects)
     if seen:
         doubts.append(f"Smallest change it could see, p50 / p99: {seen}.")
+    both = [text for text in run_doubts(diff.baseline) if text in run_doubts(diff.candidate)]
+    doubts.extend(f"both runs: {text}" for text in both)
     for run in (diff.baseline, diff.candidate):
-        doubts.extend(f"{run.label}: {text}" for text in run_doubts(run))
+        doubts.extend(f"{run.label}: {text}" for text in run_doubts(run) if text not in both)
     return (*doubts, *diff.warnings)
 
 
@@ -258,7 +276,7 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
             for quantile, value in _headline_quantiles(summary, metric)
         ]
     late = summary.lateness_quantile_ns.get(0.99)
-    if late is not None:
+    if late is not None and summary.validity.judged:
         figures.append(("lateness p99", format_ns(late)))
     figures.append(("output tokens", format_count(summary.output_tokens)))
     if summary.cost is not None:
@@ -282,7 +300,7 @@ def _headline_quantiles(summary: RunSummary, metric: str) -> list[tuple[float, f
         if group.group.kind != "all":
             continue
         for found in group.metrics:
-            if found.metric == metric and found.clock == "due" and found.n:
+            if found.metric == metric and found.clock == headline_clock_of(summary) and found.n:
                 return [(q, found.quantile_ns[q]) for q in (0.5, 0.99) if q in found.quantile_ns]
     return []
 

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOORS = ("capture", "replay.transform", "replay.engine", "replay.analysis", "replay.report", "replay.cli")
+FLOORS = (
+    *("capture", "replay.transform", "replay.engine", "replay.importers"),
+    *("replay.analysis", "replay.report", "replay.cli"),
+)
 """From the ground up. `replay.demo` stands beside: it may use `capture`, and only the CLI may use it."""
 
 ROOMS = {
