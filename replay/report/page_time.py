@@ -22,7 +22,7 @@ from replay.report.page_frame import chart, frame, legend, section, select, tabl
 from replay.report.page_tables import text
 from replay.report.time_axis import mark_window, timeline_chart
 from replay.report.waterfall_data import choice_words, first_window, waterfall_data
-from replay.report.wording import METRIC_MEANINGS, metric_name
+from replay.report.wording import METRIC_MEANINGS, headline_clock_of, metric_name
 
 SCRIPTS: Final = ("page.js", "page_time.js", "page_waterfall.js")
 
@@ -48,10 +48,11 @@ def timeline_section(runs: Sequence[RunSummary]) -> str:
         for name, start_s, end_s in runs[0].timeline.phases
     ]
     spans = [("", "the whole run"), *(phases if len(phases) <= 40 else [])]
+    clock = headline_clock_of(runs[0])
     body = (
         '<p class="note">All panels share one axis of time, and zoom together: with the buttons'
         '<span class="mouse">, or by a drag over any panel (a double click resets)</span>. '
-        "Latencies count from due, at the time a request was due.</p>"
+        f"Latencies count from {clock}, at the time a request was {clock}.</p>"
         f'<div class="choices">{select("time-span", "Show", spans)}{_buttons(_ZOOM)}</div>'
         + legend([*names, ("area", "scheduled"), ("dashed", "p90"), ("dotted", "p50")])
         + _heat_legend(runs)
@@ -70,8 +71,9 @@ def waterfall_section(waterfall: Waterfall | None, runs: Sequence[RunSummary]) -
     builds = zip(("baseline", "candidate"), runs, strict=False)
     keys = [(f"lane {colour}", run.label) for colour, run in builds] if len(runs) > 1 else []
     tone = "plain" if len(runs) > 1 else "baseline"
+    clock = headline_clock_of(runs[0])
     keys += [
-        ("lane late", "due to sent"),
+        *([("lane late", "due to sent")] if clock == "due" else []),
         (f"lane waiting {tone}", "sent to first byte"),
         (f"lane starting {tone}", "first byte to first token"),
         (f"lane answering {tone}", "to end"),
@@ -84,11 +86,11 @@ def waterfall_section(waterfall: Waterfall | None, runs: Sequence[RunSummary]) -
         '<div class="choices"><label class="choice wide"><span>Window</span> '
         f'<input type="range" id="waterfall-window" min="0" max="{last}" value="{first}"></label>'
         f"{_buttons(_STEPS)}"
-        f"{select('waterfall-order', 'Place', [('clock', 'by the clock'), ('due', 'from due')])}</div>"
+        f"{select('waterfall-order', 'Place', [('clock', 'by the clock'), ('due', f'from {clock}')])}</div>"
         '<p class="note" id="waterfall-words" aria-live="polite"></p>'
         + legend(keys)
         + chart("waterfall", "Single requests, a lane each; the table below holds the same as figures")
-        + f"<details><summary>As figures</summary>{_request_table()}</details>"
+        + f"<details><summary>As figures</summary>{_request_table(clock)}</details>"
     )
     return section("Single requests", body)
 
@@ -168,7 +170,7 @@ def _figures(run: RunSummary) -> str:
     ]
     caption = f"{text(run.label)}, in steps of {line.width_s:g} s"
     all_headings = ["From", "Scheduled/s", "Sent/s", *headings, "In flight", "Errors/s"]
-    counts = "".join(_heat_table(run.label, heat) for heat in run.heat)
+    counts = "".join(_heat_table(run.label, heat, headline_clock_of(run)) for heat in run.heat)
     return table(caption, all_headings, rows, "figures") + counts
 
 
@@ -176,7 +178,7 @@ def _has(run: RunSummary, metric: str) -> bool:
     return any(heat.metric == metric for heat in run.heat)
 
 
-def _heat_table(label: str, heat: HeatMap) -> str:
+def _heat_table(label: str, heat: HeatMap, clock: str) -> str:
     """A heat map's counts in bands and spans wide enough to read, the slowest first."""
     bands_ns, spans_s, counts = summed(heat, _SPANS)
     headings = [
@@ -187,12 +189,12 @@ def _heat_table(label: str, heat: HeatMap) -> str:
         [f"{format_ns(low)} – {format_ns(high)}", *(format_count(int(count)) for count in row)]
         for low, high, row in zip(bands_ns, bands_ns[1:], counts, strict=False)
     ]
-    caption = f"{label}: requests by {METRIC_MEANINGS[heat.metric]} (from due) and due instant"
+    caption = f"{label}: requests by {METRIC_MEANINGS[heat.metric]} (from {clock}) and {clock} instant"
     return table(text(caption), headings, rows[::-1], "figures")
 
 
-def _request_table() -> str:
+def _request_table(clock: str) -> str:
     """The head of the table that the page's script fills with the requests of the window."""
     headings = ["", *(heading.capitalize() for heading in TIMELINE_HEADINGS)]
-    filled = frame("Each instant after its due one", headings, "<tbody></tbody>", "figures")
+    filled = frame(f"Each instant after its {clock} one", headings, "<tbody></tbody>", "figures")
     return f'<div id="waterfall-figures">{filled}</div>'

@@ -13,18 +13,24 @@ from typing import Any
 from replay.analysis.change_values import RequestTimeline
 from replay.analysis.time_values import FAILED, SAMPLED, SLOWEST, ShownRequest, Waterfall, Window
 from replay.analysis.values import RunSummary
-from replay.report.change_wording import request_title, timeline_cells
+from replay.report.change_wording import request_title, start_of, timeline_cells
 from replay.report.figures import format_count
+from replay.report.wording import headline_clock_of
 
 
 def waterfall_data(waterfall: Waterfall, runs: Sequence[RunSummary]) -> dict[str, Any]:
-    """All windows with their requests; instants are whole µs after due, null where unknown."""
+    """All windows with their requests; instants are whole µs after due, null where unknown.
+
+    Where no due instants are known of the runs, "sent" stands for due in all of it.
+    """
+    clock = headline_clock_of(runs[0])
     return {
+        "clock": clock,
         "builds": [run.label for run in runs],
         "width_s": waterfall.width_s,
         "windows": [
             {
-                "words": window_words(waterfall, index),
+                "words": window_words(waterfall, index, clock),
                 "requests": [_request(request) for request in window.shown],
             }
             for index, window in enumerate(waterfall.windows)
@@ -64,11 +70,11 @@ def choice_words(waterfall: Waterfall) -> str:
     )
 
 
-def window_words(waterfall: Waterfall, index: int) -> str:
+def window_words(waterfall: Waterfall, index: int, clock: str = "due") -> str:
     """A window and what is shown of it: "due 12–14 s: 40 of 503 requests (20 slowest, 20 of the others)"."""
     window: Window = waterfall.windows[index]
     start_s, end_s = index * waterfall.width_s, (index + 1) * waterfall.width_s
-    span = f"due {start_s:g}–{end_s:g} s"
+    span = f"{clock} {start_s:g}–{end_s:g} s"
     if not window.due:
         return f"{span}: no request"
     if window.due == 1:
@@ -90,12 +96,13 @@ def _request(request: ShownRequest) -> dict[str, Any]:
 
 
 def _line(line: RequestTimeline) -> dict[str, Any]:
-    after = [_us(at - line.due_ns) for at in (line.sent_ns, line.first_byte_ns, line.first_token_ns)]
-    reads = [round((at - line.due_ns) / 1e3) for at in line.read_ns]
+    start_ns = start_of(line)
+    after = [_us(at - start_ns) for at in (line.sent_ns, line.first_byte_ns, line.first_token_ns)]
+    reads = [round((at - start_ns) / 1e3) for at in line.read_ns]
     failed = bool(line.error) or not 200 <= line.status < 400
     return {
-        "due": round(line.due_ns / 1e3),
-        "at": [*after, _us(line.end_ns - line.due_ns)],
+        "due": round(start_ns / 1e3),
+        "at": [*after, _us(line.end_ns - start_ns)],
         # The first one after due, then the gaps: less to carry than instants.
         "reads": [now - before for before, now in zip([0, *reads], reads, strict=False)],
         "failed": failed and line.error != "aborted",
@@ -105,7 +112,8 @@ def _line(line: RequestTimeline) -> dict[str, Any]:
 
 def _took_ns(line: RequestTimeline) -> float:
     known = [at for at in (line.sent_ns, line.first_byte_ns, line.end_ns) if not math.isnan(at)]
-    return max(known, default=line.due_ns) - line.due_ns
+    start_ns = start_of(line)
+    return max(known, default=start_ns) - start_ns
 
 
 def _us(after_ns: float) -> int | None:

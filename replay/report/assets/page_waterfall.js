@@ -28,7 +28,8 @@
 
   const told = (request, line, build) => [
     `<b>${escaped(request.title)}</b>`,
-    (part.builds.length > 1 ? `${escaped(part.builds[build])}: ` : "") + `due ${line.cells[0]}`,
+    (part.builds.length > 1 ? `${escaped(part.builds[build])}: ` : "")
+      + `${part.clock} ${line.cells[part.clock === "due" ? 0 : 1]}`,
     `sent ${line.cells[1]}, first byte ${line.cells[2]}, first token ${line.cells[3]}, end ${line.cells[4]}`,
     `${escaped(line.cells[5])}; shown as: ${request.why}`,
   ].join("<br>");
@@ -84,7 +85,7 @@
     const lane = part.builds.length * LANE + GAP;
     const { margin, xaxis, yaxis } = part.layout;
     const rows = requests.map((_, row) => row);
-    const title = order.value === "due" ? "seconds after due" : "seconds since the start of the replay";
+    const title = order.value === "due" ? `seconds after ${part.clock}` : "seconds since the start of the replay";
     return { ...part.layout, height: Math.max(requests.length, 2) * lane + margin.t + margin.b,
       xaxis: { ...xaxis, title: { ...xaxis.title, text: title } },
       yaxis: { ...yaxis, range: [Math.max(requests.length, 2) * lane, 0],
