@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from replay.analysis.change_values import AnswerChange, BodyChange, ChangedRequest, Location, TailChange
+from replay.analysis.distribution_values import Distribution, ShiftFunction
 from replay.analysis.vocabulary import Group as Group
 from replay.analysis.vocabulary import Verdict as Verdict
 
@@ -299,8 +300,6 @@ class RunSummary:
     validity: Validity
     objectives: tuple[ObjectiveResult, ...]
     steps: tuple[str, ...]
-    distributions: Mapping[str, tuple[float, ...]]
-    """Per metric (from due), a sorted sample of at most 2,000 values in ns, for plots."""
     phases: tuple[PhaseSummary, ...] = ()
     """In the order of their first request; empty for a run of one phase."""
     peaks: tuple[Peak, ...] = ()
@@ -308,6 +307,8 @@ class RunSummary:
     """None where no endpoint was sampled."""
     cost: Cost | None = None
     """None where no price was given."""
+    distributions: tuple[Distribution, ...] = ()
+    """From due; empty where they were not asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,3 +375,5 @@ class DiffResult:
     answers: tuple[AnswerChange, ...] = ()
     bodies: tuple[BodyChange, ...] = ()
     """Fields of the answers' bodies that differ; empty unless both runs kept bodies or their hashes."""
+    shifts: tuple[ShiftFunction, ...] = ()
+    """From due; empty where they were not asked for."""

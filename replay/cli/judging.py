@@ -73,7 +73,8 @@ def report(
     wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
     wanted.check([run, slo_file, key_file_of(keys)])
-    summary = with_cost(summarise(run_table(run, keys), objectives), _price(price_per_hour))
+    summary = summarise(run_table(run, keys), objectives, distributed=html is not None or as_json)
+    summary = with_cost(summary, _price(price_per_hour))
     command = _command()
     wanted.show(
         lambda: run_report(summary), lambda: run_json(summary), lambda: run_markdown(summary, command)
@@ -206,6 +207,7 @@ def _compared(
             same_build=same,
             rng=np.random.default_rng(seed),
             bodies=_bodies((pair[0], before), (pair[1], after), same_build, same, keys),
+            distributed=wanted.html is not None or wanted.as_json,
         )
     except RunInvalid:
         _tell_refused(wanted, summarise(before, objectives), summarise(after, objectives))

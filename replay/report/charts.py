@@ -1,4 +1,4 @@
-"""Charts as plain data for plotly.js: the timeline, the latency distributions, the effects.
+"""Charts as plain data for plotly.js: the timeline and the effects; see `distribution_charts` for the others.
 
 Colours are CSS variables ("var(--baseline)") that the page resolves, so that a chart follows the reader's
 theme. Text from users is escaped, since plotly.js reads a little HTML in its texts. Nothing is computed
@@ -12,17 +12,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from replay.analysis.values import METRICS, DiffResult, Effect, RunSummary, Timeline, Verdict
+from replay.analysis.values import DiffResult, Effect, RunSummary, Timeline, Verdict
 from replay.report.figures import (
-    duration_unit,
     format_change_ns,
     format_change_ratio,
     format_ns,
     relative,
 )
+from replay.report.plot_parts import rounded as _rounded
+from replay.report.plot_parts import unit_of as _unit
 from replay.report.server_charts import BUILD_COLOURS, panel_traces, server_panels
 from replay.report.telling import by_group
-from replay.report.wording import METRIC_MEANINGS, effect_name, group_name, metric_name, verdict_text
+from replay.report.wording import effect_name, group_name, verdict_text
 
 Figure = dict[str, Any]
 
@@ -61,27 +62,6 @@ def timeline_chart(runs: Sequence[RunSummary]) -> Figure:
     layout = _timeline_layout(titles, span_s)
     _shade_phases(layout, runs[0].timeline)
     return {"data": traces, "layout": layout}
-
-
-def distribution_charts(runs: Sequence[RunSummary]) -> dict[str, Figure]:
-    """Per metric that has values ("ttft") two views: the ECDF, and the tail (share slower than x)."""
-    charts = {}
-    for metric in METRICS:
-        samples = [run.distributions.get(metric, ()) for run in runs]
-        if not any(samples):
-            continue
-        name, factor = _unit(samples)
-        axis = f"{metric_name(metric)}, {METRIC_MEANINGS[metric]}, {name} (log scale)"
-        for view in ("ecdf", "tail"):
-            traces = [
-                _distribution_trace(run.label, sample, factor, index, view)
-                for index, (run, sample) in enumerate(zip(runs, samples, strict=True))
-                if sample
-            ]
-            layout = _distribution_layout(axis, view)
-            layout["xaxis"] |= _log_ticks([value / factor for sample in samples for value in sample])
-            charts[f"{metric}-{view}"] = {"data": traces, "layout": layout}
-    return charts
 
 
 def effect_charts(diff: DiffResult) -> dict[str, Figure]:
@@ -214,56 +194,6 @@ def _shade_phases(layout: Figure, line: Timeline) -> None:
         )
 
 
-def _distribution_trace(
-    label: str, sample: tuple[float, ...], factor: float, index: int, view: str
-) -> Figure:
-    n = len(sample)
-    share = [(i + 1) / n for i in range(n)] if view == "ecdf" else [(n - i) / n for i in range(n)]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [_rounded(value / factor) for value in sample],
-        "y": [round(100 * value, 3) for value in share],
-        "name": html.escape(label),
-        "line": {"color": BUILD_COLOURS[index], "width": 2, "shape": "hv"},
-    }
-
-
-def _log_ticks(values: list[float]) -> Figure:
-    """Ticks at 1, 2, 5 of each decade that the values span, or at its 1 only where that would be many."""
-    positive = [value for value in values if value > 0 and math.isfinite(value)]
-    if not positive:
-        return {}
-    low, high = math.log10(min(positive)), math.log10(max(positive))
-    digits = (1, 2, 5) if high - low < 2.5 else (1,)
-    decades = range(math.floor(low), math.floor(high) + 1)
-    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
-    pad = 0.03 * (high - low) + 0.01
-    return {
-        "tickvals": ticks,
-        "ticktext": [f"{tick:,.10g}" for tick in ticks],
-        "range": [low - pad, high + pad],
-    }
-
-
-def _distribution_layout(axis: str, view: str) -> Figure:
-    percent: Figure = {"ticksuffix": " %", "automargin": True}
-    if view == "ecdf":
-        percent |= {"range": [0, 101], "title": {"text": "requests at or below"}, "nticks": 6}
-    else:
-        ticks = [100, 50, 10, 5, 1, 0.5, 0.1]
-        percent |= {"type": "log", "title": {"text": "requests slower than"}, "tickvals": ticks}
-        percent |= {"ticktext": [str(tick) for tick in ticks]}
-    return {
-        "height": 380,
-        "hovermode": "closest",
-        "showlegend": False,
-        "margin": {"l": 44, "r": 8, "t": 30, "b": 44},
-        "xaxis": {"type": "log", "title": {"text": axis, "standoff": 8}},
-        "yaxis": percent,
-    }
-
-
 def _effect_chart(members: tuple[Effect, ...], name: str) -> Figure:
     shown = [effect for effect in members if math.isfinite(relative(effect.effect_ns, effect.baseline_ns))]
     names = [effect_name(effect) for effect in shown]
@@ -357,13 +287,3 @@ def _points_over_time(line: Timeline, values: Sequence[float], factor: float, *,
     middles = [round((i + 0.5) * line.width_s, 6) for i in range(len(shown))]
     dots = {"mode": "lines+markers", "marker": {"size": alone, "line": {"width": 0}}} if any(alone) else {}
     return {"mode": "lines", "x": middles, "y": shown, **dots}
-
-
-def _unit(series: Sequence[Sequence[float]]) -> tuple[str, float]:
-    return duration_unit(
-        max((value for values in series for value in values if math.isfinite(value)), default=0)
-    )
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None
