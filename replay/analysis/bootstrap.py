@@ -84,3 +84,19 @@ def stationary_indices(
     position = np.arange(cells)
     begun = np.maximum.accumulate(np.where(starts, position, 0), axis=1)
     return np.asarray((np.take_along_axis(origin, begun, axis=1) + position - begun) % cells)
+
+
+def stationary_variance(residuals: Floats, mean_block: float) -> Floats:
+    """The variance that the stationary bootstrap gives the sum of each column over all cells: float64.
+
+    `residuals` is float64, cells × columns, each column of mean 0. No resample is drawn: D. N. Politis,
+    J. P. Romano (1994), lemma 1: n (R(0) + 2 Σ (1 − k/n) (1 − 1/`mean_block`)^k R(k)) over k from 1 to n − 1,
+    R the autocovariances around the circle.
+    """
+    n = len(residuals)
+    spectrum = np.abs(np.fft.rfft(residuals, axis=0)) ** 2
+    around = np.fft.irfft(spectrum, n, axis=0) / n
+    lag = np.arange(n)
+    weight = 2.0 * (1.0 - lag / n) * (1.0 - 1.0 / max(mean_block, 1.0)) ** lag
+    weight[0] = 1.0
+    return np.asarray(np.maximum(n * (weight[:, None] * around).sum(axis=0), 0.0))

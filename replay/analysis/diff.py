@@ -14,13 +14,15 @@ from replay.analysis.body_fields import WHOLE
 from replay.analysis.bootstrap import stationary_multiplicities
 from replay.analysis.change_values import AnswerChange, BodyChange, TailChange
 from replay.analysis.changed_requests import changed_requests
-from replay.analysis.effects import estimates
+from replay.analysis.distribution_values import ShiftFunction
+from replay.analysis.effects import Estimate, comparisons, estimates, group_estimates, in_order
 from replay.analysis.locating import locate
 from replay.analysis.metrics import Latencies
 from replay.analysis.outcomes import cluster_warnings, outcome_changes, rose
 from replay.analysis.pairing import BlockLength, Pairs, block_length, pair, pairing_doubts
 from replay.analysis.reasons import reasons_of
 from replay.analysis.run_table import RunTable
+from replay.analysis.shift_function import shift_function
 from replay.analysis.slowed import tail_changes
 from replay.analysis.summary import summarise
 from replay.analysis.timeline import bucket_width_s, duration_s
@@ -53,12 +55,14 @@ def compare(
     noise_floor_ns: Mapping[FloorKey, float] | None = None,
     bodies: tuple[BodyChange, ...] = (),
     allow_invalid: bool = False,
+    distributed: bool = False,
 ) -> DiffResult:
     """Candidate against baseline; `tolerance` is a fraction of the baseline's quantile.
 
     The noise floor of an effect is what `noise_floor_ns` says, else what two runs of the `same_build` differ
     by, else an assumed one (see `verdicts.assumed_floor_ns`). `bodies` is what `bodies.body_changes` found of
-    the same runs. Raises `RunInvalid` for a run that fails a validity check, and `NothingCompared` where no
+    the same runs. With `distributed`, the distributions of both runs and the shift functions between them
+    are found too. Raises `RunInvalid` for a run that fails a validity check, and `NothingCompared` where no
     request was answered well in both runs and new failures make no regression, unless `allow_invalid`;
     `BadInput` for runs that can't be paired. `seed` of the result, drawn from `rng`, gives the same
     resamples again.
@@ -66,8 +70,8 @@ def compare(
     before, after = Latencies(baseline), Latencies(candidate)
     bucket_s = max(bucket_width_s(duration_s(run), len(run)) for run in (baseline, candidate))
     summaries = (
-        summarise(baseline, objectives, before, bucket_s),
-        summarise(candidate, objectives, after, bucket_s),
+        summarise(baseline, objectives, before, bucket_s, distributed=distributed),
+        summarise(candidate, objectives, after, bucket_s, distributed=distributed),
     )
     for summary in summaries:
         if not allow_invalid:
@@ -77,7 +81,8 @@ def compare(
     drawn = _draw(pairs, before, after, resamples, seed)
     aa_effects, aa_answers, aa_tails = _same_build(same_build, resamples, seed, tolerance)
     floors = {**aa_effects, **(noise_floor_ns or {})}
-    effects = judge_effects(estimates(pairs, before, after, *drawn), tolerance, floors)
+    estimated, shifts = _estimates_and_shifts(pairs, before, after, drawn, distributed=distributed)
+    effects = judge_effects(estimated, tolerance, floors)
     outcomes = outcome_changes(pairs, before, after)
     answers = _answers(pairs, before, after, tolerance, resamples, seed, aa_answers)
     tails = _tails(pairs, before, after, resamples, seed, aa_tails)
@@ -112,6 +117,7 @@ def compare(
         answers=answers,
         bodies=bodies,
         waterfall=paired_waterfall(pairs, baseline, candidate, bucket_s),
+        shifts=shifts,
     )
 
 
@@ -122,6 +128,25 @@ def _draw(
     length = block_length(pairs, before, after)
     rng = np.random.default_rng(seed)
     return stationary_multiplicities(pairs.cells, length.cells, resamples, rng), length
+
+
+def _estimates_and_shifts(
+    pairs: Pairs,
+    before: Latencies,
+    after: Latencies,
+    drawn: tuple[npt.NDArray[np.float32], BlockLength],
+    *,
+    distributed: bool,
+) -> tuple[list[Estimate], tuple[ShiftFunction, ...]]:
+    """Both in one pass over the comparisons: choosing a group's values costs as much as looking at them."""
+    estimated: list[Estimate] = []
+    shifts: list[ShiftFunction] = []
+    for one in comparisons(pairs, before, after):
+        estimated += group_estimates(pairs, one, *drawn)
+        if distributed and one.clock == "due":
+            shift = shift_function(pairs, one, *drawn)
+            shifts += [shift] if shift is not None else []
+    return in_order(estimated), tuple(shifts)
 
 
 def _answers(

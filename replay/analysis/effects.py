@@ -9,13 +9,13 @@ scale them up in both runs), and on that scale few blocks go further. Intervals 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.analysis.distributions import student_quantile, student_tails
-from replay.analysis.grouping import groups_of
+from replay.analysis.grouping import distinct, groups_of
 from replay.analysis.metrics import Latencies, Sample, clocks_of
 from replay.analysis.pairing import BlockLength, Pairs
 from replay.analysis.quantiles import harrell_davis_of_ordered, resampled_of_ordered
@@ -27,7 +27,7 @@ FEWEST_IN_TAIL = 8
 what the tail did not show. With p99 that asks for some 800 requests."""
 
 FEWEST_BLOCKS_SEEN = 4.0
-_TAIL_GLANCE = 1000
+_FIRST_GLANCE, _TAIL_GLANCE = 64, 1000
 
 _KIND_ORDER = ("all", "endpoint", "model", "phase")
 
@@ -84,6 +84,20 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One metric on one clock in one group: its pairs (bool each), and their values in both runs.
+
+    `arms` are samples in ascending order, whose `row` is the pair's index.
+    """
+
+    group: Group
+    metric: str
+    clock: str
+    members: Bools
+    arms: tuple[Sample, Sample]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Population:
     """The paired values of one metric on one clock, ascending: samples whose `row` is the pair's index."""
 
@@ -110,25 +124,29 @@ def estimates(
     `multiplicity` is float32, resamples × cells of `pairs`. A pair counts where both runs have a value.
     """
     found: list[Estimate] = []
+    for one in comparisons(pairs, baseline, candidate):
+        found += group_estimates(pairs, one, multiplicity, length)
+    return in_order(found)
+
+
+def in_order(found: Iterable[Estimate]) -> list[Estimate]:
+    """Estimates by the kind of their group, else as they were found."""
+    return sorted(found, key=lambda estimate: _KIND_ORDER.index(estimate.group.kind))
+
+
+def comparisons(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> Iterator[Comparison]:
+    """Every metric, clock and group that two runs are compared by, with the values of both."""
     for metric in METRICS:
         for clock in clocks_of(metric, due_stated=baseline.run.due_stated and candidate.run.due_stated):
             population = _population(pairs, baseline, candidate, metric, clock)
             for group, mask in distinct_groups(pairs, baseline, population.defined):
-                arms = population.arms(mask)
-                found += _group_estimates(pairs, group, metric, clock, (mask, arms), multiplicity, length)
-    return sorted(found, key=lambda estimate: _KIND_ORDER.index(estimate.group.kind))
+                yield Comparison(group, metric, clock, mask, population.arms(mask))
 
 
 def distinct_groups(pairs: Pairs, baseline: Latencies, defined: Bools) -> Iterator[tuple[Group, Bools]]:
-    """Groups with their defined pairs (bool per pair), none empty, none twice: endpoints go before all."""
-    seen: set[bytes] = set()
-    preferred = ("endpoint", "all", "model", "phase")
-    for group, rows in sorted(groups_of(baseline.run), key=lambda item: preferred.index(item[0].kind)):
-        mask = rows[pairs.baseline] & defined
-        key = np.packbits(mask).tobytes()
-        if mask.any() and key not in seen:
-            seen.add(key)
-            yield group, mask
+    """Groups with their defined pairs (bool per pair), as `grouping.distinct` chooses them."""
+    of_pairs = ((group, rows[pairs.baseline]) for group, rows in groups_of(baseline.run))
+    return distinct(of_pairs, defined)
 
 
 def _population(
@@ -156,16 +174,14 @@ def _by_pair(sample: Sample, rows: Ints, size: int) -> Sample:
     return Sample(sample.values_ns[pair >= 0], pair[pair >= 0])
 
 
-def _group_estimates(
+def group_estimates(
     pairs: Pairs,
-    group: Group,
-    metric: str,
-    clock: str,
-    members: tuple[Bools, tuple[Sample, Sample]],
+    compared: Comparison,
     multiplicity: npt.NDArray[np.float32],
     length: BlockLength,
 ) -> Iterator[Estimate]:
-    mask, arms = members
+    """The estimates of one comparison, a quantile each."""
+    mask, arms = compared.members, compared.arms
     cell = pairs.cell.astype(np.int32)
     points = np.array([harrell_davis_of_ordered(arm.values_ns, QUANTILES) for arm in arms])
     drawn = [resampled_of_ordered(arm.values_ns, cell[arm.row], multiplicity, QUANTILES) for arm in arms]
@@ -174,13 +190,13 @@ def _group_estimates(
     cells_seen = int(np.count_nonzero(np.bincount(pairs.cell[mask], minlength=pairs.cells)))
     blocks = min(pairs.cells / length.cells, cells_seen)
     for index, quantile in enumerate(QUANTILES):
-        tail = min(_tail(arm, points[a, index]) for a, arm in enumerate(arms))
+        tail = min(requests_beyond(arm, points[a, index]) for a, arm in enumerate(arms))
         error = standard_error(ratio[:, index], blocks, length.shortfall)
         judged = tail >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN and bool(np.isfinite(error))
         yield Estimate(
-            group=group,
-            metric=metric,
-            clock=clock,
+            group=compared.group,
+            metric=compared.metric,
+            clock=compared.clock,
             quantile=quantile,
             pairs=count,
             baseline_ns=float(points[0, index]),
@@ -192,11 +208,29 @@ def _group_estimates(
         )
 
 
-def _tail(arm: Sample, threshold: float) -> int:
+def requests_beyond(arm: Sample, threshold: float) -> int:
     """Distinct requests with a value at or beyond the quantile, counted until there are enough."""
-    beyond = arm.row[np.searchsorted(arm.values_ns, threshold) :]
-    highest = len(np.unique(beyond[-_TAIL_GLANCE:]))
-    return highest if highest >= FEWEST_IN_TAIL else len(np.unique(beyond))
+    return _distinct(arm.row[np.searchsorted(arm.values_ns, _as_in(arm, threshold)) :][::-1])
+
+
+def requests_below(arm: Sample, threshold: float) -> int:
+    """Distinct requests with a value at or below the quantile, counted until there are enough."""
+    # Where all values are one, a weighted mean of them may fall short of it by a rounding.
+    end = np.searchsorted(arm.values_ns, _as_in(arm, threshold * (1 + 1e-6)), side="right")
+    return _distinct(arm.row[:end])
+
+
+def _as_in(arm: Sample, threshold: float) -> np.floating:
+    """A number of the sample's own kind: for any other the whole sample would be converted first."""
+    kind: type[np.floating] = arm.values_ns.dtype.type
+    return kind(threshold)
+
+
+def _distinct(rows: npt.NDArray[np.integer]) -> int:
+    for glance in (_FIRST_GLANCE, _TAIL_GLANCE):
+        if (first := len(np.unique(rows[:glance]))) >= FEWEST_IN_TAIL:
+            return first
+    return len(np.unique(rows))
 
 
 def standard_error(ratio: npt.NDArray[np.float64], blocks: float, shortfall: float) -> float:

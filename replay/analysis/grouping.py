@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -24,3 +24,18 @@ def groups_of(run: RunTable) -> Iterator[tuple[Group, Bools]]:
             continue
         for code in sorted(np.flatnonzero(counts), key=lambda code: (-counts[code], labels.names[code])):
             yield Group(kind, labels.names[code]), labels.codes == code
+
+
+def distinct(groups: Iterable[tuple[Group, Bools]], defined: Bools) -> Iterator[tuple[Group, Bools]]:
+    """Groups with their members that are `defined` (bool each), none empty, none twice.
+
+    Of groups with the same members an endpoint goes before all, that before a model, then a phase.
+    """
+    seen: set[bytes] = set()
+    preferred = ("endpoint", "all", "model", "phase")
+    for group, members in sorted(groups, key=lambda item: preferred.index(item[0].kind)):
+        mask = members & defined
+        key = np.packbits(mask).tobytes()
+        if mask.any() and key not in seen:
+            seen.add(key)
+            yield group, mask

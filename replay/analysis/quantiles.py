@@ -83,7 +83,7 @@ def resampled_of_ordered(
         return np.full((len(multiplicity), len(quantiles)), np.nan)
     edges = _edges(0, n, COARSE_BINS)
     upto = np.zeros((len(multiplicity), len(edges)))
-    np.cumsum(multiplicity @ _counts(cell, edges, cells), axis=1, out=upto[:, 1:])
+    np.cumsum(multiplicity @ counts_by_cell(cell, edges, cells), axis=1, out=upto[:, 1:])
     total = upto[:, -1]
     drawn = total > 0
     upto, total, weights = upto[drawn], total[drawn], multiplicity[drawn]
@@ -98,7 +98,7 @@ def resampled_of_ordered(
         first = int(np.searchsorted(most, low, side="right")) - 1
         last = int(np.searchsorted(least, high, side="left"))
         fine = _edges(int(edges[first]), int(edges[last]), FINE_BINS)
-        within = np.cumsum(weights @ _counts(cell, fine, cells), axis=1)
+        within = np.cumsum(weights @ counts_by_cell(cell, fine, cells), axis=1)
         within /= total[:, None].astype(np.float32)
         within += fraction[:, first, None].astype(np.float32)
         out[drawn, column] = _weighted(_means(ordered, fine), within, p, n, (low, high))
@@ -118,8 +118,10 @@ def _edges(first: int, last: int, most: int) -> Ints:
     return np.unique(np.linspace(first, last, min(most, last - first) + 1).round().astype(np.int64))
 
 
-def _counts(cell: npt.NDArray[np.integer], edges: Ints, cells: int) -> npt.NDArray[np.float32]:
+def counts_by_cell(cell: npt.NDArray[np.integer], edges: Ints, cells: int) -> npt.NDArray[np.float32]:
     """How many values of each cell lie in each bin of ranks: float32, cells × bins.
+
+    `cell` is the cell of each value in ascending order of value; `edges` are the ranks that cut the bins.
 
     Sums of these are exact up to 2^24, and beyond to a relative 1e-6: a hundredth of the Beta's spread then.
     """

@@ -7,7 +7,8 @@ compared with the same figure of runs of the same schedule in the same mode.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from replay.analysis.change_points import ChangePoint, change_points
-from replay.analysis.values import RunSummary
+from replay.analysis.latency_shapes import Interval
+from replay.analysis.values import Group, RunSummary
 from replay.engine.run_format import RunMetadata
 
 HISTORY_SCHEMA: Final = pa.schema(
@@ -37,21 +39,32 @@ HISTORY_SCHEMA: Final = pa.schema(
         pa.field("quantile", pa.float64()),  # null for what is no quantile
         pa.field("value", pa.float64()),
         pa.field("unit", pa.string(), nullable=False),
+        pa.field("low", pa.float64()),  # 95 % interval from within the run; null where there is none
+        pa.field("high", pa.float64()),
     ]
 )
-"""One row per figure of a run. `started` is the wall clock at the run's zero."""
+"""One row per figure of a run. `started` is the wall clock at the run's zero. New columns come last."""
+
+_FIRST_COLUMNS: Final = 17
 
 DEFAULT_METRICS: Final = ("ttft:p50", "ttft:p99", "tpot:p50", "e2e:p50", "e2e:p99", "error_rate", "achieved")
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One run's figure: which run, which build, when (ns since the epoch), and the value."""
+    """One run's figure: which run, which build, when (ns since the epoch), and the value.
+
+    `low` and `high` are the ends of its 95 % interval, as far as the run itself tells; NaN where unknown.
+    """
 
     run: str
     label: str
     started_ns: int
     value: float
+    low: float = math.nan
+    high: float = math.nan
+    left_out: str = ""
+    """Why it is in no series: "INVALID" or "partial"; "" for a point of one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +79,8 @@ class Series:
     unit: str
     points: tuple[Point, ...]
     changes: tuple[ChangePoint, ...] = ()
+    left_out: tuple[Point, ...] = ()
+    """The figure of INVALID and partial runs; NaN where such a run has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +92,13 @@ class BaselineChoice:
     why: str
 
 
-def history_rows(name: str, metadata: RunMetadata, summary: RunSummary) -> pa.Table:
-    """All figures of one run as rows of `HISTORY_SCHEMA`."""
+def history_rows(
+    name: str,
+    metadata: RunMetadata,
+    summary: RunSummary,
+    intervals: Mapping[tuple[Group, str, float], Interval] | None = None,
+) -> pa.Table:
+    """All figures of one run as rows of `HISTORY_SCHEMA`; `intervals` as `quantile_intervals` finds them."""
     about: dict[str, Any] = {
         "run": name,
         "started": metadata.zero_wall_ns,
@@ -91,11 +111,13 @@ def history_rows(name: str, metadata: RunMetadata, summary: RunSummary) -> pa.Ta
         "partial": metadata.partial,
         "requests": summary.scheduled,
     }
-    rows = [{**about, **figure} for figure in _figures(summary)]
+    rows = [{**about, **figure} for figure in _figures(summary, intervals or {})]
     return pa.Table.from_pylist(rows, schema=HISTORY_SCHEMA)
 
 
-def _figures(summary: RunSummary) -> Iterator[dict[str, Any]]:
+def _figures(
+    summary: RunSummary, intervals: Mapping[tuple[Group, str, float], Interval]
+) -> Iterator[dict[str, Any]]:
     whole = {"group_kind": "all", "group": ""}
     yield {**whole, "metric": "error_rate", "value": summary.error_rate, "unit": "1"}
     yield {**whole, "metric": "achieved", "value": summary.achieved_per_s, "unit": "1/s"}
@@ -106,7 +128,19 @@ def _figures(summary: RunSummary) -> Iterator[dict[str, Any]]:
             for quantile, value_ns in metric.quantile_ns.items():
                 name = f"{metric.metric}:p{quantile * 100:g}"
                 clocked = {"metric": name, "clock": metric.clock, "quantile": quantile, "value": value_ns}
+                if metric.clock == "due":
+                    ends = intervals.get((found.group, metric.metric, quantile), (None, None))
+                    clocked |= {"low": ends[0], "high": ends[1]}
                 yield {**about, **clocked}
+
+
+def completed(table: pa.Table) -> pa.Table | None:
+    """A table of an earlier version with the columns that were added since, null; None for another table."""
+    if table.schema.names != HISTORY_SCHEMA.names[: len(table.schema)] or len(table.schema) < _FIRST_COLUMNS:
+        return None
+    for field in list(HISTORY_SCHEMA)[len(table.schema) :]:
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table if table.schema.equals(HISTORY_SCHEMA) else None
 
 
 def known_runs(history: pa.Table) -> set[tuple[str, int]]:
@@ -122,22 +156,27 @@ def series_of(
 
     They are from due, or from sent where a run knows no due instants.
     """
-    kept = pc.and_(history["valid"], pc.invert(history["partial"]))
-    kept = pc.and_(kept, pc.is_in(history["metric"], pa.array(metrics, pa.string())))
+    kept = pc.is_in(history["metric"], pa.array(metrics, pa.string()))
     kept = pc.and_(kept, pc.is_in(history["group_kind"], pa.array(group_kinds, pa.string())))
     clocked = pc.fill_null(pc.equal(history["clock"], "due"), True)
     kept = pc.and_(kept, pc.or_(clocked, pc.is_in(history["run"], _runs_without_due(history))))
-    kept = pc.and_(kept, pc.fill_null(pc.is_finite(history["value"]), False))
     rows = history.filter(kept).sort_by("started")
-    found: dict[tuple[str, ...], list[Point]] = {}
+    found: dict[tuple[str, ...], tuple[list[Point], list[Point]]] = {}
     for row in rows.set_column(1, "started", rows["started"].cast(pa.int64())).to_pylist():
         names = ("schedule_fingerprint", "mode", "group_kind", "group", "metric", "unit")
-        point = Point(row["run"], row["label"], row["started"], row["value"])
-        found.setdefault(tuple(row[name] for name in names), []).append(point)
+        value, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
+        point = Point(row["run"], row["label"], row["started"], value, low, high)
+        points, left_out = found.setdefault(tuple(row[name] for name in names), ([], []))
+        if not row["valid"] or row["partial"]:
+            why = "partial" if row["partial"] else "INVALID"
+            left_out.append(dataclasses.replace(point, left_out=why))
+        elif math.isfinite(point.value):
+            points.append(point)
     order = {metric: at for at, metric in enumerate(metrics)}
     series = [
-        Series(fingerprint, mode, kind, group, metric, unit, tuple(points))
-        for (fingerprint, mode, kind, group, metric, unit), points in found.items()
+        Series(fingerprint, mode, kind, group, metric, unit, tuple(points), left_out=tuple(left_out))
+        for (fingerprint, mode, kind, group, metric, unit), (points, left_out) in found.items()
+        if points
     ]
     return tuple(sorted(series, key=lambda one: (one.schedule_fingerprint, one.group, order[one.metric])))
 

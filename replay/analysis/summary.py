@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from replay.analysis.distribution_values import Distribution
 from replay.analysis.grouping import groups_of
 from replay.analysis.heat_map import heat_map
+from replay.analysis.latency_shapes import Frame
 from replay.analysis.metrics import Latencies, Sample, clocks_of
 from replay.analysis.peaks import find_peaks
 from replay.analysis.phases import InFlight, retry_after, shed_by_status, summarise_phases
@@ -30,7 +31,6 @@ from replay.analysis.values import (
     Timeline,
 )
 
-MOST_POINTS = 2000
 LATENESS_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -39,11 +39,13 @@ def summarise(
     objectives: tuple[Objective, ...] = (),
     latencies: Latencies | None = None,
     bucket_s: float | None = None,
+    *,
+    distributed: bool = False,
 ) -> RunSummary:
     """The summary of a run; an empty one gives zero counts and NaN figures.
 
     `latencies` are the run's, where they are at hand already. `bucket_s` is the width of the timeline's
-    buckets, where another run's are to be as wide.
+    buckets, where another run's are to be as wide. With `distributed`, whole distributions are found too.
 
     Rates are (n − 1) requests over the time from the first to the last of them, due for the offered rate and
     sent for the achieved one. Tokens are summed over the answers that stated them.
@@ -56,6 +58,9 @@ def summarise(
     everything = np.ones(len(run), dtype=np.bool_)
     found_peaks = find_peaks(latencies, in_flight)
     over_time = timeline(latencies, bucket_s)
+    frame = Frame.of(latencies) if distributed else None
+    drawn: list[Distribution] = []
+    groups = tuple(_summarise_group(latencies, group, mask, frame, drawn) for group, mask in groups_of(run))
     good = float(np.count_nonzero(met_all(latencies, objectives)))
     return RunSummary(
         label=run.metadata.label,
@@ -77,22 +82,18 @@ def summarise(
         goodput_per_s=good / length_s if objectives and length_s else float("nan"),
         lateness_quantile_ns=_plain_quantiles(lateness, LATENESS_QUANTILES),
         lateness_max_ns=float(lateness.max()) if len(lateness) else float("nan"),
-        groups=tuple(_summarise_group(latencies, group, mask) for group, mask in groups_of(run)),
+        groups=groups,
         timeline=over_time,
         validity=judge(run),
         objectives=evaluate(latencies, objectives, peaks=found_peaks),
         steps=run.metadata.steps,
         shed=shed_by_status(run, everything),
         retry_after=retry_after(run, everything),
-        distributions={
-            metric: _spaced(latencies.ordered(metric, "due").values_ns)
-            for metric in METRICS
-            if len(latencies.ordered(metric, "due").row)
-        },
         phases=summarise_phases(latencies, objectives, in_flight),
         peaks=found_peaks,
         server=server_side(run, found_peaks),
         heat=tuple(_heat(latencies, over_time)),
+        distributions=tuple(sorted(drawn, key=lambda one: METRICS.index(one.metric))),
     )
 
 
@@ -116,16 +117,23 @@ def _plain_quantiles(values: Floats, quantiles: tuple[float, ...]) -> dict[float
     return dict(zip(quantiles, found.tolist(), strict=True))
 
 
-def _summarise_group(latencies: Latencies, group: Group, mask: Bools) -> GroupSummary:
+def _summarise_group(
+    latencies: Latencies, group: Group, mask: Bools, frame: Frame | None, drawn: list[Distribution]
+) -> GroupSummary:
+    """The group's summary; with a `frame`, its distributions are added to `drawn`."""
     run = latencies.run
     errors = run.error.codes[mask & (run.error.codes >= 0)]
     statuses, counts = np.unique(run.status[mask & (run.status > 0)], return_counts=True)
     kinds, times = np.unique(errors, return_counts=True)
-    by_metric = (
-        _summarise_metric(metric, clock, latencies.ordered(metric, clock, mask))
-        for metric in METRICS
-        for clock in clocks_of(metric, due_stated=run.due_stated)
-    )
+    by_metric = []
+    for metric in METRICS:
+        clocks = clocks_of(metric, due_stated=run.due_stated)
+        for clock in clocks:
+            sample = latencies.ordered(metric, clock, mask)
+            by_metric.append(_summarise_metric(metric, clock, sample))
+            if frame is not None and clock == clocks[0] and (group, metric) in frame.shown:
+                found = frame.distribution(group, metric, sample)
+                drawn += [found] if found is not None else []
     return GroupSummary(
         group=group,
         scheduled=int(mask.sum()),
@@ -148,10 +156,3 @@ def _summarise_metric(metric: str, clock: str, sample: Sample) -> MetricSummary:
         max_ns=float(values[-1]) if len(values) else float("nan"),
         quantile_ns=dict(zip(QUANTILES, harrell_davis_of_ordered(values, QUANTILES).tolist(), strict=True)),
     )
-
-
-def _spaced(ordered: npt.NDArray[np.floating]) -> tuple[float, ...]:
-    """The sorted values, thinned to evenly spaced ranks when there are more than 2,000; the ends are kept."""
-    if len(ordered) > MOST_POINTS:
-        ordered = ordered[np.linspace(0, len(ordered) - 1, MOST_POINTS).round().astype(np.int64)]
-    return tuple(ordered.tolist())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from replay.analysis.change_values import AnswerChange, BodyChange, ChangedRequest, Location, TailChange
+from replay.analysis.distribution_values import Distribution, ShiftFunction
 from replay.analysis.shed_values import RetryAfter
 from replay.analysis.time_values import HeatMap, Waterfall
 from replay.analysis.vocabulary import Group as Group
@@ -312,8 +313,6 @@ class RunSummary:
     shed: Mapping[int, int]
     """As of a phase, of all requests."""
     retry_after: RetryAfter | None
-    distributions: Mapping[str, tuple[float, ...]]
-    """Per metric (from due), a sorted sample of at most 2,000 values in ns, for plots."""
     phases: tuple[PhaseSummary, ...] = ()
     """In the order of their first request; empty for a run of one phase."""
     peaks: tuple[Peak, ...] = ()
@@ -325,6 +324,8 @@ class RunSummary:
     """Of TTFT and E2E from due, where the run has any, over the timeline's buckets; for plots."""
     waterfall: Waterfall | None = None
     """Single requests, for plots; None where they were not asked for."""
+    distributions: tuple[Distribution, ...] = ()
+    """From due; empty where they were not asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -393,3 +394,5 @@ class DiffResult:
     """Fields of the answers' bodies that differ; empty unless both runs kept bodies or their hashes."""
     waterfall: Waterfall | None = None
     """Single requests of both runs, for plots."""
+    shifts: tuple[ShiftFunction, ...] = ()
+    """From due; empty where they were not asked for."""

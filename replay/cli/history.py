@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import replay.cli.outputs as outputs
 from replay.cli.key_option import Key, key_file_of, keys_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from capture.encryption_keys import Keys
+    from replay.analysis.run_history import BaselineChoice, Series
 
 TABLE_NAME = "history.parquet"
 
@@ -31,7 +34,9 @@ def history(
         Path | None, typer.Option(help="Also name the run that this one should be compared with.")
     ] = None,
     key: Key = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")] = False,
+    html: outputs.Html = None,
+    as_json: outputs.Json = False,
+    overwrite: outputs.Overwrite = False,
 ) -> None:
     """Keep every run's summary in one table, and show how each figure went from build to build.
 
@@ -44,18 +49,15 @@ def history(
       peaktape history runs/
       peaktape history runs/ --metric e2e:p99 --by endpoint
       peaktape history runs/ --baseline-for runs/b.parquet
+      peaktape history runs/ --html history.html --overwrite
       peaktape history runs/ --json | jq '.series[].change_points'
     """
     import json
 
-    import numpy as np
-    import pyarrow.compute as pc
-
     from capture.failures import BadInput
-    from capture.trace_writer import refuse_input
-    from replay.analysis.run_history import DEFAULT_METRICS, series_of, with_changes
-    from replay.analysis.run_history import baseline_for as chosen
+    from capture.trace_writer import refuse_existing, refuse_input
     from replay.cli.printing import show
+    from replay.report.history_page import history_page
     from replay.report.history_text import history_json, history_report
 
     if by not in ("all", "endpoint", "model", "phase"):
@@ -64,29 +66,59 @@ def history(
         raise BadInput(f"{runs}: no folder of runs; name the one that `peaktape replay -o` writes into")
     keys, place = keys_of(key), table or runs / TABLE_NAME
     refuse_input(place, [key_file_of(keys)])
+    if html is not None:
+        refuse_input(html, [place, key_file_of(keys)])
+        refuse_existing(html, overwrite=overwrite)
     kept = _updated(runs, place, keys)
+    asked = None if baseline_for is None else _name_of(baseline_for, runs)
+    followed = _followed(kept, metric or [], by)
+    counts = _counts(kept)
+    baseline = None if asked is None else _baseline(kept, asked, f"{baseline_for} is no run in {runs}")
+    if as_json:
+        typer.echo(json.dumps(history_json(followed, *counts, baseline), indent=2, allow_nan=False))
+    else:
+        show(history_report(followed, *counts, folder=str(runs), asked=asked, baseline=baseline))
+    if html is not None:
+        command = ("peaktape", *sys.argv[1:])
+        made = history_page(followed, *counts, command, folder=str(runs), asked=asked, baseline=baseline)
+        outputs.write_text("page", html, made, overwrite=overwrite)
+
+
+def _followed(kept: pa.Table, metrics: list[str], by: str) -> tuple[Series, ...]:
+    """The series that were asked for, with their change points; raises `BadInput` for an unknown figure."""
+    import numpy as np
+
+    from capture.failures import BadInput
+    from replay.analysis.run_history import DEFAULT_METRICS, series_of, with_changes
+
     known = set(kept["metric"].to_pylist())
-    for name in metric or ():
+    for name in metrics:
         if name not in known:
             raise BadInput(f"--metric: {name} found, one of {', '.join(sorted(known))} wanted")
-    followed = with_changes(series_of(kept, metric or DEFAULT_METRICS, (by,)), np.random.default_rng(0))
-    asked = None if baseline_for is None else _name_of(baseline_for, runs)
-    if asked is not None and not pc.any(pc.equal(kept["run"], asked)).as_py():
-        raise BadInput(f"--baseline-for: {baseline_for} is no run in {runs}; replay with -o into that folder")
-    baseline = None
-    if asked is not None:
-        whole = with_changes(series_of(kept, DEFAULT_METRICS), np.random.default_rng(0))
-        baseline = chosen(kept, asked, whole)
+    return with_changes(series_of(kept, metrics or DEFAULT_METRICS, (by,)), np.random.default_rng(0))
+
+
+def _counts(kept: pa.Table) -> tuple[int, int]:
+    """How many runs are on record, and how many of them INVALID or partial."""
+    import pyarrow.compute as pc
+
     counted = kept.group_by(["run", "started", "valid", "partial"]).aggregate([])
-    left_out = counted.num_rows - pc.sum(pc.and_(counted["valid"], pc.invert(counted["partial"]))).as_py()
-    if as_json:
-        found = history_json(followed, counted.num_rows, left_out, baseline)
-        typer.echo(json.dumps(found, indent=2, allow_nan=False))
-    else:
-        shown = history_report(
-            followed, counted.num_rows, left_out, folder=str(runs), asked=asked, baseline=baseline
-        )
-        show(shown)
+    whole = pc.sum(pc.and_(counted["valid"], pc.invert(counted["partial"]))).as_py()
+    return counted.num_rows, counted.num_rows - whole
+
+
+def _baseline(kept: pa.Table, asked: str, unknown: str) -> BaselineChoice | None:
+    """The run to compare `asked` with; raises `BadInput` with `unknown` for a run that is not on record."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from capture.failures import BadInput
+    from replay.analysis.run_history import DEFAULT_METRICS, baseline_for, series_of, with_changes
+
+    if not pc.any(pc.equal(kept["run"], asked)).as_py():
+        raise BadInput(f"--baseline-for: {unknown}; replay with -o into that folder")
+    whole = with_changes(series_of(kept, DEFAULT_METRICS), np.random.default_rng(0))
+    return baseline_for(kept, asked, whole)
 
 
 def _name_of(path: Path, folder: Path) -> str:
@@ -104,6 +136,8 @@ def _updated(folder: Path, path: Path, keys: Keys | None) -> pa.Table:
 
     from capture.failures import BadInput
     from capture.trace_writer import replace_when_whole
+    from replay.analysis.latency_shapes import quantile_intervals
+    from replay.analysis.metrics import Latencies
     from replay.analysis.run_history import HISTORY_SCHEMA, history_rows, known_runs
     from replay.analysis.run_table import RunTable
     from replay.analysis.summary import summarise
@@ -123,10 +157,10 @@ def _updated(folder: Path, path: Path, keys: Keys | None) -> pa.Table:
     with progress_bar(Console(stderr=True)) as bar:
         task = bar.add_task("summing up runs", total=len(fresh), rows="")
         for file in fresh:
-            run, metadata = read_run(file, keys, bodies=False)
-            added.append(
-                history_rows(_name_of(file, folder), metadata, summarise(RunTable.of(run, metadata)))
-            )
+            run = RunTable.of(*read_run(file, keys, bodies=False))
+            latencies = Latencies(run)
+            summary, intervals = summarise(run, (), latencies), quantile_intervals(latencies)
+            added.append(history_rows(_name_of(file, folder), run.metadata, summary, intervals))
             bar.advance(task)
     if added:
         kept = pa.concat_tables([kept, *added]).sort_by([("started", "ascending"), ("run", "ascending")])
@@ -140,7 +174,7 @@ def _kept(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     from capture.failures import BadInput
-    from replay.analysis.run_history import HISTORY_SCHEMA
+    from replay.analysis.run_history import HISTORY_SCHEMA, completed
 
     if not path.exists():
         return HISTORY_SCHEMA.empty_table()
@@ -149,6 +183,7 @@ def _kept(path: Path) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a readable table ({found}); move it away to begin anew") from error
-    if not table.schema.equals(HISTORY_SCHEMA):
+    whole = completed(table)
+    if whole is None:
         raise BadInput(f"{path}: not a history of runs; name another with --table, or move it away")
-    return table
+    return whole

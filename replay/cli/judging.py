@@ -75,7 +75,8 @@ def report(
     keys = keys_of(key)
     wanted.check([run, slo_file, key_file_of(keys)])
     table = run_table(run, keys)
-    summary = with_cost(summarise(table, objectives), _price(price_per_hour))
+    summary = summarise(table, objectives, distributed=html is not None or as_json)
+    summary = with_cost(summary, _price(price_per_hour))
     if html is not None:
         summary = dataclasses.replace(summary, waterfall=run_waterfall(table, summary.timeline.width_s))
     command = _command()
@@ -210,6 +211,7 @@ def _compared(
             same_build=same,
             rng=np.random.default_rng(seed),
             bodies=_bodies((pair[0], before), (pair[1], after), same_build, same, keys),
+            distributed=wanted.html is not None or wanted.as_json,
         )
     except RunInvalid as refusal:
         runs = summarise(before, objectives), summarise(after, objectives)

@@ -2,7 +2,7 @@
 
 Keys are the field names of `replay.analysis.values`; quantiles are keyed "p50". A quantity that can't be had
 is null; an infinite one too (JSON has no infinity), and then the same object names it under "infinite".
-Latency samples for plots are left out: the run file has them all. A new key is a compatible change, a
+Densities, which are for plots, are left out. A new key is a compatible change, a
 renamed or re-defined one raises `SCHEMA_VERSION`.
 """
 
@@ -24,7 +24,7 @@ from replay.report.wording import INVALID, refusal_reasons
 
 SCHEMA_VERSION = 1
 
-LEFT_OUT = frozenset({"distributions", "heat", "waterfall"})
+LEFT_OUT = frozenset({"density_at_ns", "density", "below", "heat", "waterfall"})
 RENAMED: Mapping[str, str] = {"tolerance": "tolerance_ratio"}
 UNITS: Mapping[str, str] = {"limit": "limit_{unit}", "found": "found_{unit}"}
 """Keys of an objective and of its result that name their unit: "ns" or "ratio"."""

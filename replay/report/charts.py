@@ -1,4 +1,4 @@
-"""Charts as plain data for plotly.js: the latency distributions, the effects. The timeline is in `time_axis`.
+"""The effects' charts as plain data for plotly.js; see `time_axis` and `distribution_charts` for the others.
 
 Colours are CSS variables ("var(--baseline)") that the page resolves, so that a chart follows the reader's
 theme. Text from users is escaped, since plotly.js reads a little HTML in its texts. Nothing is computed
@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
 from typing import Any
 
-from replay.analysis.values import METRICS, DiffResult, Effect, RunSummary, Verdict
+from replay.analysis.values import DiffResult, Effect, Verdict
 from replay.report.figures import (
-    duration_unit,
     format_change_ns,
     format_change_ratio,
     format_ns,
     relative,
 )
-from replay.report.server_charts import BUILD_COLOURS
+from replay.report.plot_parts import rounded as _rounded
 from replay.report.telling import by_group
-from replay.report.wording import METRIC_MEANINGS, effect_name, group_name, metric_name, verdict_text
+from replay.report.wording import effect_name, group_name, verdict_text
 
 Figure = dict[str, Any]
 
@@ -34,82 +32,11 @@ _MARKERS = {
 }
 
 
-def distribution_charts(runs: Sequence[RunSummary]) -> dict[str, Figure]:
-    """Per metric that has values ("ttft") two views: the ECDF, and the tail (share slower than x)."""
-    charts = {}
-    for metric in METRICS:
-        samples = [run.distributions.get(metric, ()) for run in runs]
-        if not any(samples):
-            continue
-        name, factor = _unit(samples)
-        axis = f"{metric_name(metric)}, {METRIC_MEANINGS[metric]}, {name} (log scale)"
-        for view in ("ecdf", "tail"):
-            traces = [
-                _distribution_trace(run.label, sample, factor, index, view)
-                for index, (run, sample) in enumerate(zip(runs, samples, strict=True))
-                if sample
-            ]
-            layout = _distribution_layout(axis, view)
-            layout["xaxis"] |= _log_ticks([value / factor for sample in samples for value in sample])
-            charts[f"{metric}-{view}"] = {"data": traces, "layout": layout}
-    return charts
-
-
 def effect_charts(diff: DiffResult) -> dict[str, Figure]:
     """Per group (keyed "0", "1", … in reading order) its effects with CIs against the tolerance."""
     return {
         str(index): _effect_chart(members, group_name(group))
         for index, (group, members) in enumerate(by_group(diff.effects))
-    }
-
-
-def _distribution_trace(
-    label: str, sample: tuple[float, ...], factor: float, index: int, view: str
-) -> Figure:
-    n = len(sample)
-    share = [(i + 1) / n for i in range(n)] if view == "ecdf" else [(n - i) / n for i in range(n)]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [_rounded(value / factor) for value in sample],
-        "y": [round(100 * value, 3) for value in share],
-        "name": html.escape(label),
-        "line": {"color": BUILD_COLOURS[index], "width": 2, "shape": "hv"},
-    }
-
-
-def _log_ticks(values: list[float]) -> Figure:
-    """Ticks at 1, 2, 5 of each decade that the values span, or at its 1 only where that would be many."""
-    positive = [value for value in values if value > 0 and math.isfinite(value)]
-    if not positive:
-        return {}
-    low, high = math.log10(min(positive)), math.log10(max(positive))
-    digits = (1, 2, 5) if high - low < 2.5 else (1,)
-    decades = range(math.floor(low), math.floor(high) + 1)
-    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
-    pad = 0.03 * (high - low) + 0.01
-    return {
-        "tickvals": ticks,
-        "ticktext": [f"{tick:,.10g}" for tick in ticks],
-        "range": [low - pad, high + pad],
-    }
-
-
-def _distribution_layout(axis: str, view: str) -> Figure:
-    percent: Figure = {"ticksuffix": " %", "automargin": True}
-    if view == "ecdf":
-        percent |= {"range": [0, 101], "title": {"text": "requests at or below"}, "nticks": 6}
-    else:
-        ticks = [100, 50, 10, 5, 1, 0.5, 0.1]
-        percent |= {"type": "log", "title": {"text": "requests slower than"}, "tickvals": ticks}
-        percent |= {"ticktext": [str(tick) for tick in ticks]}
-    return {
-        "height": 380,
-        "hovermode": "closest",
-        "showlegend": False,
-        "margin": {"l": 44, "r": 8, "t": 30, "b": 44},
-        "xaxis": {"type": "log", "title": {"text": axis, "standoff": 8}},
-        "yaxis": percent,
     }
 
 
@@ -190,13 +117,3 @@ def _hover(effect: Effect) -> str:
         f"95 % CI {format_change_ns(effect.low_ns)} … {format_change_ns(effect.high_ns)}<br>"
         f"smallest change it could see {format_ns(effect.minimum_detectable_ns)}<br>{verdict_text(effect)}"
     )
-
-
-def _unit(series: Sequence[Sequence[float]]) -> tuple[str, float]:
-    return duration_unit(
-        max((value for values in series for value in values if math.isfinite(value)), default=0)
-    )
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None

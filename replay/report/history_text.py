@@ -5,8 +5,8 @@ What is a change is decided by `replay.analysis.run_history`.
 
 from __future__ import annotations
 
-import datetime
 import itertools
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,22 +15,20 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from capture.__about__ import VERSION
-from replay.analysis.change_points import ChangePoint
-from replay.analysis.run_history import BaselineChoice, Series
-from replay.report.figures import (
-    format_change_ratio,
-    format_ns,
-    format_number,
-    format_p_value,
-    format_rate,
-    format_ratio,
+from replay.analysis.run_history import BaselineChoice, Point, Series
+from replay.report.figures import format_change_ratio
+from replay.report.history_wording import (
+    change_sentence,
+    counted_runs,
+    day,
+    series_name,
+    value_text,
 )
 from replay.report.terminal_parts import blank, bullets, indented, plain_table, section
 
 SCHEMA_VERSION: Final = 1
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _MOST_BARS: Final = 40
-_GOOD_WHEN_HIGH: Final = ("achieved",)
 
 
 def history_report(
@@ -46,7 +44,7 @@ def history_report(
 
     Where a baseline was `asked` for the run of that name, it stands at the end; `folder` holds the runs.
     """
-    parts: list[RenderableType] = [Text(f"{_counted(runs, 'run')} on record", style="bold")]
+    parts: list[RenderableType] = [Text(f"{counted_runs(runs)} on record", style="bold")]
     if left_out:
         parts.append(
             Text(f"{left_out} of them INVALID or partial: kept on record, in no series", style="dim")
@@ -56,11 +54,11 @@ def history_report(
     ):
         members = list(found)
         longest = max(members, key=lambda one: len(one.points))
-        title = f"schedule {fingerprint[:12]} ({mode}): {_counted(len(longest.points), 'run')}, "
-        title += f"{_day(longest.points[0].started_ns)} to {_day(longest.points[-1].started_ns)}, "
+        title = f"schedule {fingerprint[:12]} ({mode}): {counted_runs(len(longest.points))}, "
+        title += f"{day(longest.points[0].started_ns)} to {day(longest.points[-1].started_ns)}, "
         title += f"latest build {longest.points[-1].label}"
         parts += [blank(), section(title), indented(_table(members))]
-        changes = [_sentence(one, change) for one in members for change in one.changes]
+        changes = [change_sentence(one, change) for one in members for change in one.changes]
         parts += bullets(changes or ["no change point: each figure stays on its level"])
     if asked is not None:
         parts += [blank(), *_baseline_lines(asked, baseline, folder)]
@@ -83,8 +81,12 @@ def _table(series: Sequence[Series]) -> Any:
     for one in series:
         latest = one.points[-1].value
         level = one.changes[-1].before if one.changes else None
-        was = "" if level is None else f"{_value(level, one)} ({format_change_ratio(one.changes[-1].change)})"
-        table.add_row(_name(one), _value(latest, one), was, _course(one))
+        was = (
+            ""
+            if level is None
+            else f"{value_text(level, one)} ({format_change_ratio(one.changes[-1].change)})"
+        )
+        table.add_row(series_name(one), value_text(latest, one), was, _course(one))
     return table
 
 
@@ -101,38 +103,6 @@ def _course(one: Series) -> Text:
         share = values[at] / top if top > 0 else 0.0
         course.append(_BARS[min(len(_BARS) - 1, int(share * len(_BARS)))])
     return course
-
-
-def _sentence(one: Series, change: ChangePoint) -> str:
-    point = one.points[change.at]
-    rose = change.after > change.before
-    kind = "better" if rose == (one.metric in _GOOD_WHEN_HIGH) else "worse"
-    return (
-        f"{_name(one)}: {_value(change.before, one)} → {_value(change.after, one)} "
-        f"({format_change_ratio(change.change)}, {kind}) from {point.run} on, build {point.label}, "
-        f"{_day(point.started_ns)} (p {format_p_value(change.p_value)})"
-    )
-
-
-def _name(one: Series) -> str:
-    metric = one.metric.replace(":", " ").replace("_", " ")
-    return metric if one.group_kind == "all" else f"{one.group}: {metric}"
-
-
-def _value(value: float, one: Series) -> str:
-    if one.unit == "ns":
-        return format_ns(value)
-    if one.unit == "1/s":
-        return format_rate(value)
-    return format_ratio(value) if one.metric == "error_rate" else format_number(value)
-
-
-def _day(at_ns: int) -> str:
-    return datetime.datetime.fromtimestamp(at_ns / 1e9, tz=datetime.UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def history_json(
@@ -156,10 +126,8 @@ def history_json(
                 "group": one.group,
                 "metric": one.metric,
                 "unit": one.unit,
-                "points": [
-                    {"run": p.run, "label": p.label, "started_ns": p.started_ns, "value": p.value}
-                    for p in one.points
-                ],
+                "points": [_point(point) for point in one.points],
+                "left_out": [_point(point) for point in one.left_out],
                 "change_points": [
                     {
                         "at": c.at,
@@ -174,4 +142,16 @@ def history_json(
             }
             for one in series
         ],
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    """`low` and `high` are the ends of the 95 % interval from within the run; null is what can't be had."""
+    figures = {"value": point.value, "low": point.low, "high": point.high}
+    return {
+        "run": point.run,
+        "label": point.label,
+        "started_ns": point.started_ns,
+        **({"left_out": point.left_out} if point.left_out else {}),
+        **{name: value if math.isfinite(value) else None for name, value in figures.items()},
     }

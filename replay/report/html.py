@@ -7,28 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from replay.analysis.values import DiffResult, RunSummary
 from replay.report import page_changes as changes
 from replay.report import page_tables as tables
 from replay.report import page_time as over_time
-from replay.report.charts import distribution_charts, effect_charts
+from replay.report.charts import effect_charts
+from replay.report.distribution_charts import distribution_charts
+from replay.report.page_distributions import distribution_section, shift_section
 from replay.report.page_frame import chart as _chart
 from replay.report.page_frame import legend as _legend
 from replay.report.page_frame import page as _page
 from replay.report.page_frame import section as _section
 from replay.report.page_frame import select as _select
+from replay.report.shift_charts import shift_charts
 from replay.report.telling import by_group, left_out, most_changed_group, telling_effects
 from replay.report.wording import (
-    METRIC_MEANINGS,
     diff_doubts,
     diff_headline,
     diff_reasons,
     group_name,
     headline_clock_of,
     invalid_reasons,
-    metric_name,
     run_doubts,
     run_headline,
 )
@@ -46,7 +46,6 @@ _EFFECT_KEYS = (
 def run_page(summary: RunSummary, command: tuple[str, ...]) -> str:
     """The page of one run; `command` is the command line that made it, () if unknown."""
     runs = (summary,)
-    distributions = distribution_charts(runs)
     sections = [
         tables.banner(run_headline(summary), invalid_reasons(summary), run_doubts(summary)),
         _key_figures_section(runs),
@@ -54,12 +53,12 @@ def run_page(summary: RunSummary, command: tuple[str, ...]) -> str:
         over_time.waterfall_section(summary.waterfall, runs),
         _phases_section(runs),
         _server_section(runs),
-        _distribution_section(runs, distributions),
+        distribution_section(runs),
         _section("Latency by group", tables.group_table(summary)),
         _section("Validity", tables.validity_table(summary.label, summary.validity)),
         _section("How to reproduce", tables.reproduction(command, runs, None)),
     ]
-    charts = {**over_time.charts(runs, summary.waterfall), "distributions": distributions}
+    charts = {**over_time.charts(runs, summary.waterfall), "distribution": distribution_charts(runs)}
     return _page("report", summary.label, sections, charts, over_time.SCRIPTS)
 
 
@@ -70,11 +69,11 @@ def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
     headline = diff_headline(diff)
     if headline.subject == title:  # it stands above the banner already
         headline = dataclasses.replace(headline, subject="")
-    distributions = distribution_charts(runs)
     sections = [
         tables.banner(headline, diff_reasons(diff), diff_doubts(diff)),
         _key_figures_section(runs),
         _effects_section(diff),
+        shift_section(diff),
         _section("Where", _WHERE + changes.where_tables(diff.locations)) if diff.locations else "",
         _answers_section(diff),
         _requests_section(diff),
@@ -82,7 +81,7 @@ def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
         over_time.waterfall_section(diff.waterfall, runs),
         _phases_section(runs),
         _server_section(runs),
-        _distribution_section(runs, distributions),
+        distribution_section(runs),
         _section("Failures", tables.outcome_table(diff.outcome_changes)) if diff.outcome_changes else "",
         _section("Latency by group", "".join(map(tables.group_table, runs)), folded=True),
         _section("Validity", "".join(tables.validity_table(run.label, run.validity) for run in runs)),
@@ -90,8 +89,9 @@ def diff_page(diff: DiffResult, command: tuple[str, ...]) -> str:
     ]
     charts = {
         **over_time.charts(runs, diff.waterfall),
-        "distributions": distributions,
+        "distribution": distribution_charts(runs),
         "effects": effect_charts(diff),
+        "shift": shift_charts(diff),
     }
     return _page("diff", title, sections, charts, over_time.SCRIPTS)
 
@@ -160,21 +160,3 @@ def _phases_section(runs: Sequence[RunSummary]) -> str:
 def _server_section(runs: Sequence[RunSummary]) -> str:
     found = "".join(tables.server_tables(run) for run in runs)
     return _section("The server's side", found) if found else ""
-
-
-def _distribution_section(runs: Sequence[RunSummary], charts: dict[str, Any]) -> str:
-    if not charts:
-        return ""
-    metrics = list(dict.fromkeys(key.split("-")[0] for key in charts))
-    names = [("line baseline", runs[0].label), *(("line candidate", run.label) for run in runs[1:])]
-    body = (
-        '<div class="choices">'
-        + _select(
-            "distribution-metric", "Metric", [(m, f"{metric_name(m)}, {METRIC_MEANINGS[m]}") for m in metrics]
-        )
-        + _select("distribution-view", "View", [("ecdf", "all requests"), ("tail", "the slowest")])
-        + "</div>"
-        + _legend(names)
-        + _chart("distribution", f"Latency distribution, from {headline_clock_of(runs[0])}")
-    )
-    return _section("Latency distribution", body)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from replay.report.plot_parts import rounded as _rounded
 from replay.transform.arrival_facts import ArrivalFacts, Distribution
 from replay.transform.burst_target import TOLERANCE, BurstTarget
 from replay.transform.content_facts import LENGTHS, MOST_TURNS, SessionFacts
@@ -187,7 +188,3 @@ def _log_axis(values: Sequence[float | None]) -> Figure:
         "ticktext": [f"{tick:,.9f}".rstrip("0").rstrip(".") for tick in ticks],
         "range": [low - pad, high + pad],
     }
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from replay.analysis.values import RunSummary, ServerSeries
+from replay.report.plot_parts import rounded as _rounded
 from replay.report.server_wording import QUANTITY_NAMES, quantity_name
 
 BUILD_COLOURS: Final = ("var(--baseline)", "var(--candidate)")
@@ -99,7 +99,3 @@ def _panel(quantity: str, series: list[tuple[int, ServerSeries]]) -> Panel:
     name = quantity_name(quantity)
     title = f"Server: {name}{units.get(unit, '')} ({who})"
     return Panel(html.escape(title), 100.0 if unit == "share" else 1.0, tuple(series))
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -15,6 +15,7 @@ from typing import Any, Final
 from replay.analysis.values import RunSummary, Timeline
 from replay.report.figures import duration_unit
 from replay.report.heat_panels import heat_axis, heat_trace, largest_count
+from replay.report.plot_parts import rounded as _rounded
 from replay.report.server_charts import BUILD_COLOURS, HOVER_FORMAT, panel_traces, server_panels
 from replay.report.wording import METRIC_MEANINGS, metric_name
 
@@ -251,7 +252,3 @@ def _unit_of(runs: Sequence[RunSummary], metric: str) -> tuple[str, float]:
     """The unit of all panels of a metric, as (name, ns per unit): the one that suits its p99."""
     values = [value for run in runs for value in _percentile(run.timeline, metric, "p99")]
     return duration_unit(max((value for value in values if math.isfinite(value)), default=0))
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.analysis.bootstrap import politis_white, stationary_indices, stationary_multiplicities
+from replay.analysis.bootstrap import (
+    politis_white,
+    stationary_indices,
+    stationary_multiplicities,
+    stationary_variance,
+)
 
 
 @given(st.integers(1, 80), st.floats(1, 30), st.integers(0, 1000))
@@ -36,6 +41,16 @@ def test_each_cell_is_as_likely_as_another() -> None:
 def test_blocks_of_one_are_the_plain_bootstrap() -> None:
     drawn = stationary_multiplicities(50, 1.0, 4000, np.random.default_rng(3))
     assert drawn.var() == pytest.approx(1 - 1 / 50, rel=0.03)
+
+
+@pytest.mark.parametrize("block", [1.0, 4.0, 15.0])
+def test_the_variance_of_resamples_is_known_without_drawing_them(block: float) -> None:
+    series = np.random.default_rng(5).normal(size=60).cumsum()
+    series -= series.mean()
+    drawn = stationary_multiplicities(60, block, 20_000, np.random.default_rng(6)) @ series
+    found = stationary_variance(np.column_stack([series, 2 * series]), block)
+    assert found[0] == pytest.approx(drawn.var(), rel=0.05)
+    assert found[1] == pytest.approx(4 * found[0])
 
 
 def ar1(rho: float, n: int, seed: int) -> np.ndarray:

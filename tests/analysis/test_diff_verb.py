@@ -76,6 +76,12 @@ def test_fields_that_the_build_changed_hold_an_improvement_back(
     assert any(reason.startswith("answers differ: $.score in ") for reason in found["reasons"])
     assert len(found["changed_requests"]) == 10
     assert len(found["changed_requests"][0]["baseline"]["read_ns"]) == 5
+    (shift,) = [one for one in found["shifts"] if one["metric"] == "ttft"]
+    moved = np.array(shift["effect_ns"]) / shift["baseline_ns"]
+    np.testing.assert_allclose(moved, -0.2, atol=0.04)
+    assert shift["high_ns"][shift["quantiles"].index(0.5)] < 0
+    (known,) = [one for one in found["candidate"]["distributions"] if one["metric"] == "ttft"]
+    assert (known["n"], known["quantiles"][0]) == (N, 0.5)
 
 
 def test_two_runs_of_one_build_say_what_could_be_seen(

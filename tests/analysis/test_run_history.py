@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 from made_runs import MS, MadeRun, S
 
+from replay.analysis.latency_shapes import quantile_intervals
+from replay.analysis.metrics import Latencies
 from replay.analysis.run_history import (
     HISTORY_SCHEMA,
     baseline_for,
+    completed,
     history_rows,
     known_runs,
     series_of,
@@ -64,6 +69,43 @@ def test_series_hold_the_valid_whole_runs_of_one_schedule_in_order() -> None:
     assert runs == sorted(runs)
     assert runs[0] == "run-01.parquet"
     assert [point.run for point in found["s2"].points] == ["run-05.parquet"]
+
+
+def test_a_run_that_is_left_out_is_told_with_its_reason() -> None:
+    history = pa.concat_tables(
+        [
+            measured(1, 20, label="a"),
+            measured(2, 21, label="b", partial=True),
+            measured(3, 90, label="c", scheduled=4000),  # most of it was never sent
+        ]
+    )
+    (one,) = series_of(history, ("e2e:p50",))
+    assert [(point.label, point.left_out) for point in one.left_out] == [("b", "partial"), ("c", "INVALID")]
+    assert [point.left_out for point in one.points] == [""]
+
+
+def test_points_carry_the_interval_that_their_run_tells() -> None:
+    made = MadeRun(due_ns=np.arange(300) * 50 * MS, e2e_ns=np.random.default_rng(1).normal(20, 2, 300) * MS)
+    run = made.run(label="a")
+    latencies = Latencies(run)
+    rows = history_rows(
+        "a.parquet", run.metadata, summarise(run, (), latencies), quantile_intervals(latencies)
+    )
+    (point,) = series_of(rows, ("e2e:p50",))[0].points
+    assert point.low < point.value < point.high < 21 * MS
+    (achieved,) = series_of(rows, ("achieved",))[0].points
+    assert math.isnan(achieved.low)
+
+
+def test_a_table_of_before_gets_the_columns_that_came_since() -> None:
+    rows = measured(1, 20, label="a")
+    before = rows.drop_columns(["low", "high"])
+    again = completed(before)
+    assert again is not None
+    assert again.schema == HISTORY_SCHEMA
+    assert math.isnan(series_of(again, ("e2e:p50",))[0].points[0].low)
+    assert completed(rows.drop_columns(["value"])) is None
+    assert completed(pa.table({"x": [1]})) is None
 
 
 def test_a_slower_build_is_a_change_of_the_latencies_and_of_nothing_else() -> None:

@@ -121,6 +121,21 @@ def test_the_baseline_is_named_with_the_command_to_compare_with_it(runs: Path) -
     assert json.loads(said(runs, "--baseline-for", runs / "14.parquet", "--json"))["baseline"]["run"]
 
 
+def test_the_page_is_written_once_and_replaced_when_told(runs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "history.html"
+    said(runs, "--html", page, "--baseline-for", runs / "14.parquet")
+    source = page.read_text()
+    for words in ("Worse since build-8", "nightly/13.parquet", "Change points", "e2e p50"):
+        assert words in source
+    with pytest.raises(PeaktapeError, match="exists"):
+        said(runs, "--html", page)
+    assert page.read_text() == source
+    said(runs, "--html", page, "--overwrite")
+    assert page.read_text() != source
+    with pytest.raises(PeaktapeError, match="is the input"):
+        said(runs, "--html", runs / "history.parquet", "--overwrite")
+
+
 def test_bad_input_is_one_line_and_harms_no_table(runs: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

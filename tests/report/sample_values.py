@@ -21,7 +21,11 @@ from replay.analysis.change_values import (
     RequestTimeline,
     TailChange,
 )
+from replay.analysis.distribution_values import Distribution, ShiftFunction
+from replay.analysis.latency_shapes import log_density, upper_quantiles
+from replay.analysis.metrics import Sample
 from replay.analysis.shed_values import RetryAfter
+from replay.analysis.shift_function import SHIFT_QUANTILES
 from replay.analysis.values import (
     QUANTILES,
     Check,
@@ -119,6 +123,37 @@ def _timeline(slow: float, seed: int) -> Timeline:
     )
 
 
+def _distribution(group: Group, metric: MetricSummary, slow: float, seed: int) -> Distribution:
+    median_ms, spread = SHAPES[metric.metric]
+    scale = GROUPS[group][1] * (slow if metric.metric in ("ttft", "e2e") else 1.0)
+    ordered = (
+        np.sort(np.random.default_rng(seed).lognormal(math.log(median_ms * scale), spread, metric.n)) * MS
+    )
+    rows = np.random.default_rng(seed).permutation(metric.n)
+    cell = (np.arange(metric.n) * 60 // metric.n).astype(np.int64)
+    found = upper_quantiles(Sample(ordered, rows), cell, np.zeros(60, dtype=np.int64))
+    arrays = (*found, *log_density(ordered))
+    return Distribution(group, metric.metric, metric.n, *(tuple(array.tolist()) for array in arrays))
+
+
+def _shift(group: Group, before: Distribution, slow: float, seed: int) -> ShiftFunction:
+    """Slower by more from quantile to quantile; the ends of a small group have no interval."""
+    p = np.array(SHIFT_QUANTILES)
+    base = np.exp(np.interp(p, before.below, np.log(before.density_at_ns)))
+    ratio = np.log(slow) * (0.4 + 0.9 * p) + np.random.default_rng(seed).normal(0, 0.004, len(p))
+    error = 0.01 + 0.03 * p**6
+    error[p * before.n < 8] = math.nan
+    error[(1 - p) * before.n < 8] = math.nan
+    arrays = (
+        p,
+        base,
+        base * np.expm1(ratio),
+        base * np.expm1(ratio - 3 * error),
+        base * np.expm1(ratio + 3 * error),
+    )
+    return ShiftFunction(group, before.metric, before.n, *(tuple(a.tolist()) for a in (*arrays, error)))
+
+
 def _phase(
     name: str, length_s: float, n: int, failed: int, results: tuple[ObjectiveResult, ...]
 ) -> PhaseSummary:
@@ -201,13 +236,6 @@ def _server(slow: float) -> ServerSide:
 
 def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunSummary:
     """A valid run with two objectives; `slow` multiplies TTFT and E2E."""
-    rng = np.random.default_rng(seed)
-    distributions = {
-        metric: tuple(
-            np.sort(rng.lognormal(math.log(m * (slow if metric in ("ttft", "e2e") else 1)), s, 1200)) * MS
-        )
-        for metric, (m, s) in SHAPES.items()
-    }
     groups = tuple(_group(g, n, scale, slow, seed * 100) for g, (n, scale) in GROUPS.items())
     found = groups[0].metrics[0].quantile_ns[0.99]
     ttft = ObjectiveResult(Objective("ttft", 0.99, 320 * MS), found, found <= 320 * MS, 0.991, 0.9, 902)
@@ -239,7 +267,6 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
         steps=("speed 5", "spike at=25s for=12s x=4 seed=1"),
         shed={429: 2, 503: 10},
         retry_after=RetryAfter(7, 1.0, 30.0),
-        distributions=distributions,
         phases=(
             _phase("base", 36.4, 617, 3, (dataclasses.replace(ttft, attainment=0.999, burn=0.1), errors)),
             _phase("spike", 12.0, 423, 9, (dataclasses.replace(ttft, attainment=0.96, burn=4.0), errors)),
@@ -250,6 +277,12 @@ def sample_run(label: str = "build-a", slow: float = 1.0, seed: int = 1) -> RunS
         cost=Cost(12.5, 0.21, 0.17, 0.175, 1.41, 0.318),
         heat=sample_heat(slow, seed),
         waterfall=sample_waterfall(1),
+        distributions=tuple(
+            _distribution(group.group, metric, slow, seed + i)
+            for i, group in enumerate(groups)
+            for metric in group.metrics
+            if metric.clock == "due"
+        ),
     )
 
 
@@ -440,6 +473,10 @@ def sample_diff() -> DiffResult:
         answers=_answers(),
         bodies=_bodies(),
         waterfall=sample_waterfall(2),
+        shifts=tuple(
+            _shift(one.group, one, 1.3 if one.metric in ("ttft", "e2e") else 1.0, i)
+            for i, one in enumerate(baseline.distributions)
+        ),
     )
 
 
@@ -472,6 +509,7 @@ def hostile_diff() -> DiffResult:
             peaks=(dataclasses.replace(run.peaks[0], phase=HOSTILE),),
             server=spoiled_server(run.server),
             steps=(HOSTILE,),
+            distributions=(*run.distributions, dataclasses.replace(run.distributions[0], group=group)),
             validity=Validity(True, (*run.validity.checks, check), (HOSTILE,)),
         )
 
@@ -493,4 +531,5 @@ def hostile_diff() -> DiffResult:
         answers=(dataclasses.replace(diff.answers[0], group=group, measure=HOSTILE),),
         bodies=(dataclasses.replace(diff.bodies[1], path=HOSTILE),),
         waterfall=spoiled_waterfall(HOSTILE),
+        shifts=(dataclasses.replace(diff.shifts[0], group=group),),
     )

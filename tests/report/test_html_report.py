@@ -17,7 +17,9 @@ from sample_values import HOSTILE
 
 from replay.analysis.values import DiffResult, RunSummary
 from replay.report.charts import effect_charts
+from replay.report.distribution_charts import distribution_charts
 from replay.report.html import diff_page, run_page
+from replay.report.shift_charts import shift_charts
 from replay.report.time_axis import timeline_chart
 
 COMMAND = ("peaktape", "diff", "runs/a.parquet", "runs/b 2.parquet", "--html", "diff.html")
@@ -157,13 +159,72 @@ def test_an_empty_run_makes_a_page(run: RunSummary) -> None:
         ok=0,
         groups=(),
         objectives=(),
-        distributions={},
+        distributions=(),
         timeline=dataclasses.replace(run.timeline, **nothing, phases=()),
         heat=(),
         waterfall=None,
         lateness_quantile_ns={},
     )
     assert Outline(run_page(empty, ())).open == []
+
+
+def percentiles_of(figure: dict[str, Any]) -> list[dict[str, Any]]:
+    return [trace for trace in figure["data"] if trace.get("fill") != "toself"]
+
+
+def test_percentiles_end_where_the_run_no_longer_bounds_them(diff: DiffResult) -> None:
+    runs = (diff.baseline, diff.candidate)
+    charts = distribution_charts(runs)
+    known = {(one.group.name, one.metric): one.known_to for one in diff.baseline.distributions}
+    chat, few = charts["1|ttft|percentiles"], charts["3|e2e|percentiles"]
+    for figure, group, metric in (
+        (chat, "POST /v1/chat/completions", "ttft"),
+        (few, "POST /v2/models/churn/infer", "e2e"),
+    ):
+        one, other = percentiles_of(figure)
+        end = 1 / (1 - known[group, metric])
+        assert one["x"][0] == 2
+        assert one["x"][-1] == pytest.approx(end, rel=1e-3)
+        assert figure["layout"]["shapes"][0]["x0"] == pytest.approx(
+            max(one["x"][-1], other["x"][-1]), rel=1e-3
+        )
+        assert "not known beyond p9" in figure["layout"]["annotations"][0]["text"]
+        assert len(one["x"]) == len(one["y"]) == len(one["text"])
+    assert known["POST /v2/models/churn/infer", "e2e"] < known["POST /v1/chat/completions", "ttft"] < 0.9999
+
+
+def test_the_shift_has_its_band_its_tolerance_and_its_certain_quantiles(diff: DiffResult) -> None:
+    (shift,) = [
+        one for one in diff.shifts if (one.metric, one.group.name) == ("ttft", "POST /v1/chat/completions")
+    ]
+    tolerance, band, line = shift_charts(diff)["1|ttft|share"]["data"]
+    assert max(tolerance["y"]) == 2.0
+    assert len(band["x"]) == 2 * len(shift.quantiles)
+    assert line["y"][-1] == pytest.approx(100 * shift.effect_ns[-1] / shift.baseline_ns[-1], rel=1e-4)
+    certain = [symbol == "circle" for symbol in line["marker"]["symbol"]]
+    assert certain == [low > 0 or high < 0 for low, high in zip(shift.low_ns, shift.high_ns, strict=True)]
+    (few,) = [one for one in diff.shifts if one.group.name == "POST /v2/models/churn/infer"]
+    _, band, line = shift_charts(diff)["3|e2e|time"]["data"]
+    assert len(band["x"]) == 2 * sum(map(math.isfinite, few.low_ns)) < 2 * len(few.quantiles)
+    assert "too few requests for an interval" in line["text"][0]
+
+
+def test_what_the_charts_show_is_in_tables_too(diff: DiffResult) -> None:
+    words = " ".join(Outline(diff_page(diff, ())).words.split())
+    for caption in ("Percentiles from due with 95 % intervals", "Change of each quantile in percent"):
+        assert caption in words
+
+
+def test_without_distributions_there_is_no_empty_section(diff: DiffResult) -> None:
+    bare = dataclasses.replace(
+        diff,
+        baseline=dataclasses.replace(diff.baseline, distributions=()),
+        candidate=dataclasses.replace(diff.candidate, distributions=()),
+        shifts=(),
+    )
+    words = Outline(diff_page(bare, ())).words
+    assert "Shift function" not in words
+    assert "Latency distribution" not in words
 
 
 async def opened(page: Page, folder: Path, name: str, source: str) -> None:
@@ -192,12 +253,12 @@ async def test_the_comparison_draws_in_both_themes(
 ) -> None:
     await chromium.look(width)
     await opened(chromium, tmp_path, "diff", diff_page(diff, COMMAND))
-    await assert_sound(chromium, charts=4)
+    await assert_sound(chromium, charts=5)
     await chromium.screenshot(tmp_path / f"diff_{width}_light.png")
     colour = "getComputedStyle(document.querySelector('#chart-distribution .js-line')).stroke"
     light = await chromium.value(colour)
     await chromium.look(width, dark=True)  # the reader changes the theme, and the page is not loaded anew
-    await assert_sound(chromium, charts=4)
+    await assert_sound(chromium, charts=5)
     await chromium.screenshot(tmp_path / f"diff_{width}_dark.png")
     assert light == "rgb(0, 114, 178)"
     assert await chromium.value(colour) == "rgb(86, 180, 233)"
@@ -241,16 +302,25 @@ async def test_choices_change_the_charts(chromium: Page, diff: DiffResult, tmp_p
         )
         await chromium.settle()
 
-    title = "document.querySelector('#chart-distribution .xtitle').textContent"
+    title = "document.querySelector('#chart-distribution .ytitle').textContent"
     assert (await chromium.value(title)).startswith("TTFT")
+    await choose("distribution-view", "density")
     await choose("distribution-metric", "e2e")
-    await choose("distribution-view", "tail")
-    assert (await chromium.value(title)).startswith("E2E")
+    axis = "document.querySelector('#chart-distribution .xtitle').textContent"
+    assert (await chromium.value(axis)).startswith("E2E")
+    await choose("shift-metric", "itl")
+    await choose("shift-view", "time")
+    title = "document.querySelector('#chart-shift .ytitle').textContent"
+    assert await chromium.value(title) == "change of ITL"
+    await choose("shift-group", "2")  # an endpoint that doesn't stream: E2E is left to choose
+    assert await chromium.value(title) == "change of E2E"
+    left = "[...document.getElementById('shift-metric').options].filter(o => !o.disabled).map(o => o.value)"
+    assert await chromium.value(left) == ["e2e"]
     rows = "document.querySelectorAll('#chart-effects .ytick').length"
     assert await chromium.value(rows) == 24
     await choose("effects-group", "2")  # an endpoint that doesn't stream: E2E only
     assert await chromium.value(rows) == 8
-    await assert_sound(chromium, charts=4)
+    await assert_sound(chromium, charts=5)
 
 
 @pytest.mark.slow
@@ -278,7 +348,7 @@ async def test_zooming_one_panel_zooms_all(chromium: Page, run: RunSummary, tmp_
 async def test_hostile_text_runs_nothing(chromium: Page, spoiled_diff: DiffResult, tmp_path: Path) -> None:
     await chromium.look(390)
     await opened(chromium, tmp_path, "hostile", diff_page(spoiled_diff, (HOSTILE,)))
-    await assert_sound(chromium, charts=4)
+    await assert_sound(chromium, charts=5)
     assert await chromium.value("window.hacked === undefined")
     assert await chromium.value("document.querySelectorAll('img').length") == 0
 

@@ -70,8 +70,21 @@ def test_numbers_that_numpy_made_are_numbers(run: RunSummary) -> None:
     assert (found["scheduled"], found["partial"]) == (7, True)
 
 
-def test_plot_samples_are_left_out(run: RunSummary) -> None:
-    assert "distributions" not in run_json(run)
+def test_a_distribution_is_its_percentiles_and_no_plot(run: RunSummary) -> None:
+    found = round_trip(run_json(run))["distributions"][0]
+    assert (found["metric"], found["n"]) == ("ttft", run.distributions[0].n)
+    assert (
+        found["high_ns"][found["quantiles"].index(0.99)] >= found["value_ns"][found["quantiles"].index(0.99)]
+    )
+    assert not {"density", "density_at_ns", "below"} & set(found)
+
+
+def test_a_shift_function_says_null_where_it_has_no_interval(diff: DiffResult) -> None:
+    found = round_trip(diff_json(diff))["shifts"]
+    assert len(found) == len(diff.shifts)
+    few = min(found, key=lambda one: one["pairs"])
+    assert few["low_ns"][0] is None
+    assert few["effect_ns"][0] == min(diff.shifts, key=lambda one: one.pairs).effect_ns[0]
 
 
 def test_a_refused_comparison_has_the_keys_of_one_and_the_checks_that_failed(

@@ -40,24 +40,33 @@ const page = (() => {
     Plotly.react(place, data, layout, config);
   };
 
+  // The key of the chosen variant, the choices' values with "|" between; what the choices before one leave
+  // without a chart can't be chosen in it.
+  const combined = (choices, keys) => {
+    let begun = "";
+    for (const [at, choice] of choices.entries()) {
+      const ends = at + 1 < choices.length ? "|" : "";
+      const has = (option) => keys.some((key) => (ends ? key.startsWith(begun + option.value + ends) : key === begun + option.value));
+      for (const option of choice.options) option.disabled = !has(option);
+      if (choice.selectedOptions[0]?.disabled) choice.value = [...choice.options].find((option) => !option.disabled)?.value;
+      begun += choice.value + ends;
+    }
+    return begun;
+  };
+
   const chosen = (id) => document.getElementById(id)?.value;
   const drawAll = () => {
     for (const [name, figure] of Object.entries(charts)) {
-      const choice = document.querySelector(`select[data-chart="${name}"]`);
+      const choices = [...document.querySelectorAll(`select[data-chart="${name}"]`)];
       if (figure?.data) draw(name, figure);
-      else if (choice) draw(name, figure[choice.value]);
-    }
-    if (charts.distributions) {
-      draw("distribution", charts.distributions[chosen("distribution-metric") + "-" + chosen("distribution-view")]);
+      else if (choices.length) draw(name, figure[combined(choices, Object.keys(figure))]);
     }
     if (charts.effects) draw("effects", charts.effects[chosen("effects-group")]);
   };
   for (const choice of document.querySelectorAll("select[data-chart]")) {
     choice.addEventListener("change", drawAll);
   }
-  for (const id of ["distribution-metric", "distribution-view", "effects-group"]) {
-    document.getElementById(id)?.addEventListener("change", drawAll);
-  }
+  document.getElementById("effects-group")?.addEventListener("change", drawAll);
   dark.addEventListener("change", drawAll);
   drawAll();
 

@@ -2,7 +2,8 @@
 
 The whole command as a user runs it, `peaktape diff A B`, bootstrap of 2,000 resamples included, from Parquet
 files to the printed verdict, on one core: CPU seconds, wall seconds and the largest resident set of the
-process. Beside it, what only reading the same two files takes (`pyarrow.parquet.read_table`).
+process. Then the same with `--json --html PAGE`, which finds distributions and shift functions, too. Beside
+it, what only reading the same two files takes (`pyarrow.parquet.read_table`).
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     lines = [
-        "| requests × 2 arms | stream reads × 2 | CPU s | wall s | largest resident GiB | of reading alone |",
-        "|---|---|---|---|---|---|",
+        "| requests × 2 arms | stream reads × 2 | says | CPU s | wall s | largest resident GiB "
+        "| of reading alone |",
+        "|---|---|---|---|---|---|---|",
     ]
     for requests in given.requests:
         with tempfile.TemporaryDirectory() as folder:
@@ -62,15 +64,17 @@ def main() -> None:
                 write_run(
                     Path(path), label, requests, given.reads, np.random.default_rng(seed), slower=slower
                 )
-            runs = [measured("-m", "replay.cli", "diff", *paths) for _ in range(given.times)]
             reading = min(measured("-c", READ, *paths) for _ in range(given.times))
-            cpu, wall, size = min(runs)
             reads = round(0.55 * requests * given.reads / 1e6, 1)
-            lines.append(
-                f"| {requests:,} | {reads:g} million | {cpu:.1f} | {wall:.1f} | {size:.2f} | "
-                f"{cpu / reading[0]:.1f}x |"
-            )
-            print(lines[-1], flush=True)
+            page = ("--json", "--html", str(Path(folder) / "diff.html"), "--overwrite")
+            for says, options in (("the verdict", ()), ("page and JSON", page)):
+                command = ("-m", "replay.cli", "diff", *paths, *options)
+                cpu, wall, size = min(measured(*command) for _ in range(given.times))
+                lines.append(
+                    f"| {requests:,} | {reads:g} million | {says} | {cpu:.1f} | {wall:.1f} | {size:.2f} | "
+                    f"{cpu / reading[0]:.1f}x |"
+                )
+                print(lines[-1], flush=True)
     machine = f"{platform.machine()}, Python {platform.python_version()}, best of {given.times}"
     text = "\n".join([*lines, "", f"`python tests/benchmarks/diff/million.py` · one core of {machine}"])
     print(text)
