@@ -23,10 +23,10 @@ from replay.report.page_frame import chart, legend, section, select
 from replay.report.page_tables import grouped_table, text
 from replay.report.plot_parts import groups_in_order
 from replay.report.telling import most_changed_group
-from replay.report.wording import METRIC_MEANINGS, group_name, metric_name
+from replay.report.wording import METRIC_MEANINGS, group_name, headline_clock_of, metric_name
 
 _DISTRIBUTION_NOTE = (
-    '<p class="note">From due. Percentiles are drawn as far as the requests bound them: p99.99 takes some '
+    '<p class="note">From {clock}. Percentiles are drawn as far as the requests bound them: p99.99 takes some '
     "37,000 that are independent of each other, and more where they hang together. Pale bands are 95 % "
     "intervals of each percentile by itself; dotted lines are medians.</p>"
 )
@@ -38,14 +38,15 @@ def distribution_section(runs: Sequence[RunSummary]) -> str:
     if not found:
         return ""
     names = [("line baseline", runs[0].label), *(("line candidate", run.label) for run in runs[1:])]
+    clock = headline_clock_of(runs[0])
     choices = _choices("distribution", groups_in_order(one.group for one in found), found)
     body = (
-        _DISTRIBUTION_NOTE
+        _DISTRIBUTION_NOTE.format(clock=clock)
         + f'<div class="choices">{choices}'
         + select("distribution-view", "View", distribution_charts.VIEWS, chart="distribution")
         + "</div>"
         + legend([*names, ("pale baseline", "95 % interval of a percentile")])
-        + chart("distribution", "Latency distribution, from due; the table below holds the percentiles")
+        + chart("distribution", f"Latency distribution, from {clock}; the table below holds the percentiles")
         + f"<details><summary>As figures</summary>{_percentile_table(runs)}</details>"
     )
     return section("Latency distribution", body)
@@ -109,7 +110,7 @@ def _percentile_table(runs: Sequence[RunSummary]) -> str:
         ]
         groups.append((group_name(group), rows))
     headings = ["", "n", *(format_quantile(p) for p in NAMED)]
-    caption = f"Percentiles from due with 95 % intervals; {MISSING} where too few requests bound one"
+    caption = f"Percentiles from {headline_clock_of(runs[0])} with 95 % intervals; {MISSING} where too few requests bound one"
     return grouped_table(caption, headings, groups, "figures")
 
 
