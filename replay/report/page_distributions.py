@@ -26,8 +26,8 @@ from replay.report.telling import most_changed_group
 from replay.report.wording import METRIC_MEANINGS, group_name, headline_clock_of, metric_name
 
 _DISTRIBUTION_NOTE = (
-    '<p class="note">From {clock}. Percentiles are drawn as far as the requests bound them: p99.99 takes some '
-    "37,000 that are independent of each other, and more where they hang together. Pale bands are 95 % "
+    '<p class="note">From {clock}. Percentiles are drawn as far as the requests bound them: p99.99 takes '
+    "some 37,000 that are independent of each other, and more where they hang together. Pale bands are 95 % "
     "intervals of each percentile by itself; dotted lines are medians.</p>"
 )
 
@@ -110,7 +110,8 @@ def _percentile_table(runs: Sequence[RunSummary]) -> str:
         ]
         groups.append((group_name(group), rows))
     headings = ["", "n", *(format_quantile(p) for p in NAMED)]
-    caption = f"Percentiles from {headline_clock_of(runs[0])} with 95 % intervals; {MISSING} where too few requests bound one"
+    clock = headline_clock_of(runs[0])
+    caption = f"Percentiles from {clock} with 95 % intervals; {MISSING} where too few requests bound one"
     return grouped_table(caption, headings, groups, "figures")
 
 
