@@ -28,14 +28,13 @@ from made_runs import CHAT  # noqa: E402
 
 from replay.analysis.bootstrap import stationary_multiplicities  # noqa: E402
 from replay.analysis.change_values import TailChange  # noqa: E402
-from replay.analysis.diff import compare  # noqa: E402
+from replay.analysis.diff import Noise, compare, measure_noise  # noqa: E402
 from replay.analysis.effects import estimates  # noqa: E402
 from replay.analysis.metrics import Latencies  # noqa: E402
-from replay.analysis.pairing import BlockLength, block_length, pair  # noqa: E402
+from replay.analysis.pairing import BlockLength, pair  # noqa: E402
 from replay.analysis.run_table import RunTable  # noqa: E402
-from replay.analysis.slowed import tail_changes  # noqa: E402
 from replay.analysis.values import DiffResult, Effect, Verdict  # noqa: E402
-from replay.analysis.verdicts import FloorKey, judge_effects, measured_floors_ns  # noqa: E402
+from replay.analysis.verdicts import judge_effects  # noqa: E402
 
 RESAMPLES = 200
 TOLERANCE = 0.02
@@ -95,37 +94,32 @@ def loaded(seed: int, seconds: float) -> Workload:
     return dataclasses.replace(load, prefill_ns=load.prefill_ns * SCALE)
 
 
-def our_diff(before: RunTable, after: RunTable, seed: int, floors: dict[FloorKey, float]) -> DiffResult:
+def our_diff(before: RunTable, after: RunTable, seed: int, noise: Noise) -> DiffResult:
     return compare(
         before,
         after,
         tolerance=TOLERANCE,
         rng=np.random.default_rng(seed),
         resamples=RESAMPLES,
-        noise_floor_ns=floors,
+        noise=noise,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Beforehand:
-    """What `diff --same-build` of two runs says: noise floors, and what another diff could see (shares)."""
+    """What `diff --same-build` of two runs says: their noise, and what another diff could see (shares)."""
 
-    floors: dict[FloorKey, float]
+    noise: Noise
     visible: float
     visible_share: float
 
 
 def beforehand(first: RunTable, second: RunTable, seed: int) -> Beforehand:
     """Of chats' TTFT: its p50, and the share of chats slowed by half."""
-    pairs, before, after = pair(first, second), Latencies(first), Latencies(second)
-    length = block_length(pairs, before, after)
-    drawn = stationary_multiplicities(pairs.cells, length.cells, RESAMPLES, np.random.default_rng(seed))
-    found = estimates(pairs, before, after, drawn, length)
-    floors = measured_floors_ns(found)
-    median = chats_median(judge_effects(found, TOLERANCE, floors))
-    tails = tail_changes(pairs, before, after, resamples=RESAMPLES, rng=np.random.default_rng([seed, 2]))
-    visible = median.minimum_detectable_ns / median.baseline_ns
-    return Beforehand(floors, visible, chats_tail(tails).minimum_detectable_ratio)
+    noise = measure_noise(first, second, tolerance=TOLERANCE, resamples=RESAMPLES, seed=seed)
+    same = our_diff(first, second, seed, noise)
+    median, tail = chats_median(same.effects), chats_tail(same.tails)
+    return Beforehand(noise, median.minimum_detectable_ns / median.baseline_ns, tail.minimum_detectable_ratio)
 
 
 def single_requests(before: RunTable, after: RunTable, seed: int) -> bool:
@@ -222,7 +216,7 @@ class Study:
     def _judge(
         self, name: str, change: Change, before: RunTable, after: RunTable, seed: int, said: Beforehand
     ) -> None:
-        tally, found = self.tallies.setdefault(name, Tally()), our_diff(before, after, seed, said.floors)
+        tally, found = self.tallies.setdefault(name, Tally()), our_diff(before, after, seed, said.noise)
         very = chats_tail(found.tails) if change.share else chats_median(found.effects)
         tally.visible.append(said.visible_share if change.share else said.visible)
         tally.ours.append(found.verdict is Verdict.REGRESSION)
