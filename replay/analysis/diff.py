@@ -54,7 +54,7 @@ def measure_noise(first: RunTable, second: RunTable, *, tolerance: float, resamp
     return Noise(
         floors_ns=measured_floors_ns(estimates(pairs, before, after, *drawn)),
         answers=_answers(pairs, before, after, tolerance, resamples, seed),
-        tails=_tails(pairs, before, after, resamples, seed),
+        tails=_tails(pairs, before, after, drawn[1], resamples, seed),
     )
 
 
@@ -92,7 +92,7 @@ def compare(
     effects = judge_effects(estimates(pairs, before, after, *drawn), tolerance, noise.floors_ns)
     outcomes = outcome_changes(pairs, before, after)
     answers = _answers(pairs, before, after, tolerance, resamples, seed, noise.answers)
-    tails = _tails(pairs, before, after, resamples, seed, noise.tails)
+    tails = _tails(pairs, before, after, drawn[1], resamples, seed, noise.tails)
     locations = locate(pairs, before, after, effects, *drawn)
     held_back = (*_held_back(pairs, before, after), *_otherwise_answered(answers, bodies))
     headline = headline_of(effects)
@@ -151,12 +151,15 @@ def _tails(
     pairs: Pairs,
     before: Latencies,
     after: Latencies,
+    length: BlockLength,
     resamples: int,
     seed: int,
     noise: tuple[TailChange, ...] = (),
 ) -> tuple[TailChange, ...]:
     rng = np.random.default_rng([seed, 2])
-    return tail_changes(pairs, before, after, resamples=resamples, rng=rng, noise=noise)
+    return tail_changes(
+        pairs, before, after, resamples=resamples, rng=rng, noise=noise, shortest=length.cells
+    )
 
 
 def headline_of(effects: Sequence[Effect]) -> tuple[Effect, ...]:

@@ -20,7 +20,7 @@ from replay.analysis.effects import FEWEST_BLOCKS_SEEN, FEWEST_IN_TAIL, distinct
 from replay.analysis.holm import ALPHA_BESIDE, holm
 from replay.analysis.metrics import Latencies
 from replay.analysis.pairing import FEWEST_PAIRS, Pairs, curtail
-from replay.analysis.run_table import Floats
+from replay.analysis.run_table import Bools, Floats
 from replay.analysis.values import Group, Verdict
 from replay.analysis.verdicts import POWER, RESOLUTION_NS
 
@@ -62,13 +62,16 @@ def tail_changes(
     resamples: int,
     rng: np.random.Generator,
     noise: Sequence[TailChange] = (),
+    shortest: float = 1.0,
 ) -> tuple[TailChange, ...]:
     """TTFT and E2E, from due, of every distinct group; p-values are Holm-adjusted over all of them.
 
-    `noise` are the changes between two runs of one build: no share up to one of these is believed.
+    `noise` are the changes between two runs of one build: no share up to one of these is believed. Blocks
+    hold `shortest` time cells or more, and are alike for all: what hangs together in one endpoint's requests
+    does in another's, where few requests may hide it.
     """
     known = {(change.group, change.metric): abs(change.net_ratio) for change in noise}
-    found = list(_shares(pairs, baseline, candidate, resamples, rng))
+    found = list(_shares(pairs, baseline, candidate, shortest, resamples, rng))
     family = holm(np.array([share.p_value for share in found], dtype=np.float64), ALPHA_BESIDE)
     strictest = ALPHA_BESIDE / max(len(found), 1)
     levels = np.where(np.isnan(family.level), strictest, family.level)
@@ -83,9 +86,49 @@ def tail_changes(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Signs:
+    """Per pair +1 where the candidate is slower by half, −1 where it is as much faster (float64)."""
+
+    group: Group
+    metric: str
+    mask: Bools
+    sign: Floats
+
+
 def _shares(
-    pairs: Pairs, baseline: Latencies, candidate: Latencies, resamples: int, rng: np.random.Generator
+    pairs: Pairs,
+    baseline: Latencies,
+    candidate: Latencies,
+    shortest: float,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> Iterator[_Share]:
+    found = list(_signs(pairs, baseline, candidate))
+    sums = [np.bincount(pairs.cell, weights=one.sign, minlength=pairs.cells) for one in found]
+    length = curtail(max([shortest, *map(politis_white, sums)]), pairs.cells)
+    drawn = stationary_multiplicities(pairs.cells, length.cells, resamples, rng).astype(np.float64)
+    for one, total in zip(found, sums, strict=True):
+        counts = np.bincount(pairs.cell[one.mask], minlength=pairs.cells).astype(np.float64)
+        blocks = min(pairs.cells / length.cells, float(np.count_nonzero(counts)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (drawn @ total) / (drawn @ counts)
+        eventful = len(np.unique(pairs.cell[one.sign != 0]))
+        yield _Share(
+            group=one.group,
+            metric=one.metric,
+            pairs=int(np.count_nonzero(one.mask)),
+            slower=int(np.count_nonzero(one.sign > 0)),
+            faster=int(np.count_nonzero(one.sign < 0)),
+            error=standard_error(share, blocks, length.shortfall),
+            freedom=max(blocks - 1.0, 1.0),
+            # With fewer the spread of the resamples tells little of the share's own.
+            judged=eventful >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN,
+        )
+
+
+def _signs(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> Iterator[_Signs]:
+    """Of TTFT and E2E, per distinct group of enough pairs."""
     for metric in ("ttft", "e2e"):
         before = baseline.per_request_ns(metric, "due")[pairs.baseline]
         after = candidate.per_request_ns(metric, "due")[pairs.candidate]
@@ -95,36 +138,8 @@ def _shares(
             slower = far & (after >= SLOWED_BY * before)
             faster = far & (before >= SLOWED_BY * after)
         for group, mask in distinct_groups(pairs, baseline, defined):
-            if np.count_nonzero(mask) < FEWEST_PAIRS:
-                continue
-            sign = (slower & mask).astype(np.float64) - (faster & mask)
-            error, blocks, eventful = _error(pairs, sign, mask, resamples, rng)
-            yield _Share(
-                group=group,
-                metric=metric,
-                pairs=int(np.count_nonzero(mask)),
-                slower=int(np.count_nonzero(slower & mask)),
-                faster=int(np.count_nonzero(faster & mask)),
-                error=error,
-                freedom=max(blocks - 1.0, 1.0),
-                # With fewer the spread of the resamples tells little of the share's own.
-                judged=eventful >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN,
-            )
-
-
-def _error(
-    pairs: Pairs, sign: Floats, mask: np.ndarray, resamples: int, rng: np.random.Generator
-) -> tuple[float, float, int]:
-    """Standard error of the net share, the blocks it rests on, and how many cells show any change."""
-    sums = np.bincount(pairs.cell[mask], weights=sign[mask], minlength=pairs.cells)
-    counts = np.bincount(pairs.cell[mask], minlength=pairs.cells).astype(np.float64)
-    length = curtail(politis_white(sums), pairs.cells)
-    blocks = min(pairs.cells / length.cells, float(np.count_nonzero(counts)))
-    drawn = stationary_multiplicities(pairs.cells, length.cells, resamples, rng).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = (drawn @ sums) / (drawn @ counts)
-    eventful = len(np.unique(pairs.cell[mask & (sign != 0)]))
-    return standard_error(share, blocks, length.shortfall), blocks, eventful
+            if np.count_nonzero(mask) >= FEWEST_PAIRS:
+                yield _Signs(group, metric, mask, (slower & mask).astype(np.float64) - (faster & mask))
 
 
 def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: float) -> TailChange:

@@ -70,3 +70,27 @@ def test_what_one_build_does_to_itself_is_not_believed_of_another() -> None:
 def test_milliseconds_are_not_told_apart() -> None:
     found = change(run(1, base_ms=1.0), run(2, 1.9, base_ms=1.0))
     assert (found.slower, found.faster, found.verdict) == (0, 0, Verdict.EQUIVALENT)
+
+
+def test_what_hangs_together_in_one_endpoint_widens_the_interval_of_the_other() -> None:
+    """A server that is slow for seconds at a time is so for all, also where few requests and noise hide it."""
+    swing = np.repeat(np.random.default_rng(4).choice((1 / 1.7, 1.7), N // 100), 100)
+    rare = np.arange(N) % 20 == 0
+    noisy = np.random.default_rng(5).lognormal(0, 1.0, N)
+
+    def width(often: np.ndarray) -> float:
+        arms = [
+            MadeRun(
+                due_ns=np.arange(N) * 20.0 * MS,
+                e2e_ns=100.0 * MS * slower,
+                endpoint=["POST /rare" if each else "POST /often" for each in rare],
+            ).run()
+            for slower in (np.ones(N), np.where(rare, swing * noisy, often))
+        ]
+        latencies = Latencies(arms[0]), Latencies(arms[1])
+        found = tail_changes(pair(*arms), *latencies, resamples=400, rng=np.random.default_rng(1))
+        (one,) = [change for change in found if change.group.name == "POST /rare"]
+        return one.high_ratio - one.low_ratio
+
+    calm = np.random.default_rng(6).lognormal(0, 0.6, N)
+    assert width(swing) > 1.2 * width(calm)
