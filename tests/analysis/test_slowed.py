@@ -73,7 +73,7 @@ def test_milliseconds_are_not_told_apart() -> None:
 
 
 def test_what_hangs_together_in_one_endpoint_widens_the_interval_of_the_other() -> None:
-    """A server that is slow for seconds at a time is so for all, also where few requests and noise hide it."""
+    """A server that is slow for seconds is so for all, also where few requests and their noise hide it."""
     swing = np.repeat(np.random.default_rng(4).choice((1 / 1.7, 1.7), N // 100), 100)
     rare = np.arange(N) % 20 == 0
     noisy = np.random.default_rng(5).lognormal(0, 1.0, N)
