@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import optimize, special, stats
 
 from replay.analysis.bootstrap import politis_white, stationary_multiplicities
 from replay.analysis.change_values import TailChange
@@ -22,7 +23,7 @@ from replay.analysis.metrics import Latencies
 from replay.analysis.pairing import FEWEST_PAIRS, Pairs, curtail
 from replay.analysis.run_table import Bools, Floats
 from replay.analysis.values import Group, Verdict
-from replay.analysis.verdicts import POWER, RESOLUTION_NS
+from replay.analysis.verdicts import CHOSEN_BLOCKS, PLANNED_POWER, RESOLUTION_NS, error_quantiles
 
 SLOWED_BY = 1.5
 SLOWED_MARGIN = 0.005
@@ -80,7 +81,7 @@ def tail_changes(
             share,
             float(p),
             (float(level), strictest),
-            max(SLOWED_MARGIN, known.get((share.group, share.metric), 0.0)),
+            known.get((share.group, share.metric), 0.0),
         )
         for share, p, level in zip(found, family.adjusted, levels, strict=True)
     )
@@ -142,9 +143,13 @@ def _signs(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> Iterator[
                 yield _Signs(group, metric, mask, (slower & mask).astype(np.float64) - (faster & mask))
 
 
-def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: float) -> TailChange:
-    """`levels` are Holm's for the interval, and the family's strictest for what another diff could see."""
-    critical, strict = (student_quantile(1.0 - level / 2.0, share.freedom) for level in levels)
+def _judge(share: _Share, p_value: float, levels: tuple[float, float], known: float) -> TailChange:
+    """`levels` are Holm's for the interval, and the family's strictest for what another diff could see.
+
+    `known` is the net share between two runs of one build.
+    """
+    margin = max(SLOWED_MARGIN, known)
+    critical, strict = (float(stats.t.ppf(1.0 - level / 2.0, share.freedom)) for level in levels)
     half = critical * share.error if share.judged else float("nan")
     sure = bool(p_value < ALPHA_BESIDE and abs(share.net) > margin)
     verdict = Verdict.INCONCLUSIVE
@@ -161,7 +166,7 @@ def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: f
         net_ratio=share.net,
         low_ratio=share.net - half,
         high_ratio=share.net + half,
-        minimum_detectable_ratio=_detectable(share, strict, margin),
+        minimum_detectable_ratio=_detectable(share, strict, margin, known),
         p_value=p_value,
         verdict=verdict,
     )
@@ -173,17 +178,25 @@ def _few(share: _Share) -> float:
     return beta_quantile(1.0 - ALPHA_BESIDE / 2.0, changed + 1, share.pairs - changed)
 
 
-def _detectable(share: _Share, critical: float, margin: float) -> float:
-    """The true share that would be called a regression four times in five.
+def _detectable(share: _Share, critical: float, margin: float, drift: float) -> float:
+    """The true share that would be called a regression four times in five; 1 where none would.
 
     Events that are added come one by one, with a variance of s/n beside the one that is there (Poisson), so
-    s = a √(SE² + s/n) with a = critical value + t₀.₈; and s must lie above the margin, as a count does by
-    its own noise. At least as many as are judged at all.
+    the count of another diff is s ± τ with τ² = σ² + s/n. It is called above the margin and above t s₂ τ. As
+    in `verdicts.detectable_errors`, the error at hand is s₁ σ, both s are estimates, and half the `drift`
+    between two runs of the build is likely the baseline's own. At least as many as are judged at all.
     """
-    n = share.pairs
-    noise = share.error if np.isfinite(share.error) else 0.0
-    reach = student_quantile(POWER, share.freedom)
-    a = (critical + reach) ** 2
-    certain = (a / n + np.sqrt((a / n) ** 2 + 4.0 * a * noise**2)) / 2.0
-    above = margin + reach * np.sqrt(noise**2 + margin / n)
-    return float(max(certain, above, 1.5 * FEWEST_IN_TAIL / n))
+    n, error = share.pairs, share.error if np.isfinite(share.error) else 0.0
+    spread = error_quantiles(CHOSEN_BLOCKS * share.freedom)
+    left = np.sqrt(0.75) if drift else 1.0
+
+    def beyond(s: float) -> float:
+        tau = np.sqrt((error / spread[:, None]) ** 2 + s / n)
+        over = s - np.maximum(margin, critical * spread[None, :] * tau)
+        seen = [special.ndtr((over + side * drift / 2.0) / (left * tau)) for side in (-1.0, 1.0)]
+        return float(np.mean(seen)) - PLANNED_POWER
+
+    fewest = min(1.5 * FEWEST_IN_TAIL / n, 1.0)
+    if beyond(fewest) >= 0.0:
+        return fewest
+    return float(optimize.brentq(beyond, fewest, 1.0, xtol=1e-7)) if beyond(1.0) >= 0.0 else 1.0

@@ -19,8 +19,6 @@ from replay.analysis.holm import holm
 from replay.analysis.run_table import Floats
 from replay.analysis.values import Effect, Group, Verdict
 
-POWER = 0.8
-
 PLANNED_POWER = 0.85
 """What is said to be visible is planned for a little more than 0.8, for what the plan leaves out."""
 
@@ -162,7 +160,7 @@ def detectable_errors(level: float, freedom: float, margin: float, drift: float 
     with 3/4 of the variance left.
     """
     critical = float(stats.t.ppf(1.0 - level / 2.0, freedom))
-    spread = _error_quantiles(CHOSEN_BLOCKS * freedom)
+    spread = error_quantiles(CHOSEN_BLOCKS * freedom)
     bar = np.maximum(margin * spread[:, None], critical * spread[None, :])
 
     def beyond(n: float) -> float:
@@ -181,7 +179,7 @@ def _power(n: float, spread: Floats, bar: Floats, drift: float) -> float:
 
 
 @functools.lru_cache(maxsize=256)
-def _error_quantiles(freedom: float) -> Floats:
+def error_quantiles(freedom: float) -> Floats:
     """Quantiles of an estimated standard error over the true one, float64: the middles of 24 equal parts."""
     return np.asarray(np.sqrt(chi2_quantiles((np.arange(24) + 0.5) / 24, freedom) / freedom))
 

@@ -16,7 +16,6 @@ from replay.analysis.values import Effect, Group, Verdict
 from replay.analysis.verdicts import (
     CHOSEN_BLOCKS,
     PLANNED_POWER,
-    POWER,
     assumed_floor_ns,
     detectable_errors,
     judge_effects,
@@ -134,7 +133,7 @@ def test_the_minimum_detectable_effect_is_detected_four_times_in_five() -> None:
     least = judged(estimate(1.0, error)).minimum_detectable_ns / 1e9
     found = np.log1p(least) + error * rng.standard_t(30, 2000)
     seen = [judged(estimate(float(np.exp(ratio)), error)).verdict is Verdict.REGRESSION for ratio in found]
-    assert POWER < np.mean(seen) == pytest.approx(PLANNED_POWER, abs=0.06)
+    assert 0.8 < np.mean(seen) == pytest.approx(PLANNED_POWER, abs=0.06)
 
 
 def test_identical_runs_differ_by_nothing_for_certain() -> None:
