@@ -166,7 +166,9 @@ def _judge(share: _Share, p_value: float, levels: tuple[float, float], known: fl
         net_ratio=share.net,
         low_ratio=share.net - half,
         high_ratio=share.net + half,
-        minimum_detectable_ratio=_detectable(share, strict, margin, known),
+        minimum_detectable_ratio=detectable_share(
+            share.pairs, np.nan_to_num(share.error), share.freedom, strict, margin, known
+        ),
         p_value=p_value,
         verdict=verdict,
     )
@@ -178,25 +180,27 @@ def _few(share: _Share) -> float:
     return beta_quantile(1.0 - ALPHA_BESIDE / 2.0, changed + 1, share.pairs - changed)
 
 
-def _detectable(share: _Share, critical: float, margin: float, drift: float) -> float:
+def detectable_share(
+    pairs: int, error: float, freedom: float, critical: float, margin: float, drift: float = 0.0
+) -> float:
     """The true share that would be called a regression four times in five; 1 where none would.
 
+    `error` is the standard error as this diff estimates it, `critical` its multiple that a share must exceed.
     Events that are added come one by one, with a variance of s/n beside the one that is there (Poisson), so
-    the count of another diff is s ± τ with τ² = σ² + s/n. It is called above the margin and above t s₂ τ. As
-    in `verdicts.detectable_errors`, the error at hand is s₁ σ, both s are estimates, and half the `drift`
-    between two runs of the build is likely the baseline's own. At least as many as are judged at all.
+    the share in another diff is s ± τ with τ² = σ² + s/n. It is called above the margin and above `critical`
+    s₂ τ. As in `verdicts.detectable_errors`, the error at hand is s₁ σ, both s are estimated, and half the
+    `drift` between two runs of the build is likely the baseline's own. At least as many as are judged at all.
     """
-    n, error = share.pairs, share.error if np.isfinite(share.error) else 0.0
-    spread = error_quantiles(CHOSEN_BLOCKS * share.freedom)
+    spread = error_quantiles(CHOSEN_BLOCKS * freedom)
     left = np.sqrt(0.75) if drift else 1.0
 
     def beyond(s: float) -> float:
-        tau = np.sqrt((error / spread[:, None]) ** 2 + s / n)
+        tau = np.sqrt((error / spread[:, None]) ** 2 + s / pairs)
         over = s - np.maximum(margin, critical * spread[None, :] * tau)
         seen = [special.ndtr((over + side * drift / 2.0) / (left * tau)) for side in (-1.0, 1.0)]
         return float(np.mean(seen)) - PLANNED_POWER
 
-    fewest = min(1.5 * FEWEST_IN_TAIL / n, 1.0)
+    fewest = min(1.5 * FEWEST_IN_TAIL / pairs, 1.0)
     if beyond(fewest) >= 0.0:
         return fewest
     return float(optimize.brentq(beyond, fewest, 1.0, xtol=1e-7)) if beyond(1.0) >= 0.0 else 1.0

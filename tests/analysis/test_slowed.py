@@ -10,8 +10,9 @@ from replay.analysis.change_values import TailChange
 from replay.analysis.metrics import Latencies
 from replay.analysis.pairing import pair
 from replay.analysis.run_table import RunTable
-from replay.analysis.slowed import tail_changes
+from replay.analysis.slowed import detectable_share, tail_changes
 from replay.analysis.values import Verdict
+from replay.analysis.verdicts import CHOSEN_BLOCKS, PLANNED_POWER
 
 N = 2000
 
@@ -94,3 +95,19 @@ def test_what_hangs_together_in_one_endpoint_widens_the_interval_of_the_other() 
 
     calm = np.random.default_rng(6).lognormal(0, 0.6, N)
     assert width(swing) > 1.2 * width(calm)
+
+
+@pytest.mark.parametrize(("deviation", "margin"), [(0.001, 0.005), (0.004, 0.005), (0.004, 0.02)])
+def test_a_share_that_was_said_to_be_visible_is_seen_four_times_in_five(
+    deviation: float, margin: float
+) -> None:
+    """Simulated as it happens: one diff's standard error says what is visible, another diff judges it."""
+    rng, pairs, freedom, critical, times = np.random.default_rng(3), 2000, 24.0, 3.6, 20_000
+    left = CHOSEN_BLOCKS * freedom
+    known, later = (np.sqrt(rng.chisquare(left, times) / left) for _ in range(2))
+    grid = np.linspace(known.min(), known.max(), 30)
+    promised = [detectable_share(pairs, deviation * each, freedom, critical, margin) for each in grid]
+    visible = np.interp(known, grid, promised)
+    error = np.sqrt(deviation**2 + visible / pairs)
+    seen = visible + error * rng.normal(size=times) > np.maximum(margin, critical * later * error)
+    assert 0.8 < np.mean(seen) == pytest.approx(PLANNED_POWER, abs=0.03)
