@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
+
+from replay.analysis.distributions import crossing
 
 PRIOR: Final = 10.0
 """The variance of a difference that is worth finding, in those of the noise between pairs: it moves how soon
@@ -89,7 +91,7 @@ def _largest_difference(lower: tuple[int, int], upper: tuple[int, int], alpha: f
     def ends(log_slope: float) -> tuple[float, float]:
         slope = math.exp(log_slope)
         (k, n), (k_upper, n_upper) = lower, upper
-        least = 2.0 * k / (n + slope + math.sqrt((n + slope) ** 2 - 4.0 * slope * k))
+        least = 2.0 * k / (n + slope + math.sqrt((n - slope) ** 2 + 4.0 * slope * (n - k)))
         root = math.sqrt((n_upper - slope) ** 2 + 4.0 * slope * k_upper)
         if slope < n_upper:
             return least, min(2.0 * k_upper / (n_upper - slope + root), 1.0)
@@ -102,7 +104,7 @@ def _largest_difference(lower: tuple[int, int], upper: tuple[int, int], alpha: f
     steepest = math.log(sum((*lower, *upper))) + 60.0
     if excess(steepest) <= 0.0:  # all events or none, of hardly any trials
         return 1.0
-    least, most = ends(optimize.brentq(excess, -60.0, steepest, xtol=1e-9))
+    least, most = ends(crossing(excess, -60.0, steepest, halvings=40))
     return most - least
 
 

@@ -12,11 +12,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from replay.analysis.bootstrap import politis_white, stationary_multiplicities
 from replay.analysis.change_values import TailChange
-from replay.analysis.distributions import beta_quantile, student_quantile, student_tails
+from replay.analysis.distributions import beta_quantile, crossing, student_quantile, student_tails
 from replay.analysis.effects import FEWEST_BLOCKS_SEEN, FEWEST_IN_TAIL, distinct_groups, standard_error
 from replay.analysis.holm import ALPHA_BESIDE, holm
 from replay.analysis.metrics import Latencies
@@ -149,7 +149,7 @@ def _judge(share: _Share, p_value: float, levels: tuple[float, float], known: fl
     `known` is the net share between two runs of one build.
     """
     margin = max(SLOWED_MARGIN, known)
-    critical, strict = (float(stats.t.ppf(1.0 - level / 2.0, share.freedom)) for level in levels)
+    critical, strict = (student_quantile(1.0 - level / 2.0, share.freedom) for level in levels)
     half = critical * share.error if share.judged else float("nan")
     sure = bool(p_value < ALPHA_BESIDE and abs(share.net) > margin)
     verdict = Verdict.INCONCLUSIVE
@@ -203,4 +203,4 @@ def detectable_share(
     fewest = min(1.5 * FEWEST_IN_TAIL / pairs, 1.0)
     if beyond(fewest) >= 0.0:
         return fewest
-    return float(optimize.brentq(beyond, fewest, 1.0, xtol=1e-7)) if beyond(1.0) >= 0.0 else 1.0
+    return crossing(beyond, fewest, 1.0) if beyond(1.0) >= 0.0 else 1.0

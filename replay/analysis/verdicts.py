@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
-from replay.analysis.distributions import chi2_quantiles, student_quantile
+from replay.analysis.distributions import chi2_quantiles, crossing, student_quantile
 from replay.analysis.effects import Estimate
 from replay.analysis.holm import holm
 from replay.analysis.run_table import Floats
@@ -159,7 +159,7 @@ def detectable_errors(level: float, freedom: float, margin: float, drift: float 
     likely the baseline's own, and in the other diff as well, to either side (E[a | a − a'] = (a − a')/2),
     with 3/4 of the variance left.
     """
-    critical = float(stats.t.ppf(1.0 - level / 2.0, freedom))
+    critical = student_quantile(1.0 - level / 2.0, freedom)
     spread = error_quantiles(CHOSEN_BLOCKS * freedom)
     bar = np.maximum(margin * spread[:, None], critical * spread[None, :])
 
@@ -167,7 +167,7 @@ def detectable_errors(level: float, freedom: float, margin: float, drift: float 
         return _power(n, spread, bar, drift) - PLANNED_POWER
 
     most = 4.0 * max(margin, critical) + 8.0
-    return float(optimize.brentq(beyond, 0.0, most, xtol=1e-6)) if beyond(most) >= 0.0 else math.inf
+    return crossing(beyond, 0.0, most) if beyond(most) >= 0.0 else math.inf
 
 
 def _power(n: float, spread: Floats, bar: Floats, drift: float) -> float:
