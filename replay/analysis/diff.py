@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -43,6 +44,26 @@ FEWER_TOKENS = 0.01
 """A candidate that generates 1 % fewer tokens than the baseline does less work, and is faster for it."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """What two runs of one build differ by: noise floors of effects in ns, changes of answers, of tails."""
+
+    floors_ns: Mapping[FloorKey, float] = dataclasses.field(default_factory=dict)
+    answers: tuple[AnswerChange, ...] = ()
+    tails: tuple[TailChange, ...] = ()
+
+
+def measure_noise(first: RunTable, second: RunTable, *, tolerance: float, resamples: int, seed: int) -> Noise:
+    """The noise between two runs of one build; arguments as `compare`'s. Raises `BadInput` as that does."""
+    pairs, before, after = pair(first, second), Latencies(first), Latencies(second)
+    drawn = _draw(pairs, before, after, resamples, seed)
+    return Noise(
+        floors_ns=measured_floors_ns(estimates(pairs, before, after, *drawn)),
+        answers=_answers(pairs, before, after, tolerance, resamples, seed),
+        tails=_tails(pairs, before, after, drawn[1], resamples, seed),
+    )
+
+
 def compare(
     baseline: RunTable,
     candidate: RunTable,
@@ -52,20 +73,19 @@ def compare(
     objectives: tuple[Objective, ...] = (),
     resamples: int = 2000,
     same_build: tuple[RunTable, RunTable] | None = None,
-    noise_floor_ns: Mapping[FloorKey, float] | None = None,
+    noise: Noise | None = None,
     bodies: tuple[BodyChange, ...] = (),
     allow_invalid: bool = False,
     distributed: bool = False,
 ) -> DiffResult:
     """Candidate against baseline; `tolerance` is a fraction of the baseline's quantile.
 
-    The noise floor of an effect is what `noise_floor_ns` says, else what two runs of the `same_build` differ
-    by, else an assumed one (see `verdicts.assumed_floor_ns`). `bodies` is what `bodies.body_changes` found of
-    the same runs. With `distributed`, the distributions of both runs and the shift functions between them
-    are found too. Raises `RunInvalid` for a run that fails a validity check, and `NothingCompared` where no
-    request was answered well in both runs and new failures make no regression, unless `allow_invalid`;
-    `BadInput` for runs that can't be paired. `seed` of the result, drawn from `rng`, gives the same
-    resamples again.
+    The noise is what two runs of the `same_build` differ by, or `noise` if that was measured before, or else
+    assumed (see `verdicts.assumed_floor_ns`). `bodies` is what `bodies.body_changes` found of the same runs.
+    With `distributed`, the distributions of both runs and the shift functions between them are found too.
+    Raises `RunInvalid` for a run that fails a validity check, and `NothingCompared` where no request was
+    answered well in both runs and new failures make no regression, unless `allow_invalid`; `BadInput` for
+    runs that can't be paired. `seed` of the result, drawn from `rng`, gives the same resamples again.
     """
     before, after = Latencies(baseline), Latencies(candidate)
     bucket_s = max(bucket_width_s(duration_s(run), len(run)) for run in (baseline, candidate))
@@ -79,13 +99,14 @@ def compare(
     seed = int(rng.integers(2**31))
     pairs = pair(baseline, candidate)
     drawn = _draw(pairs, before, after, resamples, seed)
-    aa_effects, aa_answers, aa_tails = _same_build(same_build, resamples, seed, tolerance)
-    floors = {**aa_effects, **(noise_floor_ns or {})}
+    if same_build is not None:
+        noise = measure_noise(*same_build, tolerance=tolerance, resamples=resamples, seed=seed)
+    noise = noise or Noise()
     estimated, shifts = _estimates_and_shifts(pairs, before, after, drawn, distributed=distributed)
-    effects = judge_effects(estimated, tolerance, floors)
+    effects = judge_effects(estimated, tolerance, noise.floors_ns)
     outcomes = outcome_changes(pairs, before, after)
-    answers = _answers(pairs, before, after, tolerance, resamples, seed, aa_answers)
-    tails = _tails(pairs, before, after, resamples, seed, aa_tails)
+    answers = _answers(pairs, before, after, tolerance, resamples, seed, noise.answers)
+    tails = _tails(pairs, before, after, drawn[1], resamples, seed, noise.tails)
     locations = locate(pairs, before, after, effects, *drawn)
     held_back = (*_held_back(pairs, before, after), *_otherwise_answered(answers, bodies))
     headline = headline_of(effects)
@@ -107,7 +128,7 @@ def compare(
         resamples=resamples,
         seed=seed,
         warnings=(
-            *_warnings(pairs, summaries, drawn[1], measured=bool(floors)),
+            *_warnings(pairs, summaries, drawn[1], measured=bool(noise.floors_ns)),
             *cluster_warnings(pairs, before, after),
             *pairing_doubts(pairs, baseline, candidate),
         ),
@@ -168,25 +189,15 @@ def _tails(
     pairs: Pairs,
     before: Latencies,
     after: Latencies,
+    length: BlockLength,
     resamples: int,
     seed: int,
     noise: tuple[TailChange, ...] = (),
 ) -> tuple[TailChange, ...]:
     rng = np.random.default_rng([seed, 2])
-    return tail_changes(pairs, before, after, resamples=resamples, rng=rng, noise=noise)
-
-
-def _same_build(
-    runs: tuple[RunTable, RunTable] | None, resamples: int, seed: int, tolerance: float
-) -> tuple[dict[FloorKey, float], tuple[AnswerChange, ...], tuple[TailChange, ...]]:
-    """What two runs of one build differ by: noise floors of the effects, changes of answers and of tails."""
-    if runs is None:
-        return {}, (), ()
-    pairs, before, after = pair(*runs), Latencies(runs[0]), Latencies(runs[1])
-    drawn = _draw(pairs, before, after, resamples, seed)
-    floors = measured_floors_ns(estimates(pairs, before, after, *drawn))
-    answers = _answers(pairs, before, after, tolerance, resamples, seed)
-    return floors, answers, _tails(pairs, before, after, resamples, seed)
+    return tail_changes(
+        pairs, before, after, resamples=resamples, rng=rng, noise=noise, shortest=length.cells
+    )
 
 
 def headline_of(effects: Sequence[Effect]) -> tuple[Effect, ...]:

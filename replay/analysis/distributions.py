@@ -7,6 +7,7 @@ each command that judges a run would wait for. Nothing is judged here.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,17 @@ import pyarrow.compute as pc
 from scipy import special
 
 Floats = npt.NDArray[np.float64]
+
+
+def crossing(beyond: Callable[[float], float], low: float, high: float, halvings: int = 25) -> float:
+    """Where `beyond`, which grows from below zero at `low` to zero or more at `high`, crosses it.
+
+    By bisection, from above: `scipy.optimize` is slow to import, too.
+    """
+    for _ in range(halvings):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if beyond(middle) < 0.0 else (low, middle)
+    return high
 
 
 def student_quantile(share: float, freedom: float) -> float:

@@ -6,13 +6,14 @@ whatever differs from run to run is in the noise that is measured. Values in, va
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Final
 
 from capture.failures import NothingCompared
-from replay.analysis.sequential import anytime_interval, half_width, pairs_until
+from replay.analysis.sequential import anytime_difference, anytime_interval, half_width, pairs_until
 from replay.analysis.values import RunSummary, Verdict
 from replay.analysis.verdicts import verdict_of
 
@@ -21,6 +22,12 @@ FIGURES: Final = (("ttft", 0.5), ("ttft", 0.99), ("tpot", 0.5), ("e2e", 0.5), ("
 
 ERRORS_TOLERATED: Final = 0.005
 """A change of the error rate up to this much, of all requests, is none."""
+
+_STEPS: Final = (*range(1, 20), *range(20, 100, 5), *range(100, 1001, 50))
+"""Numbers of further pairs that are tried for the error rate."""
+
+type Count = tuple[int, int]
+"""Of one run: how many requests failed, of how many that were scheduled."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +73,11 @@ def judge_pairs(
 ) -> InterleavedResult:
     """The verdict over the blocks so far; run i of each arm is block i.
 
-    A figure is judged by the differences of logarithms (the error rate by plain ones), pair by pair, with an
-    interval that holds at every look (`sequential`) at alpha / number of figures, so that the chance that
-    any figure is ever called changed when none is stays below `alpha`, however often one looks. A regression
-    must exclude zero and exceed the tolerance. One that no run has (no streams: no TTFT) is left out.
+    A figure is judged by the differences of logarithms, pair by pair (the error rate by plain ones, and by
+    counts), with an interval that holds at every look (`sequential`) at alpha / number of figures, so that
+    the chance that any figure is ever called changed when none is stays below `alpha`, however often one
+    looks. A regression must exclude zero and exceed the tolerance. One that no run has (no streams: no TTFT)
+    is left out.
 
     Raises `NothingCompared` where no run of the baseline answered anything: runs that fail alike would
     be equivalent.
@@ -158,31 +166,70 @@ def _judged(
     )
 
 
+def error_rate_interval(
+    baseline: Sequence[Count], candidate: Sequence[Count], alpha: float
+) -> tuple[float, float, float]:
+    """The mean change of the error rate from run to run, and the ends of its interval at 1 − `alpha`.
+
+    A count is (failed, scheduled) of a run. The interval is the wider of two that hold at every look. That of
+    the differences between runs (`anytime_interval`) knows what differs from run to run, but takes rates for
+    normal: four runs with one error each would show no noise at all. That of all requests together
+    (`anytime_difference`) is exact for few errors and for none, but takes requests as independent. A change
+    is certain where both exclude zero.
+    """
+    pairs = zip(baseline, candidate, strict=True)
+    mean, low, high = anytime_interval([b / of_b - a / of_a for (a, of_a), (b, of_b) in pairs], alpha)
+    exact = anytime_difference(_total(baseline), _total(candidate), alpha)
+    return mean, min(low, exact[0]), max(high, exact[1])
+
+
+def _total(counts: Sequence[Count]) -> Count:
+    return sum(failed for failed, _ in counts), sum(scheduled for _, scheduled in counts)
+
+
 def _judged_errors(
     baseline: Sequence[RunSummary], candidate: Sequence[RunSummary], alpha: float
 ) -> PairedFigure:
-    before, after = [run.error_rate for run in baseline], [run.error_rate for run in candidate]
-    differences = [b - a for a, b in zip(before, after, strict=True)]
-    mean, low, high = anytime_interval(differences, alpha)
+    before, after = ([_failures(run) for run in runs] for runs in (baseline, candidate))
+    mean, low, high = error_rate_interval(before, after, alpha)
     verdict = verdict_of(low, high, mean, ERRORS_TOLERATED, ERRORS_TOLERATED)
-    if all(difference == 0 for difference in differences):  # no errors in any run have no noise to measure
-        low = high = 0.0
-        verdict = Verdict.EQUIVALENT
     return PairedFigure(
         metric="error_rate",
         quantile=None,
-        pairs=len(differences),
-        baseline=sum(before) / len(before),
-        candidate=sum(after) / len(after),
+        pairs=len(before),
+        baseline=sum(run.error_rate for run in baseline) / len(baseline),
+        candidate=sum(run.error_rate for run in candidate) / len(candidate),
         change=mean,
         low=low,
         high=high,
         tolerance=ERRORS_TOLERATED,
         verdict=verdict,
-        pairs_needed=_needed(differences, mean, ERRORS_TOLERATED, alpha)
-        if verdict is Verdict.INCONCLUSIVE
-        else None,
+        pairs_needed=_errors_needed(before, after, alpha) if verdict is Verdict.INCONCLUSIVE else None,
     )
+
+
+def _failures(run: RunSummary) -> Count:
+    return round(run.error_rate * run.scheduled), run.scheduled
+
+
+def _errors_needed(before: Sequence[Count], after: Sequence[Count], alpha: float) -> int | None:
+    """As `_needed`, and as many as the interval of all requests takes at rates like these."""
+    differences = [b / of_b - a / of_a for (a, of_a), (b, of_b) in zip(before, after, strict=True)]
+    n, mean = len(differences), sum(differences) / len(differences)
+    by_runs = _needed(differences, mean, ERRORS_TOLERATED, alpha)
+
+    def decides(more: int) -> bool:
+        scaled = [
+            (round(failed * (n + more) / n), round(scheduled * (n + more) / n))
+            for failed, scheduled in (_total(before), _total(after))
+        ]
+        low, high = anytime_difference(scaled[0], scaled[1], alpha)
+        if abs(mean) > ERRORS_TOLERATED:
+            return low > 0.0 or high < 0.0
+        return low >= -ERRORS_TOLERATED and high <= ERRORS_TOLERATED
+
+    at = bisect.bisect_left(_STEPS, True, key=decides)
+    return None if by_runs is None or at == len(_STEPS) else max(by_runs, _STEPS[at])
 
 
 def _geometric_mean(values: list[float]) -> float:

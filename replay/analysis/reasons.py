@@ -188,7 +188,7 @@ def _undecided(headline: Sequence[Effect], verdict: Verdict) -> Iterator[str]:
         for e in shown
         if e.quantile == 0.5 and e.baseline_ns
     )
-    yield f"no regression found; the smallest change it would have seen: {wide}"
+    yield f"no regression found, and none ruled out: it could not have seen less than {wide}"
     open_ends = [effect for effect in seen if effect.pairs_needed is not None]
     if open_ends:
         most = max(open_ends, key=lambda effect: effect.pairs_needed or 0)

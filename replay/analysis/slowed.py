@@ -9,21 +9,21 @@ judged by the stationary bootstrap over time cells: what is slowed by one stall 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy import special
 
 from replay.analysis.bootstrap import politis_white, stationary_multiplicities
 from replay.analysis.change_values import TailChange
-from replay.analysis.distributions import beta_quantile, student_quantile, student_tails
+from replay.analysis.distributions import beta_quantile, crossing, student_quantile, student_tails
 from replay.analysis.effects import FEWEST_BLOCKS_SEEN, FEWEST_IN_TAIL, distinct_groups, standard_error
 from replay.analysis.holm import ALPHA_BESIDE, holm
 from replay.analysis.metrics import Latencies
 from replay.analysis.pairing import FEWEST_PAIRS, Pairs, curtail
-from replay.analysis.run_table import Floats
+from replay.analysis.run_table import Bools, Floats
 from replay.analysis.values import Group, Verdict
-from replay.analysis.verdicts import POWER, RESOLUTION_NS
+from replay.analysis.verdicts import CHOSEN_BLOCKS, PLANNED_POWER, RESOLUTION_NS, error_quantiles
 
 SLOWED_BY = 1.5
 SLOWED_MARGIN = 0.005
@@ -63,13 +63,16 @@ def tail_changes(
     resamples: int,
     rng: np.random.Generator,
     noise: Sequence[TailChange] = (),
+    shortest: float = 1.0,
 ) -> tuple[TailChange, ...]:
     """TTFT and E2E, from due, of every distinct group; p-values are Holm-adjusted over all of them.
 
-    `noise` are the changes between two runs of one build: no share up to one of these is believed.
+    `noise` are the changes between two runs of one build: no share up to one of these is believed. Blocks
+    hold `shortest` time cells or more, and are alike for all: what hangs together in one endpoint's requests
+    does in another's, where few requests may hide it.
     """
     known = {(change.group, change.metric): abs(change.net_ratio) for change in noise}
-    found = list(_shares(pairs, baseline, candidate, resamples, rng))
+    found = list(_shares(pairs, baseline, candidate, shortest, resamples, rng))
     family = holm(np.array([share.p_value for share in found], dtype=np.float64), ALPHA_BESIDE)
     strictest = ALPHA_BESIDE / max(len(found), 1)
     levels = np.where(np.isnan(family.level), strictest, family.level)
@@ -78,15 +81,55 @@ def tail_changes(
             share,
             float(p),
             (float(level), strictest),
-            max(SLOWED_MARGIN, known.get((share.group, share.metric), 0.0)),
+            known.get((share.group, share.metric), 0.0),
         )
         for share, p, level in zip(found, family.adjusted, levels, strict=True)
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Signs:
+    """Per pair +1 where the candidate is slower by half, −1 where it is as much faster (float64)."""
+
+    group: Group
+    metric: str
+    mask: Bools
+    sign: Floats
+
+
 def _shares(
-    pairs: Pairs, baseline: Latencies, candidate: Latencies, resamples: int, rng: np.random.Generator
+    pairs: Pairs,
+    baseline: Latencies,
+    candidate: Latencies,
+    shortest: float,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> Iterator[_Share]:
+    found = list(_signs(pairs, baseline, candidate))
+    sums = [np.bincount(pairs.cell, weights=one.sign, minlength=pairs.cells) for one in found]
+    length = curtail(max([shortest, *map(politis_white, sums)]), pairs.cells)
+    drawn = stationary_multiplicities(pairs.cells, length.cells, resamples, rng).astype(np.float64)
+    for one, total in zip(found, sums, strict=True):
+        counts = np.bincount(pairs.cell[one.mask], minlength=pairs.cells).astype(np.float64)
+        blocks = min(pairs.cells / length.cells, float(np.count_nonzero(counts)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (drawn @ total) / (drawn @ counts)
+        eventful = len(np.unique(pairs.cell[one.sign != 0]))
+        yield _Share(
+            group=one.group,
+            metric=one.metric,
+            pairs=int(np.count_nonzero(one.mask)),
+            slower=int(np.count_nonzero(one.sign > 0)),
+            faster=int(np.count_nonzero(one.sign < 0)),
+            error=standard_error(share, blocks, length.shortfall),
+            freedom=max(blocks - 1.0, 1.0),
+            # With fewer the spread of the resamples tells little of the share's own.
+            judged=eventful >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN,
+        )
+
+
+def _signs(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> Iterator[_Signs]:
+    """Of TTFT and E2E, per distinct group of enough pairs."""
     for metric in ("ttft", "e2e"):
         before = baseline.per_request_ns(metric, "due")[pairs.baseline]
         after = candidate.per_request_ns(metric, "due")[pairs.candidate]
@@ -96,40 +139,16 @@ def _shares(
             slower = far & (after >= SLOWED_BY * before)
             faster = far & (before >= SLOWED_BY * after)
         for group, mask in distinct_groups(pairs, baseline, defined):
-            if np.count_nonzero(mask) < FEWEST_PAIRS:
-                continue
-            sign = (slower & mask).astype(np.float64) - (faster & mask)
-            error, blocks, eventful = _error(pairs, sign, mask, resamples, rng)
-            yield _Share(
-                group=group,
-                metric=metric,
-                pairs=int(np.count_nonzero(mask)),
-                slower=int(np.count_nonzero(slower & mask)),
-                faster=int(np.count_nonzero(faster & mask)),
-                error=error,
-                freedom=max(blocks - 1.0, 1.0),
-                # With fewer the spread of the resamples tells little of the share's own.
-                judged=eventful >= FEWEST_IN_TAIL and blocks >= FEWEST_BLOCKS_SEEN,
-            )
+            if np.count_nonzero(mask) >= FEWEST_PAIRS:
+                yield _Signs(group, metric, mask, (slower & mask).astype(np.float64) - (faster & mask))
 
 
-def _error(
-    pairs: Pairs, sign: Floats, mask: np.ndarray, resamples: int, rng: np.random.Generator
-) -> tuple[float, float, int]:
-    """Standard error of the net share, the blocks it rests on, and how many cells show any change."""
-    sums = np.bincount(pairs.cell[mask], weights=sign[mask], minlength=pairs.cells)
-    counts = np.bincount(pairs.cell[mask], minlength=pairs.cells).astype(np.float64)
-    length = curtail(politis_white(sums), pairs.cells)
-    blocks = min(pairs.cells / length.cells, float(np.count_nonzero(counts)))
-    drawn = stationary_multiplicities(pairs.cells, length.cells, resamples, rng).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = (drawn @ sums) / (drawn @ counts)
-    eventful = len(np.unique(pairs.cell[mask & (sign != 0)]))
-    return standard_error(share, blocks, length.shortfall), blocks, eventful
+def _judge(share: _Share, p_value: float, levels: tuple[float, float], known: float) -> TailChange:
+    """`levels` are Holm's for the interval, and the family's strictest for what another diff could see.
 
-
-def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: float) -> TailChange:
-    """`levels` are Holm's for the interval, and the family's strictest for what another diff could see."""
+    `known` is the net share between two runs of one build.
+    """
+    margin = max(SLOWED_MARGIN, known)
     critical, strict = (student_quantile(1.0 - level / 2.0, share.freedom) for level in levels)
     half = critical * share.error if share.judged else float("nan")
     sure = bool(p_value < ALPHA_BESIDE and abs(share.net) > margin)
@@ -147,7 +166,9 @@ def _judge(share: _Share, p_value: float, levels: tuple[float, float], margin: f
         net_ratio=share.net,
         low_ratio=float(np.clip(share.net - half, -1.0, 1.0)),
         high_ratio=float(np.clip(share.net + half, -1.0, 1.0)),
-        minimum_detectable_ratio=_detectable(share, strict, margin),
+        minimum_detectable_ratio=detectable_share(
+            share.pairs, np.nan_to_num(share.error), share.freedom, strict, margin, known
+        ),
         p_value=p_value,
         verdict=verdict,
     )
@@ -159,18 +180,27 @@ def _few(share: _Share) -> float:
     return beta_quantile(1.0 - ALPHA_BESIDE / 2.0, changed + 1, share.pairs - changed)
 
 
-def _detectable(share: _Share, critical: float, margin: float) -> float:
-    """The true share that would be called a regression four times in five.
+def detectable_share(
+    pairs: int, error: float, freedom: float, critical: float, margin: float, drift: float = 0.0
+) -> float:
+    """The true share that would be called a regression four times in five; 1 where none would.
 
+    `error` is the standard error as this diff estimates it, `critical` its multiple that a share must exceed.
     Events that are added come one by one, with a variance of s/n beside the one that is there (Poisson), so
-    s = a √(SE² + s/n) with a = critical value + t₀.₈; and s must lie above the margin, as a count does by
-    its own noise. At least as many as are judged at all. Infinite where more than all would have to change.
+    the share in another diff is s ± τ with τ² = σ² + s/n. It is called above the margin and above `critical`
+    s₂ τ. As in `verdicts.detectable_errors`, the error at hand is s₁ σ, both s are estimated, and half the
+    `drift` between two runs of the build is likely the baseline's own. At least as many as are judged at all.
     """
-    n = share.pairs
-    noise = share.error if np.isfinite(share.error) else 0.0
-    reach = student_quantile(POWER, share.freedom)
-    a = (critical + reach) ** 2
-    certain = (a / n + np.sqrt((a / n) ** 2 + 4.0 * a * noise**2)) / 2.0
-    above = margin + reach * np.sqrt(noise**2 + margin / n)
-    needed = float(max(certain, above, 1.5 * FEWEST_IN_TAIL / n))
-    return needed if needed <= 1.0 else math.inf
+    spread = error_quantiles(CHOSEN_BLOCKS * freedom)
+    left = np.sqrt(0.75) if drift else 1.0
+
+    def beyond(s: float) -> float:
+        tau = np.sqrt((error / spread[:, None]) ** 2 + s / pairs)
+        over = s - np.maximum(margin, critical * spread[None, :] * tau)
+        seen = [special.ndtr((over + side * drift / 2.0) / (left * tau)) for side in (-1.0, 1.0)]
+        return float(np.mean(seen)) - PLANNED_POWER
+
+    fewest = min(1.5 * FEWEST_IN_TAIL / pairs, 1.0)
+    if beyond(fewest) >= 0.0:
+        return fewest
+    return crossing(beyond, fewest, 1.0) if beyond(1.0) >= 0.0 else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_the_same_build_twice_is_no_regression_and_says_what_it_could_see(load: 
     assert named(found) == set()
     judged = [effect for effect in found.effects if not np.isnan(effect.p_value)]
     assert all(effect.minimum_detectable_ns > 0 for effect in judged)
+
+
+def test_a_change_too_small_to_see_is_not_said_to_be_none(load: Workload) -> None:
+    found = diff(steady(load, 1), steady(load, 2, 1.03), tolerance=0.01)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    (said,) = [reason for reason in found.reasons if "no regression found" in reason]
+    assert "none ruled out: it could not have seen less than" in said
+    shown = re.search(rf"{CHAT} TTFT p50 \S+ ms \((\d+) %\)", said)
+    assert shown
+    assert int(shown[1]) > 3
 
 
 def test_a_run_compared_with_itself_is_equivalent(load: Workload) -> None:

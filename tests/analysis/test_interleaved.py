@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from made_runs import MS, MadeRun
 from scipy import integrate, stats
 
 from capture.failures import NothingCompared
-from replay.analysis.interleaved import judge_pairs, order_of_runs
-from replay.analysis.sequential import PRIOR, anytime_interval, half_width, pairs_until
+from replay.analysis.interleaved import (
+    ERRORS_TOLERATED,
+    PairedFigure,
+    error_rate_interval,
+    judge_pairs,
+    order_of_runs,
+)
+from replay.analysis.sequential import (
+    PRIOR,
+    anytime_difference,
+    anytime_interval,
+    half_width,
+    pairs_until,
+)
 from replay.analysis.summary import summarise
 from replay.analysis.values import RunSummary, Verdict
 
@@ -78,8 +94,8 @@ def runs(factor: float, seed: int, count: int, *, drift: float = 0.0, failing: i
     found = []
     for block in range(count):
         level = factor * (1 + rng.normal(0, 0.02)) * (1 + drift) ** block
-        made = MadeRun(due_ns=np.arange(60) * 50 * MS, e2e_ns=level * rng.uniform(80, 120, 60) * MS)
-        made.status = np.where(np.arange(60) < failing, 503, 200)
+        made = MadeRun(due_ns=np.arange(100) * 50 * MS, e2e_ns=level * rng.uniform(80, 120, 100) * MS)
+        made.status = np.where(np.arange(100) < failing, 503, 200)
         found.append(summarise(made.run()))
     return found
 
@@ -122,3 +138,93 @@ def test_undecided_says_how_many_more() -> None:
     assert 1 <= more < 40
     after = judge_pairs(runs(1, 1, 4 + 2 * more), runs(1.0, 2, 4 + 2 * more), tolerance=0.05)
     assert after.verdict is Verdict.EQUIVALENT
+
+
+def test_the_interval_of_two_shares_is_what_the_product_of_martingales_rejects() -> None:
+    """By the definition, on a grid of both shares; 2 of 60 against 9 of 80."""
+    alpha, grid = 0.05, np.linspace(0.0005, 0.5, 1000)
+
+    def logs(k: int, n: int) -> np.ndarray:
+        mixed = stats.betabinom.logpmf(k, n, 0.5, 0.5) - stats.binom.logpmf(k, n, grid)
+        return np.asarray(mixed - math.log(2))
+
+    kept = logs(2, 60)[:, None] + logs(9, 80)[None, :] <= math.log(1 / alpha)
+    differences = (grid[None, :] - grid[:, None])[kept]
+    assert anytime_difference((2, 60), (9, 80), alpha) == pytest.approx(
+        (differences.min(), differences.max()), abs=0.002
+    )
+
+
+counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(counts, counts, st.floats(0.001, 0.2))
+def test_the_interval_of_two_shares_holds_their_difference_and_mirrors(
+    one: tuple[int, int], other: tuple[int, int], alpha: float
+) -> None:
+    low, high = anytime_difference(one, other, alpha)
+    assert -1 <= low <= other[0] / other[1] - one[0] / one[1] <= high <= 1
+    assert anytime_difference(other, one, alpha) == pytest.approx((-high, -low), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [50, 1000, 100_000])
+def test_without_any_error_the_interval_says_how_many_there_may_be(n: int) -> None:
+    low, high = anytime_difference((0, n), (0, n), 0.01)
+    assert -low == pytest.approx(high)
+    assert math.log(100) / n < high + high**2
+    assert high < (math.log(100) + 1.4) / n
+    assert anytime_difference((0, 0), (0, n), 0.01) == (-1.0, 1.0)
+
+
+def errors(failed: Sequence[int], scheduled: int) -> list[RunSummary]:
+    """Runs that differ in nothing but in how many requests failed."""
+    return [dataclasses.replace(BARE, error_rate=k / scheduled, scheduled=scheduled) for k in failed]
+
+
+BARE = dataclasses.replace(
+    summarise(MadeRun(due_ns=np.arange(3) * MS, e2e_ns=np.full(3, 5.0 * MS)).run()), groups=()
+)
+
+
+def judged_errors(before: Sequence[int], after: Sequence[int], scheduled: int) -> PairedFigure:
+    (figure,) = judge_pairs(errors(before, scheduled), errors(after, scheduled), tolerance=0.02).figures
+    return figure
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "scheduled", "verdict"),
+    [
+        ([0] * 6, [1] * 6, 100, Verdict.INCONCLUSIVE),  # no noise between runs, and six errors prove little
+        ([0] * 6, [30] * 6, 100, Verdict.REGRESSION),
+        ([20, 22, 19, 21, 18], [2, 0, 1, 3, 1], 100, Verdict.IMPROVED),
+        ([0, 0, 0, 0, 0], [0, 300, 0, 0, 0], 1000, Verdict.INCONCLUSIVE),  # one incident is one event
+        ([0] * 4, [0] * 4, 300, Verdict.EQUIVALENT),
+        ([0] * 4, [0] * 4, 100, Verdict.INCONCLUSIVE),  # 400 good answers don't show one failure in 200
+        ([0], [0], 100_000, Verdict.INCONCLUSIVE),  # one pair of runs shows no noise
+    ],
+)
+def test_verdicts_on_errors(before: list[int], after: list[int], scheduled: int, verdict: Verdict) -> None:
+    figure = judged_errors(before, after, scheduled)
+    assert figure.verdict is verdict, figure
+
+
+def test_undecided_errors_say_how_many_more_pairs() -> None:
+    needed = judged_errors([0] * 4, [0] * 4, 100).pairs_needed
+    assert needed is not None
+    assert judged_errors([0] * (4 + needed), [0] * (4 + needed), 100).verdict is Verdict.EQUIVALENT
+    assert judged_errors([0] * (3 + needed), [0] * (3 + needed), 100).verdict is Verdict.INCONCLUSIVE
+
+
+def test_looking_at_error_rates_after_every_pair_makes_no_more_false_alarms_than_stated() -> None:
+    """Two in a hundred requests fail in both builds."""
+    rng, called = np.random.default_rng(12), 0
+    for _ in range(150):
+        failed = rng.binomial(100, 0.02, (2, 12))
+        arms = [[(int(k), 100) for k in arm] for arm in failed]
+        for n in range(4, 13, 2):
+            mean, low, high = error_rate_interval(arms[0][:n], arms[1][:n], 0.05)
+            if (low > 0 or high < 0) and abs(mean) > ERRORS_TOLERATED:
+                called += 1
+                break
+    # Binomial(150, 0.05) exceeds 15 with a chance of 0.5 %.
+    assert called <= 15

@@ -10,8 +10,9 @@ from replay.analysis.change_values import TailChange
 from replay.analysis.metrics import Latencies
 from replay.analysis.pairing import pair
 from replay.analysis.run_table import RunTable
-from replay.analysis.slowed import tail_changes
+from replay.analysis.slowed import detectable_share, tail_changes
 from replay.analysis.values import Verdict
+from replay.analysis.verdicts import CHOSEN_BLOCKS, PLANNED_POWER
 
 N = 2000
 
@@ -70,3 +71,43 @@ def test_what_one_build_does_to_itself_is_not_believed_of_another() -> None:
 def test_milliseconds_are_not_told_apart() -> None:
     found = change(run(1, base_ms=1.0), run(2, 1.9, base_ms=1.0))
     assert (found.slower, found.faster, found.verdict) == (0, 0, Verdict.EQUIVALENT)
+
+
+def test_what_hangs_together_in_one_endpoint_widens_the_interval_of_the_other() -> None:
+    """A server that is slow for seconds is so for all, also where few requests and their noise hide it."""
+    swing = np.repeat(np.random.default_rng(4).choice((1 / 1.7, 1.7), N // 100), 100)
+    rare = np.arange(N) % 20 == 0
+    noisy = np.random.default_rng(5).lognormal(0, 1.0, N)
+
+    def width(often: np.ndarray) -> float:
+        arms = [
+            MadeRun(
+                due_ns=np.arange(N) * 20.0 * MS,
+                e2e_ns=100.0 * MS * slower,
+                endpoint=["POST /rare" if each else "POST /often" for each in rare],
+            ).run()
+            for slower in (np.ones(N), np.where(rare, swing * noisy, often))
+        ]
+        latencies = Latencies(arms[0]), Latencies(arms[1])
+        found = tail_changes(pair(*arms), *latencies, resamples=400, rng=np.random.default_rng(1))
+        (one,) = [change for change in found if change.group.name == "POST /rare"]
+        return one.high_ratio - one.low_ratio
+
+    calm = np.random.default_rng(6).lognormal(0, 0.6, N)
+    assert width(swing) > 1.2 * width(calm)
+
+
+@pytest.mark.parametrize(("deviation", "margin"), [(0.001, 0.005), (0.004, 0.005), (0.004, 0.02)])
+def test_a_share_that_was_said_to_be_visible_is_seen_four_times_in_five(
+    deviation: float, margin: float
+) -> None:
+    """Simulated as it happens: one diff's standard error says what is visible, another diff judges it."""
+    rng, pairs, freedom, critical, times = np.random.default_rng(3), 2000, 24.0, 3.6, 20_000
+    left = CHOSEN_BLOCKS * freedom
+    known, later = (np.sqrt(rng.chisquare(left, times) / left) for _ in range(2))
+    grid = np.linspace(known.min(), known.max(), 30)
+    promised = [detectable_share(pairs, deviation * each, freedom, critical, margin) for each in grid]
+    visible = np.interp(known, grid, promised)
+    error = np.sqrt(deviation**2 + visible / pairs)
+    seen = visible + error * rng.normal(size=times) > np.maximum(margin, critical * later * error)
+    assert 0.8 < np.mean(seen) == pytest.approx(PLANNED_POWER, abs=0.03)

@@ -1,10 +1,11 @@
 """How often verdicts are wrong, ours and others': `python tests/benchmarks/diff/alarms.py -o FILE`.
 
 The truth is known: two arms of one model server under one schedule. Each comparison is whole, from runs to
-the one verdict. First the same build twice (A/A), which also says, before any candidate exists, the smallest
-change that a diff of such runs could see. Then a candidate whose prefill is slower by exactly that, and by
-3, 5 and 10 %; and one that slows 1 request in 50 three times. Beside, on the same arms: a bootstrap of single
-requests, Mann–Whitney's test on pooled latencies, and a threshold of 5 % on p50 and p99.
+the one verdict. Two runs of one build say, before any candidate exists, the smallest change that a diff of
+such runs could see. Then comes the same build again (A/A); a candidate whose prefill is slower by exactly
+that, and by 3, 5 and 10 %; one that slows 1 request in 50 three times, and one that slows as many as were
+said to be visible. Beside, on the same arms: a bootstrap of single requests, Mann–Whitney's test on pooled
+latencies, and a threshold of 5 % on p50 and p99.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,45 +27,66 @@ from latency_models import Workload, autoregressive, queueing, workload  # noqa:
 from made_runs import CHAT  # noqa: E402
 
 from replay.analysis.bootstrap import stationary_multiplicities  # noqa: E402
-from replay.analysis.diff import compare  # noqa: E402
+from replay.analysis.change_values import TailChange  # noqa: E402
+from replay.analysis.diff import Noise, compare, measure_noise  # noqa: E402
 from replay.analysis.effects import estimates  # noqa: E402
 from replay.analysis.metrics import Latencies  # noqa: E402
-from replay.analysis.pairing import BlockLength, block_length, pair  # noqa: E402
+from replay.analysis.pairing import BlockLength, pair  # noqa: E402
 from replay.analysis.run_table import RunTable  # noqa: E402
 from replay.analysis.values import DiffResult, Effect, Verdict  # noqa: E402
-from replay.analysis.verdicts import FloorKey, judge_effects, measured_floors_ns  # noqa: E402
+from replay.analysis.verdicts import judge_effects  # noqa: E402
 
 RESAMPLES = 200
 TOLERANCE = 0.02
 SCALE = 5.0
 """Prefills of 300 ms, so that the resolution of timers (2 ms) is small beside 3 %."""
 
-type Arm = Callable[[Workload, np.random.Generator, float, float], RunTable]
+type Arm = Callable[[Workload, np.random.Generator, float], RunTable]
 
 
-def wandering(
-    load: Workload, rng: np.random.Generator, factor: float, tail: float, wander: float = 0.06
-) -> RunTable:
+def wandering(load: Workload, rng: np.random.Generator, factor: float, wander: float = 0.06) -> RunTable:
     """Log-latency wanders by 6 % with a correlation time of 1 s: lag-1 autocorrelation .98 at 60/s."""
-    slowed = np.where(np.random.default_rng(int(load.due_ns[0])).random(len(load.due_ns)) < 0.02, tail, 1.0)
-    spoiled = dataclasses.replace(load, prefill_ns=load.prefill_ns * slowed)
-    return autoregressive(
-        spoiled, rng, prefill_factor=factor, time_constant_s=1.0, wander=wander, jitter=0.08
-    )
+    return autoregressive(load, rng, prefill_factor=factor, time_constant_s=1.0, wander=wander, jitter=0.08)
 
 
-def queued(load: Workload, rng: np.random.Generator, factor: float, tail: float) -> RunTable:
+def queued(load: Workload, rng: np.random.Generator, factor: float) -> RunTable:
     """A server of slots, 60 % busy: chance delays pile up and decay."""
-    slowed = np.where(np.random.default_rng(int(load.due_ns[0])).random(len(load.due_ns)) < 0.02, tail, 1.0)
-    spoiled = dataclasses.replace(load, prefill_ns=load.prefill_ns * slowed)
-    return queueing(spoiled, rng, prefill_factor=factor, slots=27)
+    return queueing(load, rng, prefill_factor=factor, slots=27)
+
+
+def busy(load: Workload, rng: np.random.Generator, factor: float) -> RunTable:
+    """85 % busy, and how long a request holds its slot differs by half from run to run.
+
+    As that of an answer does whose tokens are sampled: its length is another each time.
+    """
+    return queueing(load, rng, prefill_factor=factor, slots=19, jitter=0.5)
 
 
 SERVERS: dict[str, Arm] = {
     "wandering": wandering,
     "steady": functools.partial(wandering, wander=0.02),
     "queued": queued,
+    "busy": busy,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What is done to a candidate: every prefill `slower` by this, a `share` of all three times slower."""
+
+    slower: float = 0.0
+    share: float = 0.0
+
+    def run(self, server: str, load: Workload, rng: np.random.Generator) -> RunTable:
+        """A run of such a candidate; which requests are slowed is a matter of the schedule."""
+        hit = np.random.default_rng(int(load.due_ns[0])).random(len(load.due_ns)) < self.share
+        asked = dataclasses.replace(load, prefill_ns=load.prefill_ns * np.where(hit, 3.0, 1.0))
+        return SERVERS[server](asked, rng, 1.0 + self.slower)
+
+
+SAME = "same build"
+VISIBLE = "+ what was visible"
+VISIBLE_SHARE = "the visible share, 3x"
 
 
 def loaded(seed: int, seconds: float) -> Workload:
@@ -72,23 +94,32 @@ def loaded(seed: int, seconds: float) -> Workload:
     return dataclasses.replace(load, prefill_ns=load.prefill_ns * SCALE)
 
 
-def our_diff(before: RunTable, after: RunTable, seed: int, floors: dict[FloorKey, float]) -> DiffResult:
+def our_diff(before: RunTable, after: RunTable, seed: int, noise: Noise) -> DiffResult:
     return compare(
         before,
         after,
         tolerance=TOLERANCE,
         rng=np.random.default_rng(seed),
         resamples=RESAMPLES,
-        noise_floor_ns=floors,
+        noise=noise,
     )
 
 
-def floors_of(first: RunTable, second: RunTable, seed: int) -> dict[FloorKey, float]:
-    """What `--same-build` measures, once for all diffs with the same two runs."""
-    pairs, before, after = pair(first, second), Latencies(first), Latencies(second)
-    length = block_length(pairs, before, after)
-    drawn = stationary_multiplicities(pairs.cells, length.cells, RESAMPLES, np.random.default_rng(seed))
-    return measured_floors_ns(estimates(pairs, before, after, drawn, length))
+@dataclasses.dataclass(frozen=True)
+class Beforehand:
+    """What `diff --same-build` of two runs says: their noise, and what another diff could see (shares)."""
+
+    noise: Noise
+    visible: float
+    visible_share: float
+
+
+def beforehand(first: RunTable, second: RunTable, seed: int) -> Beforehand:
+    """Of chats' TTFT: its p50, and the share of chats slowed by half."""
+    noise = measure_noise(first, second, tolerance=TOLERANCE, resamples=RESAMPLES, seed=seed)
+    same = our_diff(first, second, seed, noise)
+    median, tail = chats_median(same.effects), chats_tail(same.tails)
+    return Beforehand(noise, median.minimum_detectable_ns / median.baseline_ns, tail.minimum_detectable_ratio)
 
 
 def single_requests(before: RunTable, after: RunTable, seed: int) -> bool:
@@ -123,113 +154,134 @@ def _by_endpoint(before: RunTable, after: RunTable) -> list[tuple[np.ndarray, np
     return [(one[before.endpoint.mask(name)], other[after.endpoint.mask(name)]) for name in names]
 
 
-def seen_beforehand(same: DiffResult, quantile: float) -> float:
-    """The smallest change of chats' TTFT that the diff of two runs of one build could see, a share."""
-    effect = next(e for e in same.effects if _is(e, quantile))
-    return effect.minimum_detectable_ns / effect.baseline_ns
-
-
-def tail_seen_beforehand(same: DiffResult) -> float:
-    """The smallest share of chats slowed by half that the diff of two runs of one build could see."""
-    (tail,) = [t for t in same.tails if (t.group.name, t.metric) == (CHAT, "ttft")]
-    return tail.minimum_detectable_ratio
-
-
-def _is(effect: Effect, quantile: float) -> bool:
-    return (effect.group.name, effect.metric, effect.clock, effect.quantile) == (
-        CHAT,
-        "ttft",
-        "due",
-        quantile,
+def chats_median(effects: Sequence[Effect]) -> Effect:
+    """That of the p50 of chats' TTFT, from due."""
+    return next(
+        e for e in effects if (e.group.name, e.metric, e.clock, e.quantile) == (CHAT, "ttft", "due", 0.5)
     )
+
+
+def chats_tail(tails: Sequence[TailChange]) -> TailChange:
+    """That of the chats whose TTFT is longer by half."""
+    return next(t for t in tails if (t.group.name, t.metric) == (CHAT, "ttft"))
 
 
 @dataclasses.dataclass
 class Tally:
-    """Regressions called per judge, of `times`."""
+    """Of one kind of candidate, per diff: what was visible, and whether who called a regression."""
 
-    most_plain: int
-    times: int = 0
-    ours: int = 0
-    plain: int = 0
-    plain_times: int = 0
-    ranks: int = 0
-    limit: int = 0
-
-    def add(self, ours: bool, before: RunTable, after: RunTable, seed: int) -> None:
-        self.times += 1
-        self.ours += ours
-        if self.plain_times < self.most_plain:
-            self.plain += single_requests(before, after, seed)
-            self.plain_times += 1
-        self.ranks += mann_whitney(before, after)
-        self.limit += threshold(before, after)
+    visible: list[float] = dataclasses.field(default_factory=list)
+    ours: list[bool] = dataclasses.field(default_factory=list)
+    very: list[bool] = dataclasses.field(default_factory=list)
+    """The very figure of which it was said what is visible was called."""
+    same: list[bool] = dataclasses.field(default_factory=list)
+    """The verdict was that both are equivalent."""
+    plain: list[bool] = dataclasses.field(default_factory=list)
+    ranks: list[bool] = dataclasses.field(default_factory=list)
+    limit: list[bool] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass
 class Study:
-    """One server and length of run: tallies by what was done to the candidate, and what was visible."""
+    """One server and length of run: tallies by what was done to the candidate."""
 
     name: str
     seconds: float
     plain: int
     changes: list[str] | None = None
     tallies: dict[str, Tally] = dataclasses.field(default_factory=dict)
-    visible: list[float] = dataclasses.field(default_factory=list)
-    visible_tail: list[float] = dataclasses.field(default_factory=list)
 
     def once(self, seed: int, *, slower: bool) -> None:
-        """A third run of the build is judged by the floors of the first two: nothing is used twice."""
-        load, arm = loaded(seed, self.seconds), SERVERS[self.name]
-        rngs = [np.random.default_rng([seed, n]) for n in range(8)]
-        first, second, third = (arm(load, rngs[n], 1.0, 1.0) for n in range(3))
-        floors = floors_of(first, second, seed)
-        self._judge("same build", first, third, seed, floors)
-        if not slower:
-            return
-        same = our_diff(first, second, seed, floors)
-        self.visible.append(seen_beforehand(same, 0.5))
-        self.visible_tail.append(tail_seen_beforehand(same))
+        """Candidates are judged by the floors of the first two runs: nothing is used twice."""
+        load = loaded(seed, self.seconds)
+        first, second = (self._run(Change(), load, seed, n) for n in range(2))
+        said = beforehand(first, second, seed)
         changes = {
-            "+3 %": (1.03, 1.0),
-            "+5 %": (1.05, 1.0),
-            "+10 %": (1.10, 1.0),
-            "+ what was visible": (1.0 + self.visible[-1], 1.0),
-            "1 in 50, 3x": (1.0, 3.0),
+            SAME: Change(),
+            "+3 %": Change(0.03),
+            "+5 %": Change(0.05),
+            "+10 %": Change(0.10),
+            VISIBLE: Change(said.visible),
+            "1 in 50, 3x": Change(share=0.02),
+            VISIBLE_SHARE: Change(share=said.visible_share),
         }
-        for n, (change, (factor, tail)) in enumerate(changes.items()):
-            if self.changes and change not in self.changes:
-                continue
-            self._judge(change, first, arm(load, rngs[3 + n], factor, tail), seed, floors)
+        for n, (name, change) in enumerate(changes.items()):
+            asked = (self.changes is None or name in self.changes) and (slower or name == SAME)
+            if asked and np.isfinite(change.slower):
+                self._judge(name, change, first, self._run(change, load, seed, 2 + n), seed, said)
+
+    def _run(self, change: Change, load: Workload, seed: int, n: int) -> RunTable:
+        return change.run(self.name, load, np.random.default_rng([seed, n]))
 
     def _judge(
-        self, change: str, before: RunTable, after: RunTable, seed: int, floors: dict[FloorKey, float]
+        self, name: str, change: Change, before: RunTable, after: RunTable, seed: int, said: Beforehand
     ) -> None:
-        ours = our_diff(before, after, seed, floors).verdict is Verdict.REGRESSION
-        self.tallies.setdefault(change, Tally(self.plain)).add(ours, before, after, seed)
+        tally, found = self.tallies.setdefault(name, Tally()), our_diff(before, after, seed, said.noise)
+        very = chats_tail(found.tails) if change.share else chats_median(found.effects)
+        tally.visible.append(said.visible_share if change.share else said.visible)
+        tally.ours.append(found.verdict is Verdict.REGRESSION)
+        tally.very.append(very.verdict is Verdict.REGRESSION)
+        tally.same.append(found.verdict is Verdict.EQUIVALENT)
+        if len(tally.plain) < self.plain:
+            tally.plain.append(single_requests(before, after, seed))
+        tally.ranks.append(mann_whitney(before, after))
+        tally.limit.append(threshold(before, after))
+
+
+def lower_bound(called: Sequence[bool]) -> float:
+    """Clopper and Pearson's, of 95 %."""
+    k = sum(called)
+    return float(stats.beta.ppf(0.05, k, len(called) - k + 1)) if k else 0.0
+
+
+def upper_bound(called: Sequence[bool]) -> float:
+    """Clopper and Pearson's, of 95 %."""
+    k = sum(called)
+    return float(stats.beta.ppf(0.95, k + 1, len(called) - k)) if k < len(called) else 1.0
 
 
 def rows(found: Study) -> list[str]:
     """One line a change: called by us, with the bound of 95 %, and by the others."""
     lines = []
     for change, tally in found.tallies.items():
-        said = found.visible_tail if change.startswith("1 in") else found.visible
-        shown = f"{100 * np.median(said):.1f} %" if said and change != "same build" else "–"
-        counts = [(tally.plain, tally.plain_times), (tally.ranks, tally.times), (tally.limit, tally.times)]
-        others = " | ".join(f"{100 * count / max(of, 1):.0f} %" for count, of in counts)
-        upper = 100 * stats.beta.ppf(0.95, tally.ours + 1, tally.times - tally.ours)
-        lower = 100 * stats.beta.ppf(0.05, tally.ours, tally.times - tally.ours + 1) if tally.ours else 0.0
-        bound = f"≤ {upper:.1f} %" if change == "same build" else f"≥ {lower:.0f} %"
-        ours = f"{100 * tally.ours / tally.times:.3g} % ({bound})"
-        lines.append(
-            f"| {found.name}, {found.seconds:g} s | {change} | {shown} | {tally.times} | {ours} | {others} |"
-        )
+        bound, sign = (upper_bound, "≤") if change == SAME else (lower_bound, "≥")
+        cells = [
+            f"{found.name}, {found.seconds:g} s",
+            change,
+            f"{100 * np.median(tally.visible):.1f} %",
+            str(len(tally.ours)),
+            *(f"{_percent(each)} ({sign} {100 * bound(each):.1f} %)" for each in (tally.ours, tally.very)),
+            *(_percent(each) for each in (tally.same, tally.plain, tally.ranks, tally.limit)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
+def _percent(called: Sequence[bool]) -> str:
+    return f"{100 * np.mean(called):.3g} %" if called else "–"
+
+
+def notes(found: Study) -> list[str]:
+    """By how much was promised: the quarter with the least, and where the change itself was visible."""
+    lines = []
+    for change, tally in found.tallies.items():
+        visible, ours = np.array(tally.visible), np.array(tally.ours)
+        if change in (VISIBLE, VISIBLE_SHARE):
+            least = ours[visible <= np.quantile(visible, 0.25)]
+            lines.append(f"{change}: of the quarter that was promised most, {_share(least)}")
+        elif change in ("+3 %", "+5 %", "+10 %"):
+            seen = ours[visible <= float(change.strip("+ %")) / 100]
+            lines.append(f"{change}: where it was said to be visible, {_share(seen)}")
+    return lines
+
+
+def _share(called: np.ndarray) -> str:
+    return f"{called.sum()} of {len(called)} called (≥ {100 * lower_bound(list(called)):.0f} %)"
+
+
 HEAD = (
-    "| server, run | candidate | visible beforehand | diffs | peaktape (95 % bound) | bootstrap of requests "
-    "| Mann–Whitney | threshold 5 % |\n|---|---|---|---|---|---|---|---|"
+    "| server, run | candidate | visible beforehand | diffs | peaktape (95 % bound) | in the very figure "
+    "| called equivalent | bootstrap of requests | Mann–Whitney | threshold 5 % |\n" + "|---" * 10 + "|"
 )
 
 
@@ -238,15 +290,16 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=200)
     parser.add_argument("--powers", type=int, default=40, help="of these, how many with slower candidates")
     parser.add_argument("--plain", type=int, default=20, help="of each, how many by single requests too")
-    parser.add_argument("--changes", nargs="*", help="of the slower candidates, only these")
+    parser.add_argument("--changes", nargs="*", help="only these candidates, as the table names them")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--server", choices=list(SERVERS), default="wandering")
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("-o", "--output", type=Path, help="written anew after each diff")
     given = parser.parse_args()
     found = Study(given.server, given.seconds, given.plain, given.changes)
-    for seed in range(given.times):
-        found.once(seed, slower=seed < given.powers)
-        text = "\n".join([HEAD, *rows(found)])
+    for n in range(given.times):
+        found.once(given.first_seed + n, slower=n < given.powers)
+        text = "\n".join([HEAD, *rows(found), "", *notes(found)])
         if given.output:
             given.output.write_text(text + "\n")
     print(text)
