@@ -45,6 +45,7 @@ class Upstream:
     url: str = ""
     received: list[str] = dataclasses.field(default_factory=list)
     hosts: list[str] = dataclasses.field(default_factory=list)
+    silences: int = 0
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=1 << 28)
@@ -113,6 +114,7 @@ class Upstream:
         return response
 
     async def silent(self, request: web.Request) -> web.Response:
+        self.silences += 1
         await asyncio.sleep(60)
         return web.Response()
 

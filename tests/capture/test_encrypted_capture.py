@@ -154,7 +154,7 @@ async def test_kill_9_of_an_encrypted_capture_leaves_nothing_to_read_and_loses_n
             assert holding(tmp_path) == []
             waiting = asyncio.create_task(client.get(f"/silent?q={CANARY}"))
             await client.post("/echo", content=f"{CANARY} 1")
-            await eventually(lambda: journals_in(folder))
+            await eventually(lambda: upstream.silences == 1 and journals_in(folder))
             for pid in (victims := processes_of(proxy)):
                 os.kill(pid, signal.SIGSTOP)
             for pid in victims:

@@ -206,13 +206,24 @@ def test_an_early_answer_to_an_upload_does_not_let_the_next_request_into_its_mid
 @pytest.mark.parametrize("sender", SENDERS)
 def test_what_a_server_says_unasked_is_no_answer(tmp_path: Path, sender: str) -> None:
     """Some say 408 on a connection that stays silent: it answers no request that was not sent."""
+    for _ in range(5):
+        said_ns, done = one_that_says_408(tmp_path, sender)
+        (row,) = done.rows.values()
+        if said_ns + MS < done.metadata.zero_monotonic_ns + row["sent_ns"]:
+            break  # else a busy machine had the server say it when the request was on its way
+    assert (row["error"], row["status"]) == (None, 200)
+    assert row["sent_ns"] >= row["due_ns"]
+
+
+def one_that_says_408(folder: Path, sender: str) -> tuple[int, Replayed]:
+    """When a server said 408 on its first connection, unasked, in monotonic ns, and the replay against it."""
     found = Site()
-    first: list[bytes] = []
+    said_ns: list[int] = []
 
     def behave(connection: Any, number: int) -> None:
         if number == 1:
-            first.append(b"")
             connection.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+            said_ns.append(time.monotonic_ns())
             connection.recv(1000)
             return
         connection.recv(65536)
@@ -222,11 +233,8 @@ def test_what_a_server_says_unasked_is_no_answer(tmp_path: Path, sender: str) ->
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     found.port = listener.getsockname()[1]
     with listening(listener, found, behave):
-        done = replay_rows(tmp_path, [request(0, 200 * MS)], found.url, sender=sender)
-    (row,) = done.rows.values()
-    assert first
-    assert (row["error"], row["status"]) == (None, 200)
-    assert row["sent_ns"] >= row["due_ns"]
+        done = replay_rows(folder, [request(0, 200 * MS)], found.url, sender=sender)
+    return said_ns[0], done
 
 
 @pytest.mark.parametrize("sender", SENDERS)
