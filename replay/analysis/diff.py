@@ -82,10 +82,11 @@ def compare(
 
     The noise is what two runs of the `same_build` differ by, or `noise` if that was measured before, or else
     assumed (see `verdicts.assumed_floor_ns`). `bodies` is what `bodies.body_changes` found of the same runs.
-    With `distributed`, the distributions of both runs and the shift functions between them are found too.
-    Raises `RunInvalid` for a run that fails a validity check, and `NothingCompared` where no request was
-    answered well in both runs and new failures make no regression, unless `allow_invalid`; `BadInput` for
-    runs that can't be paired. `seed` of the result, drawn from `rng`, gives the same resamples again.
+    With `distributed`, what only pages and JSON show is found too: distributions of both runs, the shift
+    functions between them, single requests. Raises `RunInvalid` for a run that fails a validity check, and
+    `NothingCompared` where no request was answered well in both runs and new failures make no regression,
+    unless `allow_invalid`; `BadInput` for runs that can't be paired. `seed` of the result, drawn from `rng`,
+    gives the same resamples again.
     """
     before, after = Latencies(baseline), Latencies(candidate)
     bucket_s = max(bucket_width_s(duration_s(run), len(run)) for run in (baseline, candidate))
@@ -137,7 +138,7 @@ def compare(
         changed_requests=changed_requests(pairs, before, after),
         answers=answers,
         bodies=bodies,
-        waterfall=paired_waterfall(pairs, baseline, candidate, bucket_s),
+        waterfall=paired_waterfall(pairs, baseline, candidate, bucket_s) if distributed else None,
         shifts=shifts,
     )
 
@@ -162,9 +163,10 @@ def _estimates_and_shifts(
     """Both in one pass over the comparisons: choosing a group's values costs as much as looking at them."""
     estimated: list[Estimate] = []
     shifts: list[ShiftFunction] = []
+    clock = "due" if before.run.due_stated and after.run.due_stated else "sent"
     for one in comparisons(pairs, before, after):
         estimated += group_estimates(pairs, one, *drawn)
-        if distributed and one.clock == "due":
+        if distributed and is_headline(one, clock):
             shift = shift_function(pairs, one, *drawn)
             shifts += [shift] if shift is not None else []
     return in_order(estimated), tuple(shifts)

@@ -16,7 +16,7 @@ class Distribution:
     """One metric (from due) of one group of one run: its upper quantiles with their doubt, and its density.
 
     The arrays of a kind are of one length. Quantiles go from the median as far as the sample bounds them,
-    at most to p99.99.
+    at most to p99.99. Where a run knows no due instants, TTFT and E2E are from sent.
     """
 
     group: Group
@@ -44,8 +44,9 @@ class Distribution:
 class ShiftFunction:
     """Candidate − baseline at quantiles from p5 to p99 of one metric (from due) in one group, with its band.
 
-    The arrays are of one length. `low_ns` and `high_ns` hold for the whole function at once: with 95 %
-    confidence it lies between them everywhere; NaN where too few requests lie beyond a quantile.
+    Where a run knows no due instants, TTFT and E2E are from sent. The arrays are of one length. `low_ns` and
+    `high_ns` hold for the whole function at once: with 95 % confidence it lies between them everywhere; NaN
+    where too few requests lie beyond a quantile.
     """
 
     group: Group

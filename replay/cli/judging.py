@@ -232,13 +232,6 @@ def _bodies(
     return changed_bodies(baseline, candidate, same, keys)
 
 
-def write_diff_page(path: Path, result: DiffResult, command: tuple[str, ...], *, overwrite: bool) -> None:
-    """Write the page of a comparison, and say where."""
-    from replay.report.html import diff_page
-
-    outputs.write_text("page", path, diff_page(result, command), overwrite=overwrite)
-
-
 def _tell_refused(wanted: outputs.Outputs, runs: tuple[RunSummary, RunSummary], why: str) -> None:
     """What machines read of a comparison that carries no verdict; people get the one line on stderr."""
     from replay.report.as_json import invalid_diff_json

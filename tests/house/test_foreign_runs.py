@@ -62,6 +62,7 @@ def test_scripts_read_what_is_from_sent_and_that_validity_was_not_judged(runs: P
     slower = {(e["metric"], e["clock"]) for e in found["effects"] if e["verdict"] == "regression"}
     assert ("ttft", "sent") in slower
     assert {e["clock"] for e in found["effects"] if e["metric"] in ("ttft", "e2e")} == {"sent"}
+    assert {"ttft", "e2e", "itl"} <= {shift["metric"] for shift in found["shifts"]}
     for run in (found["baseline"], found["candidate"]):
         assert run["validity"]["judged"] is False
         assert run["lateness_max_ns"] is None

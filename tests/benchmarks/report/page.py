@@ -57,7 +57,7 @@ def pages(folder: Path, requests: int) -> list[tuple[str, str, float, float]]:
         noise = np.random.default_rng(arm)
         write_run(path, f"build-{'ab'[arm]}", requests, READS, noise, slower=1 + 0.1 * arm)
     found = []
-    summary, figures_s = timed(lambda: summarise(run_table(paths[0])))
+    summary, figures_s = timed(lambda: summarise(run_table(paths[0]), distributed=True))
     table = run_table(paths[0])
 
     def one_run() -> str:
@@ -67,7 +67,9 @@ def pages(folder: Path, requests: int) -> list[tuple[str, str, float, float]]:
     source, page_s = timed(one_run)
     found.append(("report", source, figures_s, page_s))
     result, figures_s = timed(
-        lambda: compare(*map(run_table, paths), tolerance=0.02, rng=np.random.default_rng(0))
+        lambda: compare(
+            *map(run_table, paths), tolerance=0.02, rng=np.random.default_rng(0), distributed=True
+        )
     )
     source, page_s = timed(lambda: diff_page(result, ("peaktape", "diff")))
     found.append(("diff", source, figures_s, page_s))
