@@ -9,9 +9,9 @@ import socket
 from typing import Final
 
 from mitmproxy import connection
-from mitmproxy.addons import proxyserver
 from mitmproxy.proxy import server_hooks
 
+from capture.bare_addons import proxyserver
 from capture.flow_control import PatientReader
 
 SERVER_CONNECTIONS: Final = 1000

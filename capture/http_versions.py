@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Final
 
 from mitmproxy import http, tls
-from mitmproxy.addons import next_layer
 from mitmproxy.proxy import layer, server_hooks
+
+from capture.bare_addons import next_layer
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

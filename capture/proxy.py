@@ -22,12 +22,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mitmproxy import options
-from mitmproxy.addons import core, proxyserver, tlsconfig
-from mitmproxy.master import Master
 from mitmproxy.proxy.layers import http as http_layers
 
 from capture import flow_control, http1_layers
 from capture.addon import CaptureAddon
+from capture.bare_addons import Master, core, proxyserver, tlsconfig
 from capture.connections import Connections
 from capture.descriptors import allow_many_files
 from capture.direct_hooks import DirectAddons, direct_hooks
