@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.command_line import peaktape_here
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "samples" / "demo-traffic.parquet"
 
@@ -143,7 +145,7 @@ def test_one_line_and_an_exit_code(
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other.parquet")
     before = sorted(path.name for path in tmp_path.iterdir())
     filled = [text.format(sample=SAMPLE, port=closed_port) for text in arguments]
-    ended = peaktape(*filled, cwd=tmp_path)
+    ended = peaktape_here(*filled, cwd=tmp_path)
     assert ended.returncode == code, ended.stderr
     lines = ended.stderr.strip().splitlines()
     assert len(lines) == 1, ended.stderr
@@ -179,7 +181,7 @@ def test_an_input_is_never_overwritten(tmp_path: Path, arguments: list[str], wor
     for path in inputs:
         path.write_bytes(SAMPLE.read_bytes())
     (tmp_path / "link.parquet").symlink_to("prod.parquet")
-    ended = peaktape(*arguments, "--overwrite", cwd=tmp_path)
+    ended = peaktape_here(*arguments, "--overwrite", cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert words in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
@@ -215,12 +217,12 @@ def test_a_target_that_accepts_and_never_answers(tmp_path: Path) -> None:
 def test_a_schedule_whose_trace_has_changed_is_refused(tmp_path: Path, closed_port: int) -> None:
     trace = tmp_path / "t.parquet"
     trace.write_bytes(SAMPLE.read_bytes())
-    made = peaktape("transform", trace, "-o", "s.parquet", "--speed", 5, cwd=tmp_path)
+    made = peaktape_here("transform", trace, "-o", "s.parquet", "--speed", 5, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
-    other = peaktape("import", "azure-llm", _azure(tmp_path), "-o", trace, "--overwrite", cwd=tmp_path)
+    other = peaktape_here("import", "azure-llm", _azure(tmp_path), "-o", trace, "--overwrite", cwd=tmp_path)
     assert other.returncode == 0, other.stderr
     target = f"http://127.0.0.1:{closed_port}"
-    ended = peaktape("replay", "s.parquet", "--target", target, "-o", "r.parquet", cwd=tmp_path)
+    ended = peaktape_here("replay", "s.parquet", "--target", target, "-o", "r.parquet", cwd=tmp_path)
     assert ended.returncode == 2
     assert "not the trace that s.parquet was made from" in ended.stderr
 

@@ -13,6 +13,7 @@ import pytest
 from replay.engine.run_format import RunMetadata
 from replay.engine.run_rows import batch_of_unsent
 from replay.engine.run_writer import RunWriter
+from tests.command_line import peaktape_here
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +46,7 @@ def unsent(tmp_path: Path) -> Path:
 
 
 def test_a_refused_comparison_is_json_too(unsent: Path) -> None:
-    ended = peaktape("diff", unsent, unsent, "--json")
+    ended = peaktape_here("diff", unsent, unsent, "--json", cwd=ROOT)
     assert ended.returncode == 3
     assert len(ended.stderr.strip().splitlines()) == 1
     found = json.loads(ended.stdout)
@@ -58,7 +59,7 @@ def test_a_refused_comparison_is_json_too(unsent: Path) -> None:
 
 
 def test_a_report_of_an_invalid_run_is_json_too(unsent: Path) -> None:
-    ended = peaktape("report", unsent, "--json")
+    ended = peaktape_here("report", unsent, "--json", cwd=ROOT)
     assert ended.returncode == 3
     assert len(ended.stderr.strip().splitlines()) == 1
     assert json.loads(ended.stdout)["validity"]["valid"] is False
@@ -81,7 +82,7 @@ def test_machines_get_their_files_of_a_refused_comparison_too(unsent: Path, tmp_
     slo = tmp_path / "slo.yml"
     slo.write_text("targets:\n- {phase: base, error_rate: 1%}\n")
     files = ("--slo-file", slo, "--junit", tmp_path / "diff.xml", "--markdown", "-")
-    ended = peaktape("diff", unsent, unsent, *files)
+    ended = peaktape_here("diff", unsent, unsent, *files, cwd=ROOT)
     assert ended.returncode == 3
     assert ended.stdout.startswith("### 🔴 INVALID: build-a against build-a")
     assert 'error message="no verdict' in (tmp_path / "diff.xml").read_text()

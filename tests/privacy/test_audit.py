@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from capture.privacy.secret_patterns import DEFAULT_KINDS, OPTIONAL_KINDS
 from capture.redaction import RedactionPolicy, redact
 from capture.trace_format import TRACE_SCHEMA, TraceMetadata
 from capture.trace_writer import batch_of, write_trace
+from tests.command_line import peaktape_here
 from tests.privacy.canaries import KINDS, canary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,34 +180,23 @@ def test_a_place_never_shows_a_secret_and_their_number_is_bounded() -> None:
     assert sum(many.values()) == 5000
 
 
-def peaktape(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "replay.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
-    )
-
-
 def test_the_verb_says_what_kind_and_where_exits_with_one_and_shows_no_secret(tmp_path: Path) -> None:
     rows = [
         row(request_id=f"r{i}", arrival_ns=i, request_body=body({"content": f"key {KEY}"}))
         for i in range(150)
     ]
     write_trace(tmp_path / "t.parquet", [batch_of(rows)], TraceMetadata(wall_zero_ns=0, source="test"))
-    told = peaktape("audit", "t.parquet", cwd=tmp_path)
+    told = peaktape_here("audit", "t.parquet", cwd=tmp_path)
     assert told.returncode == 1
     assert told.stderr == ""
     assert "150  openai_key  request_body $.content" in told.stdout
     assert "7abcdefgh" not in told.stdout
-    as_json = peaktape("audit", "t.parquet", "--json", cwd=tmp_path)
+    as_json = peaktape_here("audit", "t.parquet", "--json", cwd=tmp_path)
     facts = json.loads(as_json.stdout)
     assert facts["clean"] is False
     assert facts["findings"] == [{"count": 150, "kind": "openai_key", "place": "request_body $.content"}]
     (tmp_path / "p.yml").write_text("secrets:\n  except: [openai_key]\n")
-    clean = peaktape("audit", "t.parquet", "--policy", "p.yml", cwd=tmp_path)
+    clean = peaktape_here("audit", "t.parquet", "--policy", "p.yml", cwd=tmp_path)
     assert clean.returncode == 0
     assert "nothing found" in clean.stdout
 
@@ -224,9 +211,9 @@ def test_the_verb_refuses_bad_input_in_one_line(tmp_path: Path) -> None:
         ),
         (("import", "har", "x.har", "-o", "t.parquet", "--policy", "no.yml"), "can't be read"),
     ):
-        told = peaktape(*arguments, cwd=tmp_path)
+        told = peaktape_here(*arguments, cwd=tmp_path)
         assert told.returncode == 2
         assert len(told.stderr.strip().splitlines()) == 1
         assert words in told.stderr
-    shipped = peaktape("audit", ROOT / "samples" / "demo-traffic.parquet", cwd=tmp_path)
+    shipped = peaktape_here("audit", ROOT / "samples" / "demo-traffic.parquet", cwd=tmp_path)
     assert shipped.returncode == 0, shipped.stdout
