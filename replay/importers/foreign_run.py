@@ -118,7 +118,7 @@ def run_of(
             f"{source}: instants {(last_ns - zero_ns) / 86_400e9:,.0f} days apart found, a run of at most "
             "31 days wanted: a clock was set, or the file is damaged"
         )
-    version = f" {told.version}" if told.version else ""
+    version = f", version {told.version}" if told.version else ""
     metadata = RunMetadata(
         label=label,
         target=target or told.target or UNSTATED_TARGET,
@@ -130,7 +130,7 @@ def run_of(
         scheduled=len(rows),
         mode=told.mode,
         sender=told.made_by,
-        sender_reason=f"imported from {source.name}, of {told.made_by}{version}",
+        sender_reason=f"its result {source.name} was imported{version}",
         partial=told.partial,
         bounds=bounds or {},
         made_by=told.made_by,

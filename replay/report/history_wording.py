@@ -15,6 +15,7 @@ from replay.report.figures import (
     format_rate,
     format_ratio,
 )
+from replay.report.wording import METRIC_NAMES
 
 GOOD_WHEN_HIGH: Final = ("achieved",)
 
@@ -41,8 +42,9 @@ def series_name(one: Series) -> str:
 
 
 def metric_words(one: Series) -> str:
-    """The figure's name alone, such as "ttft p99"."""
-    return one.metric.replace(":", " ").replace("_", " ")
+    """The figure's name alone, such as "TTFT p99"."""
+    metric, _, quantile = one.metric.partition(":")
+    return f"{METRIC_NAMES.get(metric, metric.replace('_', ' '))} {quantile}".rstrip()
 
 
 def value_text(value: float, one: Series) -> str:

@@ -95,7 +95,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_course_and_its_change_are_told(runs: Path) -> None:
     text = said(runs)
     assert "14 runs on record" in text
-    assert "e2e p50: " in text
+    assert "E2E p50: " in text
     assert "worse) from 08.parquet on, build build-8" in text
     assert text == said(runs)
 
@@ -125,7 +125,7 @@ def test_the_page_is_written_once_and_replaced_when_told(runs: Path, tmp_path: P
     page = tmp_path / "history.html"
     said(runs, "--html", page, "--baseline-for", runs / "14.parquet")
     source = page.read_text()
-    for words in ("Worse since build-8", "nightly/13.parquet", "Change points", "e2e p50"):
+    for words in ("Worse since build-8", "nightly/13.parquet", "Change points", "E2E p50"):
         assert words in source
     with pytest.raises(PeaktapeError, match="exists"):
         said(runs, "--html", page)

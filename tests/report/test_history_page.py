@@ -52,7 +52,7 @@ def test_the_change_stands_on_top_and_in_a_table() -> None:
     words = outline.words
     assert words.index("Worse since build-10") < words.index("18 runs on record")
     assert (
-        words.index("ttft p50: 90") < words.index("1 run INVALID or partial") < words.index("Change points")
+        words.index("TTFT p50: 90") < words.index("1 run INVALID or partial") < words.index("Change points")
     )
     assert "▲ worse" in words
     rows = [attributes for tag, attributes in outline.elements if tag == "tr"]
