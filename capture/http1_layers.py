@@ -193,9 +193,10 @@ class Http1Client(_Http1Connection, _http1.Http1Client):
             lines = self.buf.maybe_extract_lines()
             if lines is None:
                 return
-            if self.request.http_version == "HTTP/1.1":
+            client = self.context.client
+            if self.request.http_version == "HTTP/1.1" and client.state & ConnectionState.CAN_WRITE:
                 head = b"".join(bytes(line) + b"\r\n" for line in lines) + b"\r\n"
-                yield commands.SendData(self.context.client, head)
+                yield commands.SendData(client, head)
 
 
 def _without_false_length(headers: http.Headers) -> None:

@@ -265,17 +265,26 @@ def _certificate_folder(chosen: Path | None) -> Iterator[Path]:
     """
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     folder = chosen or Path(base) / "peaktape" / "mitmproxy"
+    trouble = _trouble_with_authority(folder)
+    if not trouble:
+        yield folder
+        return
+    if chosen:
+        raise BadInput(f"--certificates {folder}: {trouble}; choose another folder")
+    with tempfile.TemporaryDirectory(prefix="peaktape-") as temporary:
+        yield Path(temporary)
+
+
+def _trouble_with_authority(folder: Path) -> str:
+    """Why the authority in `folder` can't be used, or made where there is none; "" when it can."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         certs.CertStore.from_store(folder, "mitmproxy", KEY_BITS)
-    except (OSError, ValueError) as error:
-        if chosen:
-            reason = error.strerror if isinstance(error, OSError) else "its mitmproxy-ca.pem can't be used"
-            raise BadInput(f"--certificates {folder}: {reason}; choose another folder") from error
-        with tempfile.TemporaryDirectory(prefix="peaktape-") as temporary:
-            yield Path(temporary)
-        return
-    yield folder
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:
+        return "its mitmproxy-ca.pem can't be used"
+    return ""
 
 
 def _shared_loop() -> asyncio.AbstractEventLoop:
