@@ -83,6 +83,7 @@ def test_a_server_that_is_away_is_told_of_once_and_that_it_is_back(caplog: pytes
     for _ in range(2):
         reachability.server_connected(data)
     reachability.server_connect_error(data)
+    assert server.address is not None
     place = "{}:{}".format(*server.address)
     away = f"peaktape: {place} can't be reached, clients get 502 until it can: Connection refused"
     back = f"peaktape: {place} can be reached again"
