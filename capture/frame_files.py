@@ -207,10 +207,10 @@ class FolderLock:
         return True
 
     def is_taken(self) -> bool:
-        """Whether a process holds the lock."""
+        """Whether a process holds the lock, as far as we may look."""
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,11 +1,13 @@
-"""mitmproxy's HTTP/1 connections with what they lack: trailers, bounds on heads, and who hung up.
+"""mitmproxy's HTTP/1 connections with what they lack: trailers, interim answers, bounds, and who hung up.
 
-As they are, trailers hang a request for good, a head without an end fills the memory, and so does whoever
-never ends it. `proxy` puts these classes where mitmproxy looks for its own; nothing else of it changes.
+As they are, a trailer, an answer of 1xx before the answer, or an empty line before a request hangs a request
+for good, a head without an end fills the memory, and so does whoever never ends it. `proxy` puts these
+classes where mitmproxy looks for its own; nothing else of it changes.
 """
 
 from __future__ import annotations
 
+import re
 import weakref
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ HEAD_TIMEOUT_S: Final = 60.0
 """From a head's first byte to its last."""
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
+"""The beginning of an answer that another one follows (RFC 9110, 15.2); 101 ends the speaking of HTTP."""
 _hung_up: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 type Commands = layer.CommandGenerator[None]
@@ -154,6 +158,8 @@ class Http1Server(_Http1Connection, _http1.Http1Server):
         return self.state == self.read_headers and len(self.buf) > 0
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        while self.buf._data.startswith(b"\r\n"):  # old clients end a body so (RFC 9112, 2.2)
+            self.buf.maybe_extract_at_most(2)
         yield from super().read_headers(event)
         if self.state != self.read_headers:
             self._heads += 1
@@ -168,11 +174,35 @@ class Http1Server(_Http1Connection, _http1.Http1Server):
 
 
 class Http1Client(_Http1Connection, _http1.Http1Client):
-    """A connection to a server. Its heads are bounded in size."""
+    """A connection to a server. Its heads are bounded in size; what is interim is passed on as it comes."""
 
     ReceiveTrailers = _events.ResponseTrailers
 
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        yield from super().read_headers(event)
+        yield from self._pass_interim()
+        for command in super().read_headers(event):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, _events.ResponseHeaders):
+                _without_false_length(command.event.response.headers)
+            yield command
         if self.state == self.read_headers and len(self.buf) > HEAD_LIMIT_BYTES and self.stream_id:
             yield from self._refuse("HTTP/1 protocol error: the response's head is too long")
+
+    def _pass_interim(self) -> Commands:
+        """Hand answers of 1xx to a client that knows them; the answer is still to come."""
+        while self.request is not None and _INTERIM.match(self.buf._data):
+            lines = self.buf.maybe_extract_lines()
+            if lines is None:
+                return
+            client = self.context.client
+            if self.request.http_version == "HTTP/1.1" and client.state & ConnectionState.CAN_WRITE:
+                head = b"".join(bytes(line) + b"\r\n" for line in lines) + b"\r\n"
+                yield commands.SendData(client, head)
+
+
+def _without_false_length(headers: http.Headers) -> None:
+    """Where the chunks say how long a body is, a stated length is void and not passed on (RFC 9112, 6.3).
+
+    With it every client reads such an answer, as long as mitmproxy doesn't make a 502 of it.
+    """
+    if "chunked" in headers.get("transfer-encoding", "").lower() and "content-length" in headers:
+        del headers["content-length"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import threading
 import time
@@ -21,8 +20,8 @@ from typing import Any, Final
 
 from prometheus_client.exposition import choose_encoder
 
+from capture.addresses import not_bound
 from capture.counts import Counts
-from capture.failures import BadInput
 from capture.health import HealthWatch, Pulse
 from capture.metrics import registry_of
 
@@ -45,10 +44,7 @@ class MetricsServer(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Answer)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise BadInput(
-                f"--metrics {host}:{port}: {reason}; choose another port, or 0 for a free one"
-            ) from error
+            raise not_bound("--metrics", host, port, error) from error
         self.registry = registry_of(lambda: self.counts())
 
     @property

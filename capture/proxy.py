@@ -14,21 +14,22 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from mitmproxy import options
+from mitmproxy import certs, options
 from mitmproxy.proxy.layers import http as http_layers
 
 from capture import flow_control, http1_layers
 from capture.addon import CaptureAddon
+from capture.addresses import not_bound
 from capture.bare_addons import Master, core, proxyserver, tlsconfig
-from capture.connections import Connections
-from capture.descriptors import allow_many_files
+from capture.connections import Connections, Reachability
+from capture.descriptors import DescriptorWatch, allow_many_files
 from capture.direct_hooks import DirectAddons, direct_hooks
 from capture.failures import BadInput
 from capture.handover import Handover
@@ -38,6 +39,8 @@ from capture.structured_log import stderr_handler
 
 IDLE_TIMEOUT_S: Final = 24 * 3600
 """mitmproxy closes silent connections after 10 minutes; a long generation may be silent for longer."""
+KEY_BITS: Final = 2048
+"""Of the proxy's own certificate authority; what mitmproxy makes."""
 _COLLECT_S: Final = 5.0
 _PARENT_CHECK_S: Final = 0.25
 
@@ -99,30 +102,15 @@ def _own_layers() -> Iterator[None]:
             setattr(place, name, layer)
 
 
-def parse_listen(text: str, place: str = "--listen") -> tuple[str, int]:
-    """(host, port) of "host:port", ":port" or "port"; raises `BadInput`. Port 0 means any free one."""
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not port.isdecimal() or int(port) > 65535:
-        raise BadInput(f"{place} {text}: HOST:PORT wanted, for example 127.0.0.1:8080")
-    return host or "127.0.0.1", int(port)
-
-
-def parse_upstream(text: str) -> tuple[str, str]:
-    """("http://host:port", "host:port") of an upstream's URL; raises `BadInput`."""
-    wanted = "http://HOST:PORT or https://HOST wanted, for example http://127.0.0.1:8000"
+def refuse_no_authority(file: Path | None) -> None:
+    """Raise `BadInput` when `file` holds no certificate to trust: every request would be a 502."""
+    if file is None:
+        return
     try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise BadInput(f"--upstream {text}: {error}; {wanted}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInput(f"--upstream {text}: {wanted}")
-    if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
-        raise BadInput(f"--upstream {text}: no path, query or user can stand in it; {wanted}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    authority = f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
-    return f"{parts.scheme}://{authority}", authority
+        ssl.create_default_context(cafile=file)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = "no certificate in it" if isinstance(error, ssl.SSLError) else error
+        raise BadInput(f"--upstream-ca {file}: {reason}; a PEM file of certificates wanted") from error
 
 
 def _refuse_taken(chosen: ProxyOptions) -> None:
@@ -135,14 +123,7 @@ def _refuse_taken(chosen: ProxyOptions) -> None:
         try:
             probe.bind((chosen.listen_host, chosen.listen_port))
         except OSError as error:
-            raise _not_bound(chosen, error) from error
-
-
-def _not_bound(chosen: ProxyOptions, error: BaseException) -> BadInput:
-    number = error.errno if isinstance(error, OSError) else None
-    reason = os.strerror(number) if number else str(error).splitlines()[0]
-    place = f"{chosen.listen_host}:{chosen.listen_port}"
-    return BadInput(f"--listen {place}: {reason}; choose another port, or 0 for a free one")
+            raise not_bound("--listen", chosen.listen_host, chosen.listen_port, error) from error
 
 
 class _BindCheck:
@@ -158,7 +139,7 @@ class _BindCheck:
         for server in self._servers.servers:
             error = server.last_exception
             if error is not None:
-                raise _not_bound(self._chosen, error)
+                raise not_bound("--listen", self._chosen.listen_host, self._chosen.listen_port, error)
 
     def finish(self) -> None:
         """Nothing to undo."""
@@ -180,6 +161,7 @@ async def _serve(
         *addons,
         HttpVersions(),
         Connections(servers),
+        Reachability(),
         _Ready(servers, on_ready),
     )
     try:
@@ -252,9 +234,11 @@ async def _end_with_parent(master: Master, parent_pid: int | None) -> None:
 
 async def _collect_often() -> None:
     """What few cycles each request leaves is collected before it is much: a pause of a ms, not of tens."""
+    descriptors = DescriptorWatch()
     while True:
         await asyncio.sleep(_COLLECT_S)
         gc.collect()
+        descriptors.look()
 
 
 @contextlib.contextmanager
@@ -274,21 +258,32 @@ def _quiet_until_ready() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _certificate_folder(chosen: Path | None) -> Iterator[Path]:
-    """The folder of the proxy's certificate authority: kept between captures, unless it can't be."""
+    """The folder of the proxy's certificate authority: kept between captures, unless it can't be.
+
+    Raises `BadInput` when a chosen one holds none and takes none.
+    """
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     folder = chosen or Path(base) / "peaktape" / "mitmproxy"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        usable = os.access(folder, os.W_OK)
-    except OSError as error:
-        if chosen:
-            raise BadInput(f"{folder}: can't be made ({error.strerror}); choose another folder") from error
-        usable = False
-    if usable or chosen:
+    trouble = _trouble_with_authority(folder)
+    if not trouble:
         yield folder
         return
+    if chosen:
+        raise BadInput(f"--certificates {folder}: {trouble}; choose another folder")
     with tempfile.TemporaryDirectory(prefix="peaktape-") as temporary:
         yield Path(temporary)
+
+
+def _trouble_with_authority(folder: Path) -> str:
+    """Why the authority in `folder` can't be used, or made where there is none; "" when it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        certs.CertStore.from_store(folder, "mitmproxy", KEY_BITS)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:
+        return "its mitmproxy-ca.pem can't be used"
+    return ""
 
 
 def _shared_loop() -> asyncio.AbstractEventLoop:

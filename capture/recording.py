@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,8 @@ class Output:
         output exists and may not be replaced, holds the key, can't be written, or holds what `keys` don't
         open.
         """
+        if self.file is None and os.path.exists(self.folder) and not os.path.isdir(self.folder):
+            raise BadInput(f"{self.folder}: a file found, a folder or NAME.parquet wanted; choose another")
         refuse_url(self.folder)
         refuse_input(self.file or self.folder, [keys.path if keys else None])
         if append and (overwrite or self.file is not None):

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from capture.__about__ import VERSION
-from capture.failures import PeaktapeError
+from capture.failures import EXIT_BAD_INPUT, PeaktapeError
 from replay.cli.auditing import audit
 from replay.cli.capture import capture
 from replay.cli.demo import demo
@@ -92,6 +92,11 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of a pipe has seen enough; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as failure:
+        if failure.filename is None:
+            raise
+        way_out = "choose another place, or get access to it"
+        _end(f"peaktape: {failure.filename}: {failure.strerror}; {way_out}", EXIT_BAD_INPUT)
 
 
 def _end(line: str, code: int) -> None:

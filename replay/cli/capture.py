@@ -93,13 +93,17 @@ def capture(
         log_as_json()
     notes: Notes = JsonNotes() if log_format == "json" else TextNotes()
     with _failures_told(notes):
+        from capture.addresses import parse_listen, parse_upstream, refuse_itself
         from capture.privacy.policy_file import policy_of
-        from capture.proxy import ProxyOptions, parse_listen, parse_upstream
+        from capture.proxy import ProxyOptions, refuse_no_authority
         from capture.recorder import RecorderOptions
 
         _check_mode(mode, upstream)
         host, port = parse_listen(listen)
         url, authority = parse_upstream(upstream) if upstream else (None, None)
+        if url is not None:
+            refuse_itself(url, host, port)
+        refuse_no_authority(upstream_ca)
         chosen = ProxyOptions(
             listen_host=host,
             listen_port=port,
@@ -150,9 +154,9 @@ def _failures_told(notes: Notes) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _listening(address: str) -> Iterator[MetricsServer]:
+    from capture.addresses import parse_listen
     from capture.health import Pulse
     from capture.metrics_server import MetricsServer
-    from capture.proxy import parse_listen
 
     server = MetricsServer(*parse_listen(address, "--metrics"), Pulse())
     try:

@@ -127,6 +127,8 @@ def destination_of(
     from capture.retention import Retention
     from capture.stored_output import StoredOutput
 
+    if not output:
+        raise BadInput("--output: nothing found, NAME.parquet, a folder or s3://BUCKET/PREFIX/ wanted")
     retention = Retention(
         max_bytes=None if max_size is None else parse_bytes(max_size, "--max-size"),
         max_age_s=None if max_age is None else parse_duration_ns(max_age, "--max-age") / 1e9,

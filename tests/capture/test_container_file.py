@@ -66,6 +66,21 @@ def test_all_that_the_package_is_made_of_is_copied() -> None:
     assert needed | set(told["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) <= sources
 
 
+def test_what_is_installed_of_the_lock_is_what_the_package_needs() -> None:
+    """The part of a RUN that writes the names down, run here."""
+    (words,) = [shlex.split(rest) for name, rest in instructions() if name == "RUN" and "needed.txt" in rest]
+    code = words[words.index("-c") + 1]
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert said.stdout.splitlines() == told["project"]["dependencies"]
+
+
+def test_podman_is_told_to_keep_the_health_check() -> None:
+    """Its own image format has none, and says so in one line of hundreds."""
+    (build,) = re.findall(r"podman build (.*)", TEXT)
+    assert build.startswith("--format docker ")
+
+
 @pytest.mark.parametrize("command", re.findall(r"peaktape (--upstream .*)", TEXT))
 def test_its_commands_are_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the upstream, which is made one that can't be: what comes before it was taken."""

@@ -185,3 +185,18 @@ def test_findings_are_ascending_disjoint_and_within_the_text(text: str) -> None:
     for one in found:
         assert ends[-1] <= one.start < one.end <= len(text)
         ends.append(one.end)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("beginning", ["sk-", "sk-ant-", "eyJ", "eyJ-", "SG.", "AKIA", "ghp_", "://a:", "4-"])
+def test_a_body_of_nothing_but_beginnings_keeps_nobody_for_long(beginning: str) -> None:
+    """Whoever may send a request could else stop the recorder for hours: the time must grow as the text."""
+    text = beginning * (250_000 // len(beginning))
+    FINDER.find(text)
+    may_hold_secret(text.encode(), FINDER)
+
+
+def test_a_key_is_found_however_late_its_first_digit_and_after_a_beginning_that_was_none() -> None:
+    late = "sk-" + "a" * 60 + "7bcdefghijklm"
+    assert [one.kind for one in FINDER.find(f"sk-sk-sk-pk- {late}")] == ["openai_key"]
+    assert may_hold_secret(late.encode(), FINDER)
