@@ -31,7 +31,7 @@ _NEVER_NS: Final = np.iinfo(np.int64).max
 
 @dataclasses.dataclass(frozen=True)
 class _Bounds:
-    """Columns of instants that a row's stamps lie between: the first of `since` that is known, and `until`."""
+    """Columns of instants between which a row's stamps lie: the first of `since` that is known, and `until`."""
 
     since: tuple[str, ...]
     until: str
@@ -72,8 +72,8 @@ def needed(names: Iterable[str], there: Iterable[str]) -> list[str]:
 def restored(batch: pa.RecordBatch, name: str) -> pa.Array | None:
     """The column `name` of a batch as it was read, stamps as instants; None where there is none.
 
-    A file from before stamps were stored as gaps (format 1) has the instants themselves. Raises `ArrowInvalid`
-    for a gap that is null.
+    A file of format 1, from before stamps were stored as gaps, has the instants themselves. Raises
+    `ArrowInvalid` for a gap that is null.
     """
     if STORED_AS.get(name) in batch.schema.names:
         bounds = _BOUNDS[name]

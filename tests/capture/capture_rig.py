@@ -244,6 +244,9 @@ def segments_in(folder: Path) -> list[Path]:
 
 def rows_of(trace: Path) -> list[dict[str, Any]]:
     """All rows of a trace file or a folder of segments, by arrival."""
+    files = sorted(trace.glob("*.parquet")) if trace.is_dir() else [trace]
+    if not sum(pq.read_metadata(file).num_rows for file in files):
+        return []
     return [row for batch in open_trace(trace).iter_batches() for row in batch.to_pylist()]
 
 
