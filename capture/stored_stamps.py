@@ -31,7 +31,7 @@ _NEVER_NS: Final = np.iinfo(np.int64).max
 
 @dataclasses.dataclass(frozen=True)
 class _Bounds:
-    """Columns of instants between which a row's stamps lie: the first of `since` that is known, and `until`."""
+    """Columns with the instants between which a row's stamps lie: the first of `since` known, and `until`."""
 
     since: tuple[str, ...]
     until: str
