@@ -7,7 +7,8 @@ its jitter holds, less than 2 bytes of most streams (`tests/benchmarks/capture/e
 Each stamp is rounded to a whole µs after the instant that its row counts from, and differences are taken of
 what was rounded: an error of at most 0.5 µs, which does not add up, neither along a row nor from file to
 file, and which leaves the order. The stamps themselves are good to some 50 µs. A stamp that rounding would
-put after the row's end is the end. Both ways are pure; files are `trace_writer`'s and `trace_reader`'s.
+put after the row's end is the end; one at the end is rounded up, so that it comes back as just that. Both
+ways are pure; files are `trace_writer`'s and `trace_reader`'s.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def stored(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = []
     for name in batch.schema.names:
         column = batch.column(name)
-        columns.append(_gaps(column, _since(batch, _BOUNDS[name])) if name in _BOUNDS else column)
+        columns.append(_gaps(column, *_between(batch, _BOUNDS[name])) if name in _BOUNDS else column)
     return pa.RecordBatch.from_arrays(columns, schema=STORED_SCHEMA)
 
 
@@ -76,15 +77,17 @@ def restored(batch: pa.RecordBatch, name: str) -> pa.Array | None:
     `ArrowInvalid` for a gap that is null.
     """
     if STORED_AS.get(name) in batch.schema.names:
-        bounds = _BOUNDS[name]
-        return _instants(batch.column(STORED_AS[name]), _since(batch, bounds), _filled(batch, bounds.until))
+        return _instants(batch.column(STORED_AS[name]), *_between(batch, _BOUNDS[name]))
     index = batch.schema.get_field_index(name)
     return batch.column(index) if index >= 0 else None
 
 
-def _gaps(stamps: pa.Array, since_ns: Int64) -> pa.Array:
-    values_ns, lengths = _flat(stamps)
-    since_us = (values_ns - np.repeat(since_ns, lengths) + _US // 2) // _US
+def _gaps(stamps: pa.Array, since_ns: Int64, until_ns: Int64) -> pa.Array:
+    instants_ns, lengths = _flat(stamps)
+    ends_ns = np.repeat(until_ns, lengths)
+    ending = (instants_ns >= ends_ns) & (instants_ns - ends_ns < _US)
+    offsets_ns = np.where(ending, ends_ns, instants_ns) - np.repeat(since_ns, lengths)
+    since_us = (offsets_ns + np.where(ending, _US - 1, _US // 2)) // _US
     gaps_us = np.diff(since_us, prepend=0)
     begins = _begins(lengths)
     gaps_us[begins] = since_us[begins]
@@ -98,7 +101,7 @@ def _instants(gaps: pa.Array, since_ns: Int64, until_ns: Int64) -> pa.Array:
     filled = lengths[lengths > 0]
     instants_ns = (running_us - np.repeat(before_us, filled)) * _US + np.repeat(since_ns, lengths)
     ends_ns = np.repeat(until_ns, lengths)
-    rounded_over = (instants_ns > ends_ns) & (instants_ns - ends_ns <= _US // 2)
+    rounded_over = (instants_ns > ends_ns) & (instants_ns - ends_ns < _US)
     return _listed(np.where(rounded_over, ends_ns, instants_ns), lengths, gaps)
 
 
@@ -122,12 +125,9 @@ def _listed(values: Int64, lengths: Int64, like: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.int64()), mask=like.is_null())
 
 
-def _since(batch: pa.RecordBatch, bounds: _Bounds) -> Int64:
+def _between(batch: pa.RecordBatch, bounds: _Bounds) -> tuple[Int64, Int64]:
+    """From when each row's stamps count, 0 where that is not known, and when the last can be."""
     known = pc.coalesce(*(batch.column(name) for name in bounds.since))
-    since_ns: Int64 = pc.fill_null(known, 0).to_numpy(zero_copy_only=False)
-    return since_ns
-
-
-def _filled(batch: pa.RecordBatch, name: str) -> Int64:
-    until_ns: Int64 = pc.fill_null(batch.column(name), _NEVER_NS).to_numpy(zero_copy_only=False)
-    return until_ns
+    filled = pc.fill_null(known, 0), pc.fill_null(batch.column(bounds.until), _NEVER_NS)
+    since_ns, until_ns = (column.to_numpy(zero_copy_only=False) for column in filled)
+    return since_ns, until_ns

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trace_rows import trace_row, write_rows
 
@@ -45,7 +45,9 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     said = None if messages is None else stamps(arrival_ns)
     body_ns = max([arrival_ns, *(sent or ())]) + draw(st.integers(0, 1000))
     ended = draw(st.booleans())
-    last_ns = max([first_byte_ns or 0, body_ns, *chunks, *(said or ())]) + draw(st.integers(0, 1000))
+    last_ns = max([first_byte_ns or 0, body_ns, *chunks, *(said or ())]) + draw(
+        st.just(0) | st.integers(0, 1000)
+    )
     return trace_row(
         0,
         arrival_ns,
@@ -87,7 +89,9 @@ def test_stamps_come_back_within_half_a_microsecond_in_order_and_within_their_ro
             assert all(abs(one - other) <= 500 for one, other in zip(found[name], row[name], strict=True))
             assert found[name] == sorted(found[name])
             assert all(instant >= row["arrival_ns"] for instant in found[name])
-            assert row["end_ns"] is None or all(instant <= row["end_ns"] for instant in found[name])
+            for one, other in zip(found[name], row[name], strict=True):
+                assert row["end_ns"] is None or one <= row["end_ns"]
+                assert other != row["end_ns"] or one == other or name == "request_chunk_ns"
         assert all(instant >= (row["first_byte_ns"] or 0) for instant in found["chunk_ns"])
         assert all(instant <= row["request_body_ns"] for instant in found["request_chunk_ns"] or ())
     assert stored(again) == on_disk, "a trace that is written anew, a thousand times, stays as it is"
@@ -95,11 +99,12 @@ def test_stamps_come_back_within_half_a_microsecond_in_order_and_within_their_ro
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-(10**13), 10**13), min_size=1, max_size=8), st.integers(0, 10**13))
+@example([2_000_001_000, 2_000_001_100, 2_000_001_200, 2_000_002_500], 2_000_001_100)
 def test_stamps_that_no_capture_makes_keep_their_place_too(stamps: list[int], end_ns: int) -> None:
     """Importers may hand over stamps out of order, before the answer, or after the end."""
     odd = trace_row(0, 10**9, first_byte_ns=2 * 10**9, end_ns=end_ns, chunk_ns=stamps)
     found = back(stored(batch_of([odd]))).to_pylist()[0]["chunk_ns"]
-    assert all(abs(one - other) <= 1000 for one, other in zip(found, stamps, strict=True))
+    assert all(abs(one - other) <= 1500 for one, other in zip(found, stamps, strict=True))
     order = np.argsort(stamps, kind="stable")
     assert (np.diff(np.array(found)[order]) >= 0).all()
 
