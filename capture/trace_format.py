@@ -121,8 +121,9 @@ class TraceMetadata:
     there are such, not chosen by reason.
 
     `sampling` is "all", or which share of what; `choice` says by what the rows were chosen (filter, sample,
-    sample_seed, max_body_bytes), each only where it was used. `recorded_ns` are the spans, from the zero, in
-    which arrivals were recorded: a gap between them is no quiet. An end of None was not known yet.
+    sample_seed, max_body_bytes), each only where it was used; `sample` is a list where parts of the trace
+    differ in it. `recorded_ns` are the spans, from the zero, in which arrivals were recorded: a gap between
+    them is no quiet. An end of None was not known yet.
 
     `clock_tick_ns` is the step in which arrivals were stamped (3 s in some public traces), `notes` what a
     reader must know about the rows, such as that their prompts are synthetic.
@@ -140,6 +141,13 @@ class TraceMetadata:
     clock_tick_ns: int = 1
     notes: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        """The shares of all sessions, ascending, that were recorded: (1.0,) where none was left out, and
+        several where parts of the trace were captured with different ones."""
+        found = self.choice.get("sample", 1.0)
+        return tuple(sorted(set(map(float, found if isinstance(found, list | tuple) else [found]))))
 
     def to_json(self) -> bytes:
         """The UTF-8 JSON that stands under `METADATA_KEY` in the Parquet footer."""
