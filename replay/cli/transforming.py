@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import replay.cli.transform_flags as flags
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
     from capture.trace_reader import Trace
@@ -242,6 +242,8 @@ def transform(
     opened = open_trace(trace, keys)
     facts, lineage = _made(opened, plan, output, overwrite=overwrite)
     tell_sampling(opened, lineage)
+    holds = "instants, session numbers, this command's steps and the trace's place; no content"
+    tell_in_the_clear((segment.path for segment in opened.segments), [output], holds, keys)
     if print_recipe:
         typer.echo(recipe_text(plan), nl=False)
     else:
