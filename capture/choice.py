@@ -7,6 +7,7 @@ Settled when a capture begins, and known to its proxies and its recorder. How a 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Final
 
 from capture.copied_body import BODY_COPY_LIMIT_BYTES
@@ -46,6 +47,11 @@ class Choice:
         if self.max_body_bytes < BODY_COPY_LIMIT_BYTES:
             said["max_body_bytes"] = self.max_body_bytes
         return said
+
+
+def shares_told(shares: Sequence[float]) -> str:
+    """(0.01, 0.1) → "1% and 10%"."""
+    return " and ".join(f"{100 * share:g}%" for share in shares)
 
 
 def parse_sample(text: str, place: str) -> float:

@@ -35,10 +35,17 @@ def merged(files: Sequence[tuple[TraceMetadata, int]]) -> TraceMetadata:
         first,
         counts=_counts(captures, rows),
         upstreams=tuple(sorted({host for metadata, _ in files for host in metadata.upstreams})),
+        choice=_choice(first, captures.values()),
         sampling="; ".join(sorted({metadata.sampling for metadata in captures.values()})),
         recorded_ns=_recorded(captures.values(), first.wall_zero_ns),
         notes=tuple(dict.fromkeys(note for metadata in captures.values() for note in metadata.notes)),
     )
+
+
+def _choice(first: TraceMetadata, captures: Iterable[TraceMetadata]) -> dict[str, Any]:
+    """What the first was chosen by, and the shares of sessions of all, where they differ."""
+    shares = sorted({share for metadata in captures for share in metadata.samples})
+    return {**first.choice, "sample": shares} if len(shares) > 1 else dict(first.choice)
 
 
 def _counts(captures: Mapping[Any, TraceMetadata], rows: Counter[Any]) -> dict[str, Any]:

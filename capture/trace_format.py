@@ -2,7 +2,8 @@
 
 A trace is what happened, one row per captured request. Every `*_ns` column is an int64 offset in
 nanoseconds from the trace's zero on the monotonic clock; the wall clock of that zero is in the metadata.
-Reading and writing files is not here: see `trace_reader` and `trace_writer`.
+On disk, lists of instants are lists of gaps under other names: see `stored_stamps`, which turns one into the
+other. Reading and writing files is not here either: see `trace_reader` and `trace_writer`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pyarrow as pa
 
 from capture.failures import BadInput
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""1 had the instants of chunks and messages as they are in memory; 2 has them as gaps. Both are read."""
 METADATA_KEY: Final = b"peaktape.trace"
 
 COMPLETE: Final = "complete"
@@ -100,6 +102,18 @@ TRACE_SCHEMA: Final = pa.schema(
 response's usage says, else null. `turn` counts from 0 within `session_id`; a null session is a session of
 its own."""
 
+STORED_AS: Final = {
+    "chunk_ns": "chunk_gap_us",
+    "request_chunk_ns": "request_chunk_gap_us",
+    "message_ns": "message_gap_us",
+}
+"""Columns that are lists of instants, and the names under which a file has them as gaps."""
+
+STORED_SCHEMA: Final = pa.schema(
+    [field.with_name(STORED_AS.get(field.name, field.name)) for field in TRACE_SCHEMA]
+)
+"""`TRACE_SCHEMA` as it is on disk: the gaps are µs, int64."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TraceMetadata:
@@ -107,8 +121,9 @@ class TraceMetadata:
     there are such, not chosen by reason.
 
     `sampling` is "all", or which share of what; `choice` says by what the rows were chosen (filter, sample,
-    sample_seed, max_body_bytes), each only where it was used. `recorded_ns` are the spans, from the zero, in
-    which arrivals were recorded: a gap between them is no quiet. An end of None was not known yet.
+    sample_seed, max_body_bytes), each only where it was used; `sample` is a list where parts of the trace
+    differ in it. `recorded_ns` are the spans, from the zero, in which arrivals were recorded: a gap between
+    them is no quiet. An end of None was not known yet.
 
     `clock_tick_ns` is the step in which arrivals were stamped (3 s in some public traces), `notes` what a
     reader must know about the rows, such as that their prompts are synthetic.
@@ -126,6 +141,13 @@ class TraceMetadata:
     clock_tick_ns: int = 1
     notes: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        """The shares of all sessions, ascending, that were recorded: (1.0,) where none was left out, and
+        several where parts of the trace were captured with different ones."""
+        found = self.choice.get("sample", 1.0)
+        return tuple(sorted(set(map(float, found if isinstance(found, list | tuple) else [found]))))
 
     def to_json(self) -> bytes:
         """The UTF-8 JSON that stands under `METADATA_KEY` in the Parquet footer."""
@@ -171,24 +193,26 @@ def check_schema(found: pa.Schema, footer: Mapping[bytes, bytes] | None, place: 
     `footer` is the file's own key-value metadata: pyarrow leaves late additions out of its schema.
     """
     raw = (footer or {}).get(METADATA_KEY)
+    # First of all: a newer format may have other columns, and is no damage.
+    metadata = None if raw is None else TraceMetadata.from_json(raw, place)
     for field in TRACE_SCHEMA:
-        index = found.get_field_index(field.name)
+        name = STORED_AS.get(field.name, field.name)
+        name = name if name in found.names else field.name
+        index = found.get_field_index(name)
         if index < 0 and field.name in ADDED:
             continue
         if index < 0:
             raise BadInput(
-                f"{place}: column {field.name}: missing, {field.type} wanted; "
+                f"{place}: column {name}: missing, {field.type} wanted; "
                 "is this a peaktape trace? make one with `peaktape capture` or `peaktape import`"
             )
         if not _same_type(found.field(index).type, field.type):
-            raise BadInput(
-                f"{place}: column {field.name}: {found.field(index).type} found, {field.type} wanted"
-            )
-    if raw is None:
+            raise BadInput(f"{place}: column {name}: {found.field(index).type} found, {field.type} wanted")
+    if metadata is None:
         raise BadInput(
             f"{place}: no peaktape metadata in the footer; make traces with `peaktape capture` or `import`"
         )
-    return TraceMetadata.from_json(raw, place)
+    return metadata
 
 
 def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:

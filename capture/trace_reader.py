@@ -28,15 +28,13 @@ from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.merged_metadata import merged
 from capture.object_store import StoredFile, is_url, stored_files
-from capture.trace_format import OUTCOMES, TRACE_SCHEMA, TraceMetadata, check_schema
+from capture.stored_stamps import needed, restored
+from capture.trace_format import OUTCOMES, STORED_AS, TRACE_SCHEMA, TraceMetadata, check_schema
 
 BATCH_ROWS: Final = 1000
 _AT_ONCE: Final = 16
 WINDOW_ROW_GROUPS: Final = 8
-_INSTANTS: Final = (
-    *("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns"),
-    *("chunk_ns", "request_chunk_ns", "message_ns"),
-)
+_INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", *STORED_AS)
 
 _MOST_NS: Final = 2**63 - 1
 
@@ -340,7 +338,7 @@ def segment_batches(
     """
     # One row group at a time: a batch would else span many, and with large bodies take all memory.
     chosen = range(segment.file.num_row_groups) if groups is None else groups
-    there = [name for name in names if name in segment.file.schema_arrow.names]
+    there = needed(names, segment.file.schema_arrow.names)
     try:
         for group in chosen:
             for batch in segment.file.iter_batches(batch_size=batch_rows, columns=there, row_groups=[group]):
@@ -356,8 +354,8 @@ def _normal(batch: pa.RecordBatch, names: Sequence[str], shift_ns: int) -> pa.Re
     columns = []
     for name in names:
         wanted = TRACE_SCHEMA.field(name).type
-        index = batch.schema.get_field_index(name)
-        column = batch.column(index) if index >= 0 else pa.nulls(batch.num_rows, wanted)
+        found = restored(batch, name)
+        column = pa.nulls(batch.num_rows, wanted) if found is None else found
         column = column if column.type == wanted else column.cast(wanted)
         if shift_ns and name in _INSTANTS:
             column = _shifted(column, shift_ns)

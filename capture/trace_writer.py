@@ -6,6 +6,7 @@ Rolling segments during a capture belong to `recorder`; the schema to `trace_for
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import os
 import secrets
@@ -20,17 +21,26 @@ from capture.encrypted_parquet import parquet_writer
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.object_store import refuse_url
-from capture.trace_format import HEADERS_TYPE, METADATA_KEY, TRACE_SCHEMA, TraceMetadata
+from capture.stored_stamps import stored
+from capture.trace_format import (
+    FORMAT_VERSION,
+    HEADERS_TYPE,
+    METADATA_KEY,
+    STORED_AS,
+    STORED_SCHEMA,
+    TRACE_SCHEMA,
+    TraceMetadata,
+)
 
 ROW_GROUP_ROWS: Final = 1000
 ROW_GROUP_BYTES: Final = 8 << 20
 _FEW_VALUES: Final = [
     *("method", "scheme", "host", "path", "http_version", "outcome", "model", "connection"),
 ]
-_INSTANTS: Final = (
-    *("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", "chunk_ns.list.element"),
-    *("request_chunk_ns.list.element", "message_ns.list.element"),
-)
+_ENCODINGS: Final = {
+    **dict.fromkeys(("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns"), "DELTA_BINARY_PACKED"),
+    **{f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in STORED_AS.values()},
+}
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -116,12 +126,12 @@ class TraceFile:
         """With `keys` all of it is encrypted; raises `KeyRefused` when a key service gives none."""
         self._writer = parquet_writer(
             path,
-            TRACE_SCHEMA,
+            STORED_SCHEMA,
             keys,
             compression="zstd",
             compression_level=3,
             use_dictionary=_FEW_VALUES,
-            column_encoding=dict.fromkeys(_INSTANTS, "DELTA_BINARY_PACKED"),
+            column_encoding=_ENCODINGS,
             write_batch_size=64,
         )
         self.rows = 0
@@ -129,12 +139,13 @@ class TraceFile:
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch with `TRACE_SCHEMA`, as one row group or several."""
         for piece in row_groups(batch):
-            self._writer.write_batch(piece)
+            self._writer.write_batch(stored(piece))
             self.rows += piece.num_rows
 
     def close(self, metadata: TraceMetadata) -> None:
-        """Write the footer with the metadata."""
-        self._writer.add_key_value_metadata({METADATA_KEY: metadata.to_json()})
+        """Write the footer with the metadata, which may come of a file of an older format."""
+        written = dataclasses.replace(metadata, format_version=FORMAT_VERSION)
+        self._writer.add_key_value_metadata({METADATA_KEY: written.to_json()})
         self._writer.close()
 
     def abandon(self) -> None:
@@ -201,9 +212,5 @@ def write_trace(
             "dropped": {},
             **metadata.counts,
         }
-        file.close(TraceMetadata(**{**_fields(metadata), "counts": counts}))
+        file.close(dataclasses.replace(metadata, counts=counts))
         return file.rows
-
-
-def _fields(metadata: TraceMetadata) -> dict[str, Any]:
-    return {name: getattr(metadata, name) for name in metadata.__dataclass_fields__}

@@ -63,6 +63,14 @@ WORDS: Final = {
 }
 """What a column is called when it is lost."""
 
+_CONTENT: Final = {
+    "request_body": "prompts",
+    "response_body": "answers",
+    "request_headers": "headers",
+    "path": "paths with their queries",
+    "session_id": "session ids",
+}
+
 type Row = dict[str, Any]
 
 
@@ -87,6 +95,12 @@ class ExportFormat:
     held: frozenset[str]
     write: Callable[[TextIO, Iterator[Row], TraceMetadata, Losses], int]
     notes: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """What it holds of what people said and sent, in words: what nobody must read who may not."""
+        told = [word for name, word in _CONTENT.items() if name in self.held]
+        return ", ".join(told) if told else "lengths and instants, no text"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from replay.cli.exporting_runs import Output, Overwrite, hdr_log, hgrm, otlp_metrics, run_csv
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 from replay.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -199,8 +199,7 @@ def _export(
             overwrite=overwrite,
             on_rows=lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows"),
         )
-    if keys is not None:
-        console.print(f"note: {output} is not encrypted", markup=False, highlight=False, soft_wrap=True)
+    tell_in_the_clear((segment.path for segment in trace.segments), [output], into.content, keys)
     for sentence in done.lost:
         console.print(f"lost: {sentence}", markup=False, highlight=False, soft_wrap=True)
     for cause, count in done.left_out.items():

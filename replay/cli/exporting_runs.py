@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -218,8 +218,8 @@ class _Source:
         if not validity.valid:
             failed = ", ".join(check.name for check in validity.checks if not check.passed)
             _say(f"warning: {run}: run INVALID ({failed}); its figures are no measurement of the target")
-        if keys is not None:
-            _say(f"note: {output} is not encrypted")
+        holds = "figures, request ids, and names of endpoints and models; no bodies"
+        tell_in_the_clear([run], [output], holds, keys)
         return cls(run, output, overwrite, table, Latencies(found), validity)
 
     def known_endpoint(self, name: str) -> str:

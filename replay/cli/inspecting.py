@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from capture.encryption_keys import Keys
+    from capture.object_store import StoredFile
     from capture.trace_reader import Trace
     from replay.transform.burst_target import BurstTarget
     from replay.transform.inspection import Facts
@@ -85,6 +86,8 @@ def inspect(
         _write_page(
             html, inspect_page(one, other, target, doubts, ("peaktape", *sys.argv[1:])), overwrite=overwrite
         )
+        holds = "figures, and names of hosts, endpoints and models; no bodies"
+        tell_in_the_clear(sides.read_from, [html], holds, keys)
     if as_json:
         typer.echo(json.dumps(inspection_json(one, other, target, doubts), indent=2))
     else:
@@ -135,6 +138,11 @@ class _Sides:
         self._columns: dict[str, TrafficColumns] = {}
         self._instants: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
         self._lineages: list[Lineage | None] = []
+
+    @property
+    def read_from(self) -> list[Path | StoredFile]:
+        """The files of the traces that were read."""
+        return [segment.path for trace in self._traces.values() for segment in trace.segments]
 
     def facts(self, name: str) -> Facts:
         """The facts of a trace or a schedule; raises `BadInput`."""

@@ -86,6 +86,7 @@ def report(
     wanted.write(
         lambda: run_page(summary, command), lambda: run_junit(summary), lambda: run_markdown(summary, command)
     )
+    wanted.tell_in_the_clear([run], keys)
     if not summary.validity.valid:
         raise RunInvalid(
             f"{run}: run INVALID ({_failed(summary)}); its figures are no measurement of the target"
@@ -159,6 +160,7 @@ def diff(
     wanted.write(
         lambda: diff_page(result, command), lambda: diff_junit(result), lambda: diff_markdown(result, command)
     )
+    wanted.tell_in_the_clear(pair, keys)
     missed = not all(objective.met for objective in result.candidate.objectives)
     if missed or result.verdict is Verdict.REGRESSION:
         raise typer.Exit(EXIT_REGRESSION)

@@ -1,7 +1,8 @@
-"""The option `--key`, the same on every verb that reads or writes traces or runs."""
+"""The option `--key`, the same on every verb that reads or writes traces or runs; and what it is not for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
+    from capture.object_store import StoredFile
 
 VARIABLE = "PEAKTAPE_KEY"
 
@@ -36,3 +38,18 @@ def keys_of(source: str | None) -> Keys | None:
 def key_file_of(keys: Keys | None) -> Path | None:
     """The file that holds the key, which nothing may be written over."""
     return None if keys is None else keys.path
+
+
+def tell_in_the_clear(
+    inputs: Iterable[Path | StoredFile], outputs: Iterable[Path | None], holds: str, keys: Keys | None
+) -> None:
+    """Say on stderr, in one line, what of encrypted inputs the outputs hold in the clear.
+
+    Nothing where no input is encrypted, or no output was asked for (None).
+    """
+    from capture.encrypted_parquet import is_encrypted
+
+    written = [str(path) for path in outputs if path is not None]
+    if written and keys is not None and any(map(is_encrypted, inputs)):
+        are = "is" if len(written) == 1 else "are"
+        typer.echo(f"note: {', '.join(written)} {are} not encrypted; in the clear: {holds}", err=True)

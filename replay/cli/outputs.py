@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from replay.cli.key_option import tell_in_the_clear
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from capture.encryption_keys import Keys
 
 PANEL: Final = "Outputs"
 STDOUT: Final = "-"
@@ -91,6 +95,11 @@ class Outputs:
             write_text("Markdown", self.markdown, markdown(), overwrite=self.overwrite)
         if self.html is not None and html is not None:
             write_text("page", self.html, html(), overwrite=self.overwrite)
+
+    def tell_in_the_clear(self, runs: Sequence[Path], keys: Keys | None) -> None:
+        """Say what of encrypted runs the files hold in the clear."""
+        holds = "figures, request ids, and names of endpoints, models and JSON fields; no bodies"
+        tell_in_the_clear(runs, self._files(), holds, keys)
 
     @property
     def _markdown_is_shown(self) -> bool:

@@ -31,6 +31,7 @@ def replay(
     recipe: flags.Recipe = None,
     speed: flags.Speed = None,
     amplify: flags.Amplify = None,
+    unsample: flags.Unsample = False,
     thin: flags.Thin = None,
     slice_: flags.Slice = None,
     spike: flags.Spikes = None,
@@ -121,6 +122,7 @@ def replay(
         recipe=recipe,
         speed=speed,
         amplify=amplify,
+        unsample=unsample,
         thin=thin,
         slice_=slice_,
         spikes=spike,
@@ -150,6 +152,7 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
         found = scheduled(source, trace, plan, Path(folder), keys)
         refuse_input(output, [found.trace.name])
+        transforming.tell_sampling(found.trace, found.lineage)
         connecting = guarded(
             connecting,
             found.trace,

@@ -24,6 +24,14 @@ Amplify = Annotated[
     float | None,
     typer.Option(help="That many times the sessions, each cloned whole; 1.5 works.", rich_help_panel=PANEL),
 ]
+Unsample = Annotated[
+    bool,
+    typer.Option(
+        "--unsample",
+        help="Make up for --sample of the capture: of a trace with 1% of sessions, 100 times as many.",
+        rich_help_panel=PANEL,
+    ),
+]
 Thin = Annotated[
     str | None, typer.Option(help="Keep this share of the sessions, e.g. 25%.", rich_help_panel=PANEL)
 ]

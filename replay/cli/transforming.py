@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import replay.cli.transform_flags as flags
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
     from capture.trace_reader import Trace
@@ -25,6 +25,7 @@ def plan_of(
     recipe: Path | None = None,
     speed: float | None = None,
     amplify: float | None = None,
+    unsample: bool = False,
     thin: str | None = None,
     slice_: str | None = None,
     spikes: list[str] | None = None,
@@ -50,6 +51,7 @@ def plan_of(
 
     plan = Plan() if recipe is None else read_recipe(recipe)
     given: dict[str, Any] = {"speed": speed, "amplify": amplify, "method": method, "seed": seed}
+    given["unsample"] = unsample or None
     given["thin"] = None if thin is None else parse_share(thin, "--thin")
     given["slice_ns"] = None if slice_ is None else parse_window_ns(slice_, "--slice")
     given["jitter_ns"] = None if jitter is None else parse_duration_ns(jitter, "--jitter")
@@ -130,16 +132,25 @@ def planned(trace: Trace, plan: Plan) -> tuple[Schedule, Lineage]:
     from replay.transform.making import Making
     from replay.transform.schedule_format import Schedule
 
-    making = Making(trace, plan, _surveyed(trace, plan.rules))
+    making = Making(trace, plan, _surveyed(trace, plan))
     return Schedule.joined(list(making.pieces())), making.lineage()
 
 
-def _surveyed(trace: Trace, rules: ContentRules) -> tuple[str, ...]:
+def tell_sampling(trace: Trace, lineage: Lineage) -> None:
+    """Say on stderr, in one line, that a sampled trace stands for more traffic than the schedule has."""
+    from replay.transform.making import sampling_note
+
+    if note := sampling_note(trace.metadata.samples, lineage):
+        typer.echo(f"{trace.name}: {note}", err=True)
+
+
+def _surveyed(trace: Trace, plan: Plan) -> tuple[str, ...]:
     """What is to be said of requests whose prompts can't change; raises `BadInput` when all are such."""
     from capture.failures import BadInput
     from replay.engine.rewriting import without_text
+    from replay.transform.making import unsampled
 
-    if not rules.needs_texts:
+    if not unsampled(plan, trace).rules.needs_texts:
         return ()
     lacking, looked_at = without_text(trace)
     if lacking == looked_at:
@@ -158,6 +169,7 @@ def transform(
     recipe: flags.Recipe = None,
     speed: flags.Speed = None,
     amplify: flags.Amplify = None,
+    unsample: flags.Unsample = False,
     thin: flags.Thin = None,
     slice_: flags.Slice = None,
     spike: flags.Spikes = None,
@@ -190,6 +202,7 @@ def transform(
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5 --amplify 3 --seed 1
       peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
+      peaktape transform sampled.parquet -o all.schedule.parquet --unsample
       peaktape transform prod.parquet -o spike.schedule.parquet --spike at=60s,for=30s,x=4
       peaktape transform prod.parquet -o crowd.schedule.parquet \\
         --spike at=50%,for=10%,x=8,form=decay,model=chat-large,name=crowd
@@ -205,6 +218,7 @@ def transform(
         recipe=recipe,
         speed=speed,
         amplify=amplify,
+        unsample=unsample,
         thin=thin,
         slice_=slice_,
         spikes=spike,
@@ -225,7 +239,11 @@ def transform(
     keys = keys_of(key)
     refuse_input(output, [trace, recipe, key_file_of(keys)])
     refuse_existing(output, overwrite=overwrite)
-    facts, lineage = _made(open_trace(trace, keys), plan, output, overwrite=overwrite)
+    opened = open_trace(trace, keys)
+    facts, lineage = _made(opened, plan, output, overwrite=overwrite)
+    tell_sampling(opened, lineage)
+    holds = "instants, session numbers, this command's steps and the trace's place; no content"
+    tell_in_the_clear((segment.path for segment in opened.segments), [output], holds, keys)
     if print_recipe:
         typer.echo(recipe_text(plan), nl=False)
     else:
@@ -241,7 +259,7 @@ def _made(opened: Trace, plan: Plan, output: Path, *, overwrite: bool) -> tuple[
     from replay.transform.schedule_format import write_pieces
 
     with progress_bar(Console(stderr=True, highlight=False)) as progress:
-        making = Making(opened, plan, _surveyed(opened, plan.rules))
+        making = Making(opened, plan, _surveyed(opened, plan))
         task = progress.add_task(f"writing {output.name}", total=making.rows_to_read, rows="")
         gathering = Gathering()
 

@@ -18,7 +18,7 @@ from replay.report.inspect_charts import inspection_charts
 from replay.report.inspect_plots import short_names
 from replay.report.page_frame import chart, legend, page, section, select, table
 from replay.report.page_tables import banner, text
-from replay.report.trace_text import counted, target_row
+from replay.report.trace_text import counted, sampled_text, target_row
 from replay.report.wording import Headline
 from replay.transform.burst_curve import WINDOWS_S
 from replay.transform.burst_target import BurstTarget
@@ -115,6 +115,8 @@ def _figures_of(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "span", format_seconds(arrivals.span_s)
     yield "mean rate", format_rate(arrivals.mean_per_s)
     yield "busiest second", format_rate(arrivals.peak_1s_per_s)
+    if sampled := sampled_text(facts):
+        yield "sampled", sampled
     if arrivals.gaps_s is not None:
         yield "gap p50", format_seconds(arrivals.gaps_s.at(0.5))
         yield "gap CV", format_number(arrivals.gap_cv)

@@ -37,6 +37,8 @@ def facts_json(facts: Facts) -> dict[str, Any]:
     fields |= fields.pop("arrivals")
     fields |= fields.pop("content") or {}
     fields["dispersion"] = facts.dispersion
+    if isinstance(facts, TraceFacts):
+        fields["production_factor"] = _plain(facts.production_factor)
     return dict(fields)
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from capture.choice import shares_told
 from replay.report.figures import (
     format_bound,
     format_change_ratio,
@@ -39,7 +40,7 @@ def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterato
 
 def facts_lines(facts: Facts) -> Iterator[str]:
     """A trace or a schedule in some twenty lines, warnings last."""
-    yield from _arrival_lines(facts.name, facts.arrivals, facts.dispersion)
+    yield from _arrival_lines(facts.name, facts.arrivals, facts.dispersion, sampled_text(facts))
     yield from _trace_lines(facts) if isinstance(facts, TraceFacts) else _schedule_lines(facts)
     for note in facts.notes:
         yield f"  note       {note}"
@@ -77,10 +78,25 @@ def target_row(point: TargetPoint) -> tuple[str, ...]:
     )
 
 
-def _arrival_lines(name: str, arrivals: ArrivalFacts, dispersion: Mapping[str, float]) -> Iterator[str]:
+def sampled_text(facts: Facts) -> str:
+    """Which share of the sessions the rates are of, and what production had; "" where all were recorded."""
+    if not isinstance(facts, TraceFacts) or facts.samples == (1.0,):
+        return ""
+    recorded = f"recorded at {shares_told(facts.samples)} of sessions"
+    if len(facts.samples) > 1:
+        return f"{recorded}, in parts: rates of one can't be held against those of another"
+    rate = format_number(facts.arrivals.mean_per_s * facts.production_factor)
+    return f"{recorded}: production had some {facts.production_factor:.4g}x of this, {rate}/s"
+
+
+def _arrival_lines(
+    name: str, arrivals: ArrivalFacts, dispersion: Mapping[str, float], sampled: str
+) -> Iterator[str]:
     yield f"{name}: {arrivals.rows:,} requests over {format_number(arrivals.span_s)} s"
     busiest = f"{arrivals.peak_1s_per_s:,.0f} in the busiest second"
     yield f"  rate       {format_number(arrivals.mean_per_s)}/s on average, {busiest}"
+    if sampled:
+        yield f"  sampled    {sampled}"
     if dispersion:
         named = ", ".join(f"{window} {format_number(value)}" for window, value in dispersion.items())
         yield f"  burstiness index of dispersion {named} (1 is Poisson)"

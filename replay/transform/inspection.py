@@ -7,6 +7,7 @@ Instants are judged in `arrival_facts`, sessions, lengths and prefixes in `conte
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -57,10 +58,16 @@ class TraceFacts:
     rows_with_usage: int
     counts: Mapping[str, Any]
     sampling: str
+    samples: tuple[float, ...]
     choice: Mapping[str, Any]
     redaction: Mapping[str, Any]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def production_factor(self) -> float:
+        """How many times the recorded sessions production had, by the sample; NaN where parts differ."""
+        return 1 / self.samples[0] if len(self.samples) == 1 else math.nan
 
     @property
     def dispersion(self) -> dict[str, float]:
@@ -127,6 +134,7 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         rows_with_usage=int(((asked >= 0) | (answered >= 0)).sum()),
         counts=metadata.counts,
         sampling=metadata.sampling,
+        samples=metadata.samples,
         choice=metadata.choice,
         redaction=metadata.redaction,
         notes=metadata.notes,

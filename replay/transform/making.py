@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from capture.__about__ import VERSION
+from capture.choice import shares_told
 from capture.object_store import is_url
 from capture.trace_reader import Trace
 from replay.transform.ground import Ground
@@ -24,18 +26,47 @@ def _nothing(rows: int) -> None:
     """Tells nobody how far it is."""
 
 
+def unsampled(plan: Plan, trace: Trace) -> Plan:
+    """The plan with the factor that makes up for the trace's sampling, if it asks for that, in `amplify`.
+
+    Raises `BadInput` where the trace's parts were sampled differently.
+    """
+    times = plan.times(trace.metadata.samples, trace.name)
+    return dataclasses.replace(plan, amplify=plan.amplify * times, unsample=False)
+
+
+def _unsampling(asked: Plan, plan: Plan, trace: Trace) -> tuple[str, ...]:
+    if not asked.unsample:
+        return ()
+    if plan.amplify == asked.amplify:
+        return ("unsample: all sessions were recorded",)
+    share = shares_told(trace.metadata.samples)
+    return (f"unsample: {share} of sessions were recorded, amplify {asked.amplify:g} is {plan.amplify:g}",)
+
+
+def sampling_note(samples: Sequence[float], lineage: Lineage) -> str:
+    """What is to be said where a sampled trace was not amplified; "" where it was, or was not sampled."""
+    if samples == (1.0,) or any(step.startswith(("amplify", "unsample")) for step in lineage.steps):
+        return ""
+    times = [f"{1 / share:g}" for share in reversed(samples)]
+    had = f"production had some {' to '.join((times[0], times[-1])[: len(times)])} times as many"
+    out = "add --unsample" if len(samples) == 1 else "amplify each part alone"
+    return f"{shares_told(samples)} of sessions were recorded, and nothing is amplified: {had}; {out}"
+
+
 class Making:
     """The making of one schedule, in memory for a few batches, whatever the trace's size."""
 
     def __init__(self, trace: Trace, plan: Plan, notes: Sequence[str] = ()) -> None:
         """`notes` are what else the lineage shall say, after the steps."""
         self._trace = trace
-        self._plan = plan
+        self._asked = plan
+        self._plan = unsampled(plan, trace)
         self._notes = tuple(notes)
         self._phases: tuple[str, ...] = (BASE,)
         self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
-        self.rows_to_read = trace.rows * (self._read.passes + plan.measures)
+        self.rows_to_read = trace.rows * (self._read.passes + self._plan.measures)
         """Trace rows that will be read in all, those read twice counted twice."""
 
     def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
@@ -55,7 +86,7 @@ class Making:
     def lineage(self) -> Lineage:
         """Where the schedule comes from; what was left out is known when all pieces were taken."""
         left_out, rules = self._read.left_out, self._plan.rules
-        steps = (*self._told, *self._notes)
+        steps = (*_unsampling(self._asked, self._plan, self._trace), *self._told, *self._notes)
         if left_out:
             steps = (told(left_out), *steps)
         return Lineage(
@@ -68,6 +99,6 @@ class Making:
             seed=self._plan.seed,
             rewrite={"content": rules.to_json()} if rules.active else {},
             phases=self._phases,
-            recipe=recipe_text(self._plan),
+            recipe=recipe_text(self._asked),
             tool_version=VERSION,
         )

@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
+from capture.choice import shares_told
 from capture.failures import BadInput
 from capture.quantities import check_factor
 from capture.trace_reader import Trace
@@ -64,6 +65,7 @@ class Plan:
     speed: float = 1.0
     thin: float = 1.0
     amplify: float = 1.0
+    unsample: bool = False
     method: str = "auto"
     jitter_ns: int = steps.DEFAULT_JITTER_NS
     mix: tuple[Mix, ...] = ()
@@ -124,6 +126,20 @@ class Plan:
             yield steps.Thin(self.thin, for_thin)
         if self.amplify != 1:
             yield Amplify(self.amplify, for_amplify, self.method, self.jitter_ns)
+
+    def times(self, samples: Sequence[float], place: str) -> float:
+        """How many times `unsample` amplifies a trace that holds these shares of sessions: 1 over the share.
+
+        Raises `BadInput` naming `place` when they are several: no one factor would be right for all parts.
+        """
+        if not self.unsample:
+            return 1.0
+        if len(samples) > 1:
+            raise BadInput(
+                f"{place}: parts with {shares_told(samples)} of sessions found, one share wanted to unsample "
+                "by; name the segments of one alone, or say --amplify"
+            )
+        return 1 / samples[0]
 
     @property
     def measures(self) -> bool:

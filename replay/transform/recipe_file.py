@@ -19,11 +19,11 @@ from replay.transform.content_rules import CLONES, HITS, PROMPTS, ContentRules
 from replay.transform.mixing import Mix, TenantLimit
 from replay.transform.moments import Share, show_moment
 from replay.transform.plan import DEFAULT_CONTENT, NamedPhase, Plan
-from replay.transform.settings import Settings, one_of, read, shown
+from replay.transform.settings import YES_OR_NO, Settings, one_of, read, shown
 from replay.transform.shapes import KINDS, Shape
 
 KEYS: Final = (
-    *("about", "seed", "slice", "speed", "thin", "amplify", "method", "jitter"),
+    *("about", "seed", "slice", "speed", "thin", "amplify", "unsample", "method", "jitter"),
     *("mix", "shapes", "limits", "phases", "content"),
 )
 CONTENT_KEYS: Final = ("prompts", "prompt_length", "answer_length", "models", "endpoints")
@@ -167,6 +167,7 @@ _SCALARS: Final[tuple[tuple[str, str, Callable[[str, str], Any]], ...]] = (
     ("speed", "speed", parse_factor),
     ("thin", "thin", parse_share),
     ("amplify", "amplify", parse_factor),
+    ("unsample", "unsample", YES_OR_NO.parse),
     ("method", "method", one_of(METHODS).parse),
     ("jitter", "jitter_ns", parse_duration_ns),
 )
@@ -191,8 +192,8 @@ def _document(plan: Plan) -> Iterator[tuple[str, Any]]:
     yield "seed", plan.seed
     if plan.slice_ns is not None:
         yield "slice", "..".join(map(show_moment, plan.slice_ns))
-    for name in ("speed", "thin", "amplify"):
-        if getattr(plan, name) != 1:
+    for name, usual in (("speed", 1), ("thin", 1), ("amplify", 1), ("unsample", False)):
+        if getattr(plan, name) != usual:
             yield name, getattr(plan, name)
     if plan.method != Plan().method:
         yield "method", plan.method

@@ -24,6 +24,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from mitmproxy import certs
 
+from capture.trace_reader import open_trace
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PEAKTAPE = [sys.executable, "-m", "replay.cli"]
 WORDS = ("One ", "two ", "three ", "four ", "five")
@@ -243,8 +245,9 @@ def segments_in(folder: Path) -> list[Path]:
 def rows_of(trace: Path) -> list[dict[str, Any]]:
     """All rows of a trace file or a folder of segments, by arrival."""
     files = sorted(trace.glob("*.parquet")) if trace.is_dir() else [trace]
-    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
-    return sorted(rows, key=lambda row: row["arrival_ns"])
+    if not sum(pq.read_metadata(file).num_rows for file in files):
+        return []
+    return [row for batch in open_trace(trace).iter_batches() for row in batch.to_pylist()]
 
 
 def metadata_of(trace: Path) -> dict[str, Any]:

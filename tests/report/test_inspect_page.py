@@ -53,6 +53,7 @@ def both() -> tuple[TraceFacts, InspectedSchedule, BurstTarget]:
         rows_with_usage=0,
         counts={},
         sampling="all",
+        samples=(1.0,),
         choice={},
         redaction={},
         notes=("a note",),

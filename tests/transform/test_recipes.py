@@ -34,6 +34,7 @@ slice: 10m..15m
 speed: 5
 thin: 25%
 amplify: 1.5
+unsample: yes
 method: tied
 jitter: 250ms
 mix:
@@ -72,6 +73,7 @@ def test_a_recipe_holds_a_whole_transformation(tmp_path: Path) -> None:
         speed=5.0,
         thin=0.25,
         amplify=1.5,
+        unsample=True,
         method="tied",
         jitter_ns=S // 4,
         mix=(Mix(x=2.0, min_input_tokens=4000, keep_total=True),),

@@ -32,6 +32,8 @@ import load  # noqa: E402
 import ways  # noqa: E402
 from chats import chat_requests  # noqa: E402
 
+from capture.trace_format import STORED_AS  # noqa: E402
+
 
 @dataclasses.dataclass
 class Table:
@@ -191,10 +193,11 @@ def size(folder: Path, turns: int) -> Table:
             column = file.metadata.row_group(group).column(at)
             name = column.path_in_schema.split(".")[0]
             stored[name] = stored.get(name, 0) + column.total_compressed_size
-    rows = file.read(columns=["request_body", "response_body", "chunk_ns"]).to_pylist()
+    gaps = STORED_AS["chunk_ns"]
+    rows = file.read(columns=["request_body", "response_body", gaps]).to_pylist()
     asked = sum(len(row["request_body"] or b"") for row in rows)
     answered = sum(len(row["response_body"] or b"") for row in rows)
-    chunks = sum(len(row["chunk_ns"]) for row in rows)
+    chunks = sum(len(row[gaps]) for row in rows)
     for name, raw, column in (
         ("request bodies", asked, "request_body"),
         ("response bodies", answered, "response_body"),
@@ -209,8 +212,8 @@ def size(folder: Path, turns: int) -> Table:
             f"{whole / (asked + answered):.4f}x",
         )
     )
-    per_stamp = stored["chunk_ns"] / chunks
-    table.rows.append((f"{chunks:,} chunk stamps", "–", f"{stored['chunk_ns']:,}", f"{per_stamp:.2f} B each"))
+    per_stamp = stored[gaps] / chunks
+    table.rows.append((f"{chunks:,} chunk stamps", "–", f"{stored[gaps]:,}", f"{per_stamp:.2f} B each"))
     return table
 
 
