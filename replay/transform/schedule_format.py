@@ -145,7 +145,7 @@ def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
     gathered: list[pa.RecordBatch] = []
     count = 0
     for piece in pieces:
-        columns = [pa.array(getattr(piece, field.name), type=field.type) for field in SCHEDULE_SCHEMA]
+        columns = [_column(getattr(piece, field.name), field.type) for field in SCHEDULE_SCHEMA]
         gathered.append(pa.RecordBatch.from_arrays(columns, schema=SCHEDULE_SCHEMA))
         count += len(piece)
         if count >= GROUP_ROWS:
@@ -156,6 +156,12 @@ def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
             count -= whole
     if count:
         yield pa.Table.from_batches(gathered)
+
+
+def _column(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    if values.strides == (0,) and len(values):  # one value throughout (see `rows.same`)
+        return pa.repeat(pa.scalar(values[0].item(), kind), len(values))
+    return pa.array(values, type=kind)
 
 
 def schedule_fingerprint(schedule: Schedule, lineage: Lineage) -> str:
