@@ -7,6 +7,7 @@ and `shapes`); this module knows the columns and how they are stored.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -159,9 +160,14 @@ def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
 
 
 def _column(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
-    if values.strides == (0,) and len(values):  # one value throughout (see `rows.same`)
-        return pa.repeat(pa.scalar(values[0].item(), kind), len(values))
+    if values.strides == (0,) and 0 < len(values) <= GROUP_ROWS:  # one value throughout (see `rows.same`)
+        return _repeated(values[0].item(), kind).slice(0, len(values))
     return pa.array(values, type=kind)
+
+
+@functools.lru_cache(8)
+def _repeated(value: int, kind: pa.DataType) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), GROUP_ROWS)
 
 
 def schedule_fingerprint(schedule: Schedule, lineage: Lineage) -> str:
