@@ -95,10 +95,18 @@ class TurnLinker:
         return found
 
     def _remember(self, run: _Run, last_row: int) -> None:
+        oldest_row = last_row - self._look_back_rows
         # One run merged with itself: of a session that was silent for long in this batch, the last part.
-        self._runs.append(_merged([run], last_row - self._look_back_rows))
-        if len(self._runs) > _RUNS:
-            self._runs = [_merged(self._runs, last_row - self._look_back_rows)]
+        self._runs.append(_merged([run], oldest_row))
+        if len(self._runs) <= _RUNS:
+            return
+        # The newest, and older ones as long as they are no larger than all newer together: each row is
+        # merged a few times only, however many sessions are known.
+        start, rows = len(self._runs) - 2, len(self._runs[-1].row)
+        while start > 0 and len(self._runs[start - 1].row) <= rows + len(self._runs[start].row):
+            rows += len(self._runs[start].row)
+            start -= 1
+        self._runs[start:] = [_merged(self._runs[start:], oldest_row)]
 
 
 def _merged(runs: list[_Run], oldest_row: int) -> _Run:
