@@ -303,10 +303,11 @@ def valid_arrivals(column: pa.Array, segment: Segment, first_row: int) -> Int64:
         row = first_row + int(np.argmax(column.is_null().to_numpy(False)))
         raise BadInput(f"{segment.path}: row {row}, column arrival_ns: null found, int64 ns wanted")
     arrivals: Int64 = column.to_numpy()
-    stored = arrivals - segment.shift_ns  # as it stands in the file: a sum that wrapped comes back
+    # As it stands in the file: a sum that wrapped comes back.
+    stored = arrivals - segment.shift_ns if segment.shift_ns else arrivals
     most_ns = _MOST_NS - segment.shift_ns
-    strange = np.flatnonzero((stored < 0) | (stored > most_ns))
-    if len(strange):
+    if len(stored) and (int(stored.min()) < 0 or int(stored.max()) > most_ns):
+        strange = np.flatnonzero((stored < 0) | (stored > most_ns))
         row = int(strange[0])
         raise BadInput(
             f"{segment.path}: row {first_row + row}, column arrival_ns: {stored[row]} found, 0 to {most_ns} "
@@ -317,8 +318,9 @@ def valid_arrivals(column: pa.Array, segment: Segment, first_row: int) -> Int64:
 
 def check_ascending(arrivals: Int64, segment: Segment, first_row: int = 0) -> None:
     """Raise `BadInput` where `arrivals`, the segment's from `first_row` on, go backwards."""
-    backwards = np.flatnonzero(arrivals[1:] < arrivals[:-1])
-    if len(backwards):
+    falls = arrivals[1:] < arrivals[:-1]
+    if falls.any():
+        backwards = np.flatnonzero(falls)
         row = int(backwards[0]) + 1
         steps_ns = arrivals[backwards] - arrivals[backwards + 1]
         often = f" ({len(steps_ns):,} times, by up to {steps_ns.max() / 1e9:.3g} s)"

@@ -34,6 +34,10 @@ def stream_batches(
     names = list(columns)
     read = names if "arrival_ns" in names else ["arrival_ns", *names]
     readings = [_Reading(place, segment, read, batch_rows) for place, segment in enumerate(trace.segments)]
+    if len(readings) == 1:
+        for batch in readings[0].batches:
+            yield batch if names == read else batch.select(names)
+        return
     for table in _merge(readings):
         yield from table.select(names).combine_chunks().to_batches(max_chunksize=batch_rows)
 
@@ -42,7 +46,7 @@ class _Reading:
     """One segment being read: what was read of it and not yet given out."""
 
     def __init__(self, place: int, segment: Segment, names: list[str], batch_rows: int) -> None:
-        self._batches = _sound(segment, names, batch_rows)
+        self.batches = _sound(segment, names, batch_rows)
         self._held: pa.Table | None = None
         self._arrivals = np.empty(0, np.int64)
         self.done = False
@@ -51,7 +55,7 @@ class _Reading:
 
     def read_on(self) -> None:
         """Hold one batch more, or be done."""
-        batch = next(self._batches, None)
+        batch = next(self.batches, None)
         if batch is None:
             self.done = True
             return
@@ -115,8 +119,9 @@ def _sound(segment: Segment, names: list[str], batch_rows: int) -> Iterator[pa.R
     first, previous_ns = 0, np.zeros(1, np.int64)
     for batch in segment_batches(segment, names, batch_rows):
         arrivals = valid_arrivals(batch.column("arrival_ns"), segment, first)
-        # With the last of the batch before: it may be the border where time runs backwards.
-        check_ascending(np.concatenate((previous_ns, arrivals)), segment, first - 1)
+        if len(arrivals) and arrivals[0] < previous_ns[0]:  # at the border of batches
+            check_ascending(np.concatenate((previous_ns, arrivals)), segment, first - 1)
+        check_ascending(arrivals, segment, first)
         yield checked(batch, segment, first)
         first += batch.num_rows
         previous_ns = arrivals[-1:] if len(arrivals) else previous_ns

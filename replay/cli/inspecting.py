@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from replay.transform.burst_target import BurstTarget
     from replay.transform.inspection import Facts
     from replay.transform.prompt_blocks import Rewrite
-    from replay.transform.schedule_format import Lineage
+    from replay.transform.schedule_format import Lineage, Schedule
     from replay.transform.traffic_columns import TrafficColumns
 
 _MOST_WIDTH = 100
@@ -136,7 +136,7 @@ class _Sides:
         self._shaped = False
         self._traces: dict[str, Trace] = {}
         self._columns: dict[str, TrafficColumns] = {}
-        self._instants: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+        self._instants: list[TrafficColumns | Schedule] = []
         self._lineages: list[Lineage | None] = []
 
     @property
@@ -155,7 +155,7 @@ class _Sides:
             schedule, lineage = read_schedule(path)
             trace = trace_of(lineage, self._traces, self._keys)
             columns = None if trace is None else self._read(trace)
-            self._instants.append((schedule.due_ns, schedule.session))
+            self._instants.append(schedule)
             self._lineages.append(lineage)
             rewrite = _rewrite_of(lineage)
             found = inspect_schedule(name, schedule, lineage, trace, columns, rewrite)
@@ -163,7 +163,7 @@ class _Sides:
             return found
         trace = open_trace(name, self._keys)
         columns = self._read(trace)
-        self._instants.append((columns.arrival_ns, columns.session))
+        self._instants.append(columns)
         self._lineages.append(None)
         return inspect_trace(trace, columns)
 
@@ -178,8 +178,9 @@ class _Sides:
         change = dataclasses.replace(change, shaped=self._shaped)
         if speed is not None:
             change = dataclasses.replace(change, speed=speed)
-        source, (made_ns, _) = self._instants
-        return burst_target(source, made_ns, change, factor, equal_span=lineage is not None)
+        source, made = self._instants
+        instants = _instants_of(source), source.session
+        return burst_target(instants, _instants_of(made), change, factor, equal_span=lineage is not None)
 
     def _read(self, trace: Trace) -> TrafficColumns:
         from rich.console import Console
@@ -197,6 +198,12 @@ class _Sides:
 
                 self._columns[trace.fingerprint] = read_columns(trace, on_rows)
         return self._columns[trace.fingerprint]
+
+
+def _instants_of(side: TrafficColumns | Schedule) -> npt.NDArray[np.int64]:
+    from replay.transform.schedule_format import Schedule
+
+    return side.due_ns if isinstance(side, Schedule) else side.arrival_ns
 
 
 def _rewrite_of(lineage: Lineage) -> Rewrite | None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.transform.burst_curve import dispersion, envelope
+from replay.transform.gaps import MOST_VALUES, gap_blocks, some_gaps, window_counts
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -21,7 +22,6 @@ WINDOWS_S: Final = (
 )
 _BUCKETS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 300, 900, 3600, 21600, 86400)
 _LEVELS: Final = (0.0, 0.001, 0.005, *(round(0.01 * i, 2) for i in range(1, 100)), 0.995, 0.999, 1.0)
-_MOST_VALUES: Final = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,26 +79,33 @@ class ArrivalFacts:
 def arrival_facts(at_ns: Int64, windows_s: tuple[float, ...] = WINDOWS_S) -> ArrivalFacts:
     """Facts of instants `at_ns`, int64 ns, ascending from about 0, at least one."""
     span_s = float(at_ns[-1] - at_ns[0]) / 1e9
-    gaps_s = np.diff(at_ns) / 1e9
-    mean = float(gaps_s.mean()) if len(gaps_s) else 0.0
+    gaps = len(at_ns) - 1
+    mean_s = span_s / gaps if gaps else 0.0
+    ties, squares = 0, 0.0
+    for _, block in gap_blocks(at_ns):
+        ties += len(block) - int(np.count_nonzero(block))
+        squares += float(np.square(block / 1e9 - mean_s).sum())
+    of_a_second = (counts for _, counts in window_counts(at_ns, 1_000_000_000))
     points = (burst_point(at_ns, window) for window in windows_s)
     return ArrivalFacts(
         rows=len(at_ns),
         span_s=span_s,
         mean_per_s=len(at_ns) / span_s if span_s > 0 else math.nan,
-        peak_1s_per_s=float(np.unique((at_ns - at_ns[0]) // 1_000_000_000, return_counts=True)[1].max()),
+        peak_1s_per_s=float(max(int(counts.max(initial=0)) for counts in of_a_second)),
         rate=rate_curve(at_ns),
         bursts=tuple(point for point in points if point is not None),
-        gaps_s=distribution_of(gaps_s),
-        gap_cv=float(gaps_s.std() / mean) if mean > 0 else math.nan,
-        ties=float((gaps_s == 0).mean()) if len(gaps_s) else 0.0,
+        gaps_s=_distribution(some_gaps(at_ns) / 1e9, mean_s, gaps) if gaps else None,
+        gap_cv=math.sqrt(squares / gaps) / mean_s if mean_s > 0 else math.nan,
+        ties=ties / gaps if gaps else 0.0,
     )
 
 
 def rate_curve(at_ns: Int64) -> RateCurve:
     """Rate of events at `at_ns` (int64 ns, ascending from about 0), in at most `MOST_BUCKETS` buckets."""
     width_s = bucket_width_s((int(at_ns[-1]) if len(at_ns) else 0) / 1e9)
-    counts = np.bincount((at_ns // round(width_s * 1e9)).astype(np.int64))
+    width_ns = round(width_s * 1e9)
+    buckets = int(at_ns[-1]) // width_ns + 1 if len(at_ns) else 0
+    counts = np.diff(np.searchsorted(at_ns, np.arange(buckets + 1) * width_ns))
     return RateCurve(
         width_s, np.arange(len(counts), dtype=np.float64) * width_s, counts.astype(np.float64) / width_s
     )
@@ -119,13 +126,17 @@ def burst_point(at_ns: Int64, window_s: float) -> BurstPoint | None:
     return BurstPoint(window_s, value, math.sqrt(2 / (windows - 1)), int(envelope(at_ns, (window_s,))[0]))
 
 
-def distribution_of(values: Float64) -> Distribution | None:
-    """The distribution of `values`, float64[n]; None where there are none.
+def distribution_of(values: npt.NDArray[np.integer] | Float64) -> Distribution | None:
+    """The distribution of `values`, numbers[n]; None where there are none.
 
     Of more than 5 million the quantiles are those of some of them, evenly chosen.
     """
     if not len(values):
         return None
+    some = values[:: math.ceil(len(values) / MOST_VALUES)].astype(np.float64)
+    return _distribution(some, float(values.mean(dtype=np.float64)), len(values))
+
+
+def _distribution(some: Float64, mean: float, count: int) -> Distribution:
     levels = np.array(_LEVELS)
-    some = values[:: math.ceil(len(values) / _MOST_VALUES)]
-    return Distribution(levels, np.quantile(some, levels), float(values.mean()), len(values))
+    return Distribution(levels, np.quantile(some, levels), mean, count)

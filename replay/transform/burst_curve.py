@@ -20,6 +20,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from replay.transform.gaps import BLOCK_ROWS, window_counts
+
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
@@ -37,11 +39,12 @@ def dispersion(at_ns: Int64, window_s: float) -> float | None:
     windows = int(at_ns[-1] - at_ns[0]) // window_ns if len(at_ns) else 0
     if windows < FEWEST_WINDOWS:
         return None
-    window = (at_ns - at_ns[0]) // window_ns
     # Only windows with an arrival in them are held: a long idle gap costs nothing. All in exact integers.
-    starts = np.flatnonzero(np.diff(window, prepend=-1))
-    counts = np.diff(starts, append=len(window))[window[starts] < windows]
-    arrivals, squares = int(counts.sum()), int((counts * counts).sum())
+    arrivals = squares = 0
+    for window, counts in window_counts(at_ns, window_ns):
+        whole = counts[window < windows]
+        arrivals += int(whole.sum())
+        squares += int((whole * whole).sum())
     return (windows * squares - arrivals * arrivals) / ((windows - 1) * arrivals)
 
 
@@ -102,7 +105,15 @@ def envelope(at_ns: Int64, windows_s: Sequence[float] = WINDOWS_S) -> Int64:
     """
     if not len(at_ns):
         return np.zeros(len(windows_s), np.int64)
-    place = np.arange(len(at_ns))
-    # A window that holds the most may begin at an arrival.
-    ends = (np.searchsorted(at_ns, at_ns + round(window_s * 1e9), side="left") for window_s in windows_s)
-    return np.array([int((end - place).max()) for end in ends], np.int64)
+    return np.array([_fullest(at_ns, round(window_s * 1e9)) for window_s in windows_s], np.int64)
+
+
+def _fullest(at_ns: Int64, window_ns: int) -> int:
+    most = 0
+    for first in range(0, len(at_ns), BLOCK_ROWS):
+        # A window that holds the most may begin at an arrival.
+        begins_ns = at_ns[first : first + BLOCK_ROWS]
+        ends = np.searchsorted(at_ns, begins_ns + window_ns, side="left")
+        ends -= np.arange(first, first + len(begins_ns))
+        most = max(most, int(ends.max()))
+    return most

@@ -7,13 +7,15 @@ the doubts it has, none for a trace that gives no cause. Time that runs backward
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.transform.burst_curve import FEWEST_WINDOWS, WINDOWS_S
+from replay.transform.gaps import BLOCK_ROWS, gap_blocks, some_gaps
 
 Int64 = npt.NDArray[np.int64]
 
@@ -83,11 +85,14 @@ def clock_warnings(arrival_ns: Int64, stated_tick_ns: int = 1) -> tuple[str, ...
             "all requests have the same arrival instant: the source's clock was lost; nothing about rate or "
             "bursts can be said, import from a source that has instants",
         )
-    gaps = np.diff(arrival_ns)
-    gaps = gaps[gaps > 0]
-    ties = 1 - len(gaps) / (len(arrival_ns) - 1)
-    typical_ns = int(np.median(gaps))
-    tick_ns = max(stated_tick_ns, int(np.gcd.reduce(gaps)))
+    passed, tick_ns = 0, 0
+    for _, gaps in gap_blocks(arrival_ns):
+        passed += int(np.count_nonzero(gaps))
+        tick_ns = math.gcd(tick_ns, int(np.gcd.reduce(gaps)))
+    ties = 1 - passed / (len(arrival_ns) - 1)
+    some = some_gaps(arrival_ns)
+    typical_ns = int(np.median(some[some > 0])) if some.any() else tick_ns
+    tick_ns = max(stated_tick_ns, tick_ns)
     if tick_ns < COARSE_TICK_NS and ties > 0.5 and typical_ns >= COARSE_TICK_NS / 2:
         tick_ns = typical_ns
     # A fine tick that nothing ties on, such as a load generator's constant pace, hides no burst.
@@ -108,19 +113,16 @@ def repetition_warnings(arrival_ns: Int64) -> tuple[str, ...]:
     """
     from scipy.special import chdtr
 
-    minute = (arrival_ns - arrival_ns[0]) // _MINUTE_NS
-    whole = int(minute[-1]) if len(minute) else 0
+    zero_ns = int(arrival_ns[0]) if len(arrival_ns) else 0
+    whole = (int(arrival_ns[-1]) - zero_ns) // _MINUTE_NS if len(arrival_ns) else 0
     if whole < FEWEST_WINDOWS or whole > 10 * len(arrival_ns):
         return ()
-    inside = minute < whole
-    counts = np.bincount(minute[inside], minlength=whole)
-    offset = ((arrival_ns - arrival_ns[0]) % _MINUTE_NS)[inside].astype(np.uint64)
-    mixed = (offset ^ (offset >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
-    starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
-    filled = counts >= 3
-    if filled.sum() >= FEWEST_WINDOWS:
-        sums = np.add.reduceat(mixed ^ (mixed >> np.uint64(32)), starts[filled])
-        same = np.unique(sums, return_counts=True)[1].max() / int(filled.sum())
+    edges = np.searchsorted(arrival_ns, zero_ns + np.arange(whole + 1) * _MINUTE_NS)
+    counts = np.diff(edges)
+    filled = int(np.count_nonzero(counts >= 3))
+    if filled >= FEWEST_WINDOWS:
+        sums = np.concatenate(list(_minute_sums(arrival_ns, edges)))
+        same = np.unique(sums, return_counts=True)[1].max() / filled
         if same >= 0.5:
             return (
                 f"{same:.0%} of the minutes hold the same arrivals to the ns: a pattern was repeated, such "
@@ -137,6 +139,24 @@ def repetition_warnings(arrival_ns: Int64) -> tuple[str, ...]:
     return ()
 
 
+def _minute_sums(arrival_ns: Int64, edges: Int64) -> Iterator[npt.NDArray[np.uint64]]:
+    """A number for each minute with at least three arrivals, equal for equal instants in it; in blocks.
+
+    Minute k holds the arrivals from edges[k] to edges[k + 1].
+    """
+    low, whole = 0, len(edges) - 1
+    while low < whole:
+        high = int(np.searchsorted(edges, edges[low] + BLOCK_ROWS, side="right")) - 1
+        high = min(max(high, low + 1), whole)
+        offset = ((arrival_ns[edges[low] : edges[high]] - arrival_ns[0]) % _MINUTE_NS).astype(np.uint64)
+        mixed = (offset ^ (offset >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
+        counts = np.diff(edges[low : high + 1])
+        if len(mixed):
+            starts = (edges[low:high] - edges[low])[counts > 0]
+            yield np.add.reduceat(mixed ^ (mixed >> np.uint64(32)), starts)[counts[counts > 0] >= 3]
+        low = high
+
+
 def silence_warnings(arrival_ns: Int64, *, has_gaps: bool = False) -> tuple[str, ...]:
     """A doubt about silences that neither the rate nor the other gaps explain: was recording off?
 
@@ -145,18 +165,22 @@ def silence_warnings(arrival_ns: Int64, *, has_gaps: bool = False) -> tuple[str,
     """
     if has_gaps or len(arrival_ns) < 100:
         return ()
-    gaps_s = np.diff(arrival_ns) / 1e9
-    usual_s = float(np.quantile(gaps_s, 0.999))
-    rate = len(gaps_s) / max(float(gaps_s.sum() - gaps_s.max()), 1e-9)
-    by_chance_s = (np.log(len(gaps_s)) + np.log(1e9)) / rate
-    silences = np.flatnonzero(gaps_s >= max(_LOST_FROM_S, 20 * usual_s, by_chance_s))
-    if not len(silences):
+    usual_s = float(np.quantile(some_gaps(arrival_ns) / 1e9, 0.999))
+    longest_s = max(int(gaps.max()) for _, gaps in gap_blocks(arrival_ns)) / 1e9
+    span_s = int(arrival_ns[-1] - arrival_ns[0]) / 1e9
+    rate = (len(arrival_ns) - 1) / max(span_s - longest_s, 1e-9)
+    by_chance_s = (np.log(len(arrival_ns) - 1) + np.log(1e9)) / rate
+    least_s = max(_LOST_FROM_S, 20 * usual_s, by_chance_s)
+    silences = [first + np.flatnonzero(gaps / 1e9 >= least_s) for first, gaps in gap_blocks(arrival_ns)]
+    silent = np.concatenate(silences)
+    if not len(silent):
         return ()
-    longest = int(silences[np.argmax(gaps_s[silences])])
+    lengths_ns = arrival_ns[silent + 1] - arrival_ns[silent]
+    longest = int(silent[np.argmax(lengths_ns)])
     at_s = float(arrival_ns[longest] - arrival_ns[0]) / 1e9
-    more = f" and {len(silences) - 1} more such silences" if len(silences) > 1 else ""
+    more = f" and {len(silent) - 1} more such silences" if len(silent) > 1 else ""
     return (
-        f"no arrivals for {gaps_s[longest]:,.3g} s from {at_s:,.1f} s on{more}, at {rate:,.3g}/s otherwise: "
+        f"no arrivals for {longest_s:,.3g} s from {at_s:,.1f} s on{more}, at {rate:,.3g}/s otherwise: "
         "was recording off, or the service down? take the part before or after with --slice",
     )
 

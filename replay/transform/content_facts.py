@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.transform.arrival_facts import Distribution, distribution_of
+from replay.transform.gaps import BLOCK_ROWS
 from replay.transform.prompt_blocks import UInt64
 
 Int64 = npt.NDArray[np.int64]
@@ -55,7 +56,9 @@ class ContentFacts:
 
 def session_facts(session: Int64, think_s: npt.NDArray[np.float64]) -> SessionFacts:
     """Facts of sessions from a number per request, int64[n], and the think times between their turns."""
-    turns = np.unique(session, return_counts=True)[1]
+    ordered = np.sort(session)
+    firsts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    turns = np.diff(firsts, prepend=0, append=len(ordered)) if len(ordered) else firsts
     counts = np.bincount(np.minimum(turns, MOST_TURNS))
     return SessionFacts(
         sessions=len(turns),
@@ -66,22 +69,32 @@ def session_facts(session: Int64, think_s: npt.NDArray[np.float64]) -> SessionFa
     )
 
 
+def lone_facts(requests: int) -> SessionFacts:
+    """Facts of so many requests, at least one, of which none belongs with another."""
+    return SessionFacts(sessions=requests, several_turns=0, longest=1, by_turns={1: requests}, think_s=None)
+
+
 def think_times_s(arrival_ns: Int64, end_ns: Int64, session: Int64) -> npt.NDArray[np.float64]:
     """The time from each answer's end (its arrival, where the end isn't known) to its session's next arrival.
 
     Turns that overlap have none; float64, one per later turn that has one.
     """
     order = np.argsort(session, kind="stable")
-    later = np.flatnonzero(session[order][1:] == session[order][:-1]) + 1
-    row, before = order[later], order[later - 1]
-    ended = np.where(end_ns[before] >= 0, end_ns[before], arrival_ns[before])
-    think_ns = arrival_ns[row] - ended
-    return think_ns[think_ns >= 0] / 1e9
+    pieces = [np.empty(0)]
+    for first in range(0, len(order) - 1, BLOCK_ROWS):
+        some = order[first : first + BLOCK_ROWS + 1]
+        whose = session[some]
+        later = np.flatnonzero(whose[1:] == whose[:-1]) + 1
+        row, before = some[later], some[later - 1]
+        ended = np.where(end_ns[before] >= 0, end_ns[before], arrival_ns[before])
+        think_ns = arrival_ns[row] - ended
+        pieces.append(think_ns[think_ns >= 0] / 1e9)
+    return np.concatenate(pieces)
 
 
 def lengths_of(columns: Mapping[str, npt.NDArray[np.integer]]) -> dict[str, Distribution]:
     """The distribution of each column over its values from 0 on; columns without any are left out."""
-    found = {name: distribution_of(column[column >= 0].astype(float)) for name, column in columns.items()}
+    found = {name: distribution_of(column[column >= 0]) for name, column in columns.items()}
     return {name: one for name, one in found.items() if one is not None}
 
 

@@ -10,6 +10,7 @@ OOPSLA 2014, figure 16 (state + n · golden gamma, then variant 13 of Stafford's
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,8 @@ Float64 = npt.NDArray[np.float64]
 GOLDEN_GAMMA: Final = np.uint64(0x9E3779B97F4A7C15)
 _SESSION_KEY: Final = np.uint64(0xD1B54A32D192ED03)
 _ROW_KEY: Final = np.uint64(0x8CB92BA72F3D8DD7)
+_BLOCK: Final = 1 << 14
+"""Numbers hashed at once: a dozen passes over so many stay in a core's own cache."""
 
 
 def key_of(rng: np.random.Generator) -> np.uint64:
@@ -31,12 +34,15 @@ def key_of(rng: np.random.Generator) -> np.uint64:
 
 def mix(state: UInt64) -> UInt64:
     """SplitMix64's output function, in place; returns `state`."""
-    shifted = state >> np.uint64(30)
-    state ^= shifted
-    state *= np.uint64(0xBF58476D1CE4E5B9)
-    state ^= np.right_shift(state, np.uint64(27), out=shifted)
-    state *= np.uint64(0x94D049BB133111EB)
-    state ^= np.right_shift(state, np.uint64(31), out=shifted)
+    scratch = np.empty(min(len(state), _BLOCK), np.uint64)
+    for first in range(0, len(state), _BLOCK):
+        piece = state[first : first + _BLOCK]
+        shifted = scratch[: len(piece)]
+        piece ^= np.right_shift(piece, np.uint64(30), out=shifted)
+        piece *= np.uint64(0xBF58476D1CE4E5B9)
+        piece ^= np.right_shift(piece, np.uint64(27), out=shifted)
+        piece *= np.uint64(0x94D049BB133111EB)
+        piece ^= np.right_shift(piece, np.uint64(31), out=shifted)
     return state
 
 
@@ -45,32 +51,42 @@ def uniform(key: np.uint64, session: Int64, copy: int | npt.NDArray[np.integer])
 
     `session` int64[n]; `copy` an integer or integers[n], 0 or more.
     """
-    drawn = mix(_state(session, key, copy))
-    drawn >>= np.uint64(11)
-    return drawn * np.float64(2.0**-53)
+    drawn = np.empty(len(session))
+    for piece, state in _states(session, key, copy):
+        mix(state)
+        state >>= np.uint64(11)
+        np.multiply(state.view(np.int64), 2.0**-53, out=drawn[piece])
+    return drawn
 
 
-def _state(session: Int64, key: np.uint64, nth: int | npt.NDArray[np.integer]) -> UInt64:
-    """The generator's state after `nth` steps from session ^ key, modulo 2⁶⁴."""
-    if isinstance(nth, np.ndarray):
-        state: UInt64 = nth.astype(np.uint64)
-        state *= GOLDEN_GAMMA
-        state += session.view(np.uint64) ^ key
-        return state
-    return (session.view(np.uint64) ^ key) + np.uint64(nth * int(GOLDEN_GAMMA) % 2**64)
+def _states(
+    session: Int64, key: np.uint64, nth: int | npt.NDArray[np.integer]
+) -> Iterator[tuple[slice, UInt64]]:
+    """The generator's state after `nth` steps from session ^ key, modulo 2⁶⁴, a block at a time."""
+    for first in range(0, len(session), _BLOCK):
+        piece = slice(first, first + _BLOCK)
+        if isinstance(nth, np.ndarray):
+            state: UInt64 = nth[piece].astype(np.uint64)
+            state *= GOLDEN_GAMMA
+            state += session[piece].view(np.uint64) ^ key
+        else:
+            state = session[piece].view(np.uint64) ^ key
+            state += np.uint64(int(nth) * int(GOLDEN_GAMMA) % 2**64)
+        yield piece, state
 
 
 def clone_session(session: Int64, nth: int | npt.NDArray[np.integer]) -> Int64:
     """The number of a session's `nth` clone (1 or more): int64[n], 0 or more, a hash of both."""
-    return _number(_state(session, _SESSION_KEY, nth))
+    return _numbers(session, _SESSION_KEY, nth)
 
 
 def lone_session(row: Int64) -> Int64:
     """The session number of a row that belongs to no session: int64[n], 0 or more, a hash of the row."""
-    return _number(_state(row, _ROW_KEY, 1))
+    return _numbers(row, _ROW_KEY, 1)
 
 
-def _number(state: UInt64) -> Int64:
-    state = mix(state)
-    state >>= np.uint64(1)
-    return state.view(np.int64)
+def _numbers(session: Int64, key: np.uint64, nth: int | npt.NDArray[np.integer]) -> Int64:
+    numbers = np.empty(len(session), np.int64)
+    for piece, state in _states(session, key, nth):
+        np.right_shift(mix(state), np.uint64(1), out=numbers[piece].view(np.uint64))
+    return numbers

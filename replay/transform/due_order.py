@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from capture.failures import BadInput
 from replay.transform.linking import LOOK_BACK_ROWS
-from replay.transform.rows import Gate, Rows
+from replay.transform.rows import Gate, Rows, taken
 from replay.transform.schedule_format import Schedule
 
 Int64 = npt.NDArray[np.int64]
@@ -23,12 +23,14 @@ Int64 = npt.NDArray[np.int64]
 MOST_WAITING: Final = 4_000_000
 """Rows that may wait in the window, some 150 bytes each while they are sorted."""
 
+_MOST_RANKS: Final = 1 << 22
+
 MOST_OPEN_TURNS: Final = 16_000_000
 """Scheduled turns whose next may still come, 16 bytes each."""
 
 
 class DueOrder:
-    """Sorts batches of rows by (due, row, copy); batches come in row order, a row's copies in one batch.
+    """Sorts batches of rows, given in any order, by (due, row, copy).
 
     `copies` bounds the numbers of copies, exclusive. `followed` tells of each trace row whether a later turn
     follows it, bool[rows]; None where none does. What one of the `gates` (see `Step.gate`) lets not pass
@@ -42,6 +44,7 @@ class DueOrder:
         most_waiting: int = MOST_WAITING,
         gates: Sequence[Gate] = (),
     ) -> None:
+        self._copies = copies
         self._most_waiting = most_waiting
         self._gates = gates
         self._turns = None if followed is None else OpenTurns(copies, followed)
@@ -57,8 +60,7 @@ class DueOrder:
         """
         if len(rows):
             # Only `due_ns` matters from here on: one column less to carry.
-            ordered = _in_row_order(rows)
-            self._pieces.append(dataclasses.replace(ordered, start_ns=ordered.due_ns))
+            self._pieces.append(dataclasses.replace(rows, start_ns=rows.due_ns))
             self._new += len(rows)
         if not self._new or self._new < self._sorted:  # else the waiting rows are sorted over and over
             return None
@@ -69,28 +71,24 @@ class DueOrder:
         return self._leave(None) if self._pieces else None
 
     def _leave(self, bound_ns: int | None) -> Schedule:
-        rows = Rows.joined(self._pieces)
-        due_ns, order = due_order(rows.due_ns)
-        cut = len(rows) if bound_ns is None else int(np.searchsorted(due_ns, bound_ns, side="right"))
+        rows = in_due_order(Rows.joined(self._pieces), self._copies)
+        cut = len(rows) if bound_ns is None else int(np.searchsorted(rows.due_ns, bound_ns, side="right"))
         if len(rows) - cut > self._most_waiting:
             raise BadInput(
                 f"transform: more than {self._most_waiting:,} requests lie within one spread (jitter) of "
                 "each other, too many to sort in memory; shorten --jitter, amplify less, or thin"
             )
-        rest = rows.take(order[cut:])
-        left = rows.take(order[:cut])
+        left, rest = rows.part(0, cut), rows.part(cut, len(rows))
         self._pieces, self._sorted, self._new = [rest] if len(rest) else [], len(rest), 0
-        due_ns = due_ns[:cut]
         for gate in self._gates:
-            passed = gate(due_ns, left.row)
-            due_ns, left = due_ns[passed], left.take(passed)
+            left = left.take(gate(left.due_ns, left.row))
         after, think_ns = left.follows, left.think_ns
         if self._turns is not None:
             after = self._turns.resolve(left.row, left.copy, left.follows, self.rows)
             think_ns = np.where(after < 0, 0, think_ns)
         self.rows += len(left)
         return Schedule(
-            due_ns=due_ns,
+            due_ns=left.due_ns,
             row=left.row,
             copy=left.copy,
             session=left.session,
@@ -100,34 +98,51 @@ class DueOrder:
         )
 
 
-def due_order(due_ns: Int64) -> tuple[Int64, Int64]:
-    """`due_ns` ascending, and where each came from (int64[n]); equal instants keep their order."""
-    n = len(due_ns)
-    if not n:
-        return due_ns, np.empty(0, np.int64)
-    low = int(due_ns.min())
-    bits = n.bit_length()
-    if (int(due_ns.max()) - low).bit_length() + bits > 63:
-        order = np.argsort(due_ns, kind="stable")
-        return due_ns[order], order
-    # Instant and place in one int64: sorting values is three times as fast as sorting places.
-    key = due_ns - low
+def in_due_order(rows: Rows, copies: int) -> Rows:
+    """The rows sorted by (due, row, copy); `copies` bounds the numbers of copies, exclusive.
+
+    What they start at is taken to be when they are due.
+    """
+    if not len(rows):
+        return rows
+    low_ns, first_row = int(rows.due_ns.min()), int(rows.row.min())
+    copy_bits = (copies - 1).bit_length()
+    ranks = (int(rows.row.max()) - first_row + 1) << copy_bits
+    bits = (ranks - 1).bit_length()
+    if (int(rows.due_ns.max()) - low_ns).bit_length() + bits > 63 or ranks > 8 * len(rows) + _MOST_RANKS:
+        rows = dataclasses.replace(rows, start_ns=rows.due_ns)
+        return rows.take(np.lexsort((rows.copy, rows.row, rows.due_ns)))
+    # Instant, row and copy in one int64: sorting values is many times as fast as sorting places, and what
+    # was sorted by needs no gathering.
+    rank = rows.row - first_row
+    if copy_bits:
+        rank <<= copy_bits
+        rank |= rows.copy
+    key = rows.due_ns - low_ns
     key <<= bits
-    key |= np.arange(n)
-    key.sort()  # all differ, so any sort is stable
-    order = key & ((1 << bits) - 1)
+    key |= rank
+    key.sort()
+    place = np.empty(ranks, np.int64)
+    place[rank] = np.arange(len(rows))
+    np.bitwise_and(key, (1 << bits) - 1, out=rank)
+    order = place.take(rank)
     key >>= bits
-    key += low
-    return key, order
-
-
-def _in_row_order(rows: Rows) -> Rows:
-    step = np.diff(rows.row)
-    if len(step) and int(step.min()) > 0:
-        return rows
-    if ((step > 0) | ((step == 0) & (np.diff(rows.copy) > 0))).all():
-        return rows
-    return rows.take(np.lexsort((rows.copy, rows.row)))
+    key += low_ns
+    copy = rows.copy
+    if copy_bits:
+        copy = np.bitwise_and(rank, (1 << copy_bits) - 1).astype(np.int32)
+        rank >>= copy_bits
+    rank += first_row
+    return Rows(
+        due_ns=key,
+        row=rank,
+        copy=copy,
+        session=taken(rows.session, order),
+        start_ns=key,
+        follows=taken(rows.follows, order),
+        think_ns=taken(rows.think_ns, order),
+        phase=taken(rows.phase, order),
+    )
 
 
 class OpenTurns:

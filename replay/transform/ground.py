@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from capture.failures import BadInput
 from capture.trace_reader import Segment, Trace, segment_batches
+from capture.trace_stream import stream_batches
 from replay.transform.rows import Rows
 from replay.transform.selecting import Int32, Mask, Selection, selected, tenants_of
-from replay.transform.sessions import number_sessions
+from replay.transform.sessions import among, distinct, number_sessions
 from replay.transform.trace_rows import TraceRows
 
 Int64 = npt.NDArray[np.int64]
@@ -33,6 +34,7 @@ class Ground:
     rows: Rows | None = None
     on_rows: Callable[[int], None] = lambda rows: None
     """Told how many rows more were read."""
+    _masks: dict[Selection, Mask] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def batches(self) -> Iterator[Rows]:
         """All rows, in order, anew each time."""
@@ -56,32 +58,41 @@ class Ground:
         first_ns, last_ns = arrival_ends_ns(self._needed())
         return last_ns - first_ns
 
-    @functools.cached_property
-    def due_ns(self) -> Int64:
-        """When each row of the trace is due before all steps, int64[rows]; −1 for rows that are not there."""
-        if self.rows is None:
-            trace = self._needed()
-            since_first: Int64 = trace.arrival_ns - trace.arrival_ns[0]
-            return since_first
-        most = int(self.rows.row.max(initial=-1)) + 1
-        due_ns = np.full(most if self.trace is None else self.trace.rows, -1, np.int64)
-        due_ns[self.rows.row] = self.rows.due_ns
-        return due_ns
-
     def selected(self, selection: Selection) -> Mask:
         """Which rows of the trace are selected, bool[rows]; raises `BadInput` when none is."""
-        return selected(self._needed(), selection)
+        if selection not in self._masks:
+            self._masks[selection] = selected(self._needed(), selection, self.on_rows)
+        return self._masks[selection]
 
     def sessions_with(self, selection: Selection) -> Mask:
         """The rows of sessions with a selected request, bool[rows]."""
-        trace = self._needed()
-        mine = selected(trace, selection)
-        sessions = number_sessions(trace.column("session_id"))
-        return np.isin(sessions, np.unique(sessions[mine]))
+        found = self.selected(selection)
+        if not self.has_sessions:
+            return found
+        chosen = distinct(
+            numbers[found[first : first + len(numbers)]] for first, numbers in self._session_numbers()
+        )
+        whole = np.zeros(len(found), np.bool_)
+        for first, numbers in self._session_numbers():
+            whole[first : first + len(numbers)] = among(chosen, numbers)
+        return whole
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether requests may belong together; where not, each is a session of its own."""
+        return self._needed().has_any("session_id")
+
+    def _session_numbers(self) -> Iterator[tuple[int, Int64]]:
+        """The session's number of every row, batch by batch, and the first row of each."""
+        first = 0
+        for batch in stream_batches(self._needed(), ("session_id",)):
+            yield first, number_sessions(batch.column(0), first)
+            first += batch.num_rows
+            self.on_rows(batch.num_rows)
 
     def tenants(self, header: str) -> Int32:
         """A number per value of a request header (see `tenants_of`)."""
-        return tenants_of(self._needed(), header)
+        return tenants_of(self._needed(), header, self.on_rows)
 
     def _needed(self) -> Trace:
         if self.trace is None:

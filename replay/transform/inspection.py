@@ -24,6 +24,7 @@ from replay.transform.clock_doubts import all_doubts, short_warnings
 from replay.transform.content_facts import (
     ContentFacts,
     lengths_of,
+    lone_facts,
     prefix_reuse,
     session_facts,
     think_times_s,
@@ -111,7 +112,10 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         "output_tokens": answered,
         "body_bytes": columns.body_bytes,
     }
-    think_s = think_times_s(columns.arrival_ns, columns.end_ns, columns.session)
+    sessions = lone_facts(trace.rows)
+    if columns.numbers is not None:
+        think_s = think_times_s(columns.arrival_ns, columns.end_ns, columns.numbers)
+        sessions = session_facts(columns.numbers, think_s)
     return TraceFacts(
         name=trace.name,
         fingerprint=trace.fingerprint,
@@ -119,7 +123,7 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         upstreams=metadata.upstreams,
         arrivals=arrival_facts(columns.arrival_ns),
         content=ContentFacts(
-            sessions=session_facts(columns.session, think_s),
+            sessions=sessions,
             lengths=lengths_of(lengths),
             prefix=prefix_reuse(columns.chains.values()),
         ),
@@ -128,9 +132,9 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         outcomes=dict(columns.tally["outcome"].most_common()),
         statuses=dict(sorted(columns.tally["status"].items())),
         streams=columns.streams,
-        request_body_bytes=int(np.maximum(columns.body_bytes, 0).sum()),
-        input_tokens=int(np.maximum(asked, 0).sum(dtype=np.int64)),
-        output_tokens=int(np.maximum(answered, 0).sum(dtype=np.int64)),
+        request_body_bytes=_sum(columns.body_bytes),
+        input_tokens=_sum(asked),
+        output_tokens=_sum(answered),
         rows_with_usage=int(((asked >= 0) | (answered >= 0)).sum()),
         counts=metadata.counts,
         sampling=metadata.sampling,
@@ -206,6 +210,11 @@ def reuse_warnings(one: Facts, other: Facts) -> tuple[str, ...]:
         f"prefix reuse is {shares[1]:.0%} where it was {shares[0]:.0%}: clones repeat their prompts, and a "
         "prefix cache hits where it would miss; make prompts unique in the replay",
     )
+
+
+def _sum(known: npt.NDArray[np.integer]) -> int:
+    """The sum of what is known, −1 standing for what isn't."""
+    return int(known.sum(dtype=np.int64, where=known >= 0))
 
 
 def _scheduled_content(

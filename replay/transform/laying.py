@@ -20,7 +20,7 @@ from replay.transform.rows import Gate, Rows, Step
 from replay.transform.selecting import Int32, Mask
 from replay.transform.shapes import Curve
 from replay.transform.shapes.phases import Phases
-from replay.transform.steps import DEFAULT_JITTER_NS, clone_rows
+from replay.transform.steps import DEFAULT_JITTER_NS, clones_of
 
 Int64 = npt.NDArray[np.int64]
 
@@ -69,18 +69,21 @@ class Lay(Step):
         factors = self.curve.within(rows.due_ns[inside].astype(np.float64), piece[inside])
         copies = np.ones(len(rows), np.int64)
         copies[inside] = np.ceil((factors - uniform(self.key, rows.session[inside], 0)).clip(min=0))
-        cloned, nth = clone_rows(rows, copies, self.copies_before)
-        clones = np.flatnonzero(nth)
-        if not len(clones):
+        laid = [rows.part(0, 0)]
+        for nth, cloned, places in clones_of(rows, copies, self.copies_before):
+            laid.append(self._moved(cloned, rows.session if places is None else rows.session[places], nth))
+        return Rows.joined(laid)
+
+    def _moved(self, cloned: Rows, session: Int64, nth: int) -> Rows:
+        """The `nth` clones of rows of these sessions, each shifted by what is drawn for it."""
+        if not nth:
             return cloned
-        origin = np.repeat(np.arange(len(rows)), copies)[clones]
-        drawn = 2 * uniform(self.key, rows.session[origin], nth[clones]) - 1
-        due_ns = cloned.due_ns.copy()
-        due_ns[clones] = self._shifted(due_ns[clones], drawn)
-        start_ns = due_ns
+        drawn = uniform(self.key, session, nth)
+        drawn *= 2
+        drawn -= 1
+        due_ns = start_ns = self._shifted(cloned.due_ns, drawn)
         if cloned.start_ns is not cloned.due_ns:
-            start_ns = cloned.start_ns.copy()
-            start_ns[clones] = np.minimum(self._shifted(start_ns[clones], drawn), due_ns[clones])
+            start_ns = np.minimum(self._shifted(cloned.start_ns, drawn), due_ns)
         return dataclasses.replace(cloned, due_ns=due_ns, start_ns=start_ns)
 
     def _shifted(self, at_ns: Int64, drawn: npt.NDArray[np.float64]) -> Int64:

@@ -18,6 +18,7 @@ LOOK_BACK_ROWS: Final = 1 << 24
 """A turn that came more trace rows than this after the one before it is a first turn: on the clock."""
 
 _RUNS: Final = 8
+_FEW_TO_SORT: Final = 1 << 18
 
 
 class Linked(NamedTuple):
@@ -54,7 +55,7 @@ class TurnLinker:
         n = len(session)
         if not n:
             return Linked(row.copy(), row.copy(), row.copy())
-        order = np.argsort(session, kind="stable")
+        order = _by_session(session)
         by_session, rows = session[order], row[order]
         begins = np.ones(n, np.bool_)
         begins[1:] = (by_session[1:] != by_session[:-1]) | (rows[1:] - rows[:-1] > self._look_back_rows)
@@ -95,14 +96,42 @@ class TurnLinker:
         return found
 
     def _remember(self, run: _Run, last_row: int) -> None:
+        oldest_row = last_row - self._look_back_rows
         # One run merged with itself: of a session that was silent for long in this batch, the last part.
-        self._runs.append(_merged([run], last_row - self._look_back_rows))
-        if len(self._runs) > _RUNS:
-            self._runs = [_merged(self._runs, last_row - self._look_back_rows)]
+        self._runs.append(_merged([run], oldest_row))
+        if len(self._runs) <= _RUNS:
+            return
+        # The newest, and older ones as long as they are no larger than all newer together: each row is
+        # merged a few times only, however many sessions are known.
+        start, rows = len(self._runs) - 2, len(self._runs[-1].row)
+        while start > 0 and len(self._runs[start - 1].row) <= rows + len(self._runs[start].row):
+            rows += len(self._runs[start].row)
+            start -= 1
+        self._runs[start:] = [_merged(self._runs[start:], oldest_row)]
+
+
+def _by_session(session: Int64) -> Int64:
+    """The places of `session` (numbers of 0 or more) in its order; equal ones stay as they are, int64[n]."""
+    n = len(session)
+    if n <= _FEW_TO_SORT:
+        # The number's high bits and the place in one int64: sorting such values is several times as fast.
+        bits = n.bit_length()
+        key = session & -(1 << bits)
+        key |= np.arange(n)
+        key.sort()
+        key &= (1 << bits) - 1
+        ordered = session[key]
+        if (ordered[1:] >= ordered[:-1]).all():  # else two differ in their low bits only
+            return key
+    return np.argsort(session, kind="stable").astype(np.int64, copy=False)
 
 
 def _merged(runs: list[_Run], oldest_row: int) -> _Run:
     """The latest row of each session in `runs` (older ones first), without those before `oldest_row`."""
+    if len(runs) == 1 and not len(runs[0].row):
+        return runs[0]
+    if len(runs) == 1 and int(runs[0].row.min()) >= oldest_row:  # then no session is in it twice
+        return runs[0]
     joined = {
         field.name: np.concatenate([getattr(run, field.name) for run in runs])
         for field in dataclasses.fields(_Run)

@@ -66,8 +66,9 @@ class Making:
         self._phases: tuple[str, ...] = (BASE,)
         self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
-        self.rows_to_read = trace.rows * (self._read.passes + self._plan.measures)
-        """Trace rows that will be read in all, those read twice counted twice."""
+        has_sessions = self._read.passes > 1
+        self.rows_to_read = trace.rows * (self._read.passes + self._plan.passes_to_bind(has_sessions=has_sessions))
+        """Trace rows that will be read in all, those read several times counted so."""
 
     def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""

@@ -5,7 +5,8 @@ Reading a trace into rows is in `trace_rows`, writing the schedule's file in `sc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -17,8 +18,6 @@ from replay.transform.rows import Rows, Step, base_rows
 from replay.transform.schedule_format import Schedule
 
 Int64 = npt.NDArray[np.int64]
-
-type _Done = tuple[Rows, int]
 
 MAX_ROWS = 2_000_000_000
 
@@ -38,7 +37,7 @@ def stream(
     chain = _Chain(steps)
     gates = [gate for step in steps if (gate := step.gate()) is not None]
     in_order = DueOrder(chain.copies, followed, most_waiting, gates)
-    for rows, bound_ns in _ahead(chain.apply, batches):
+    for rows, bound_ns in ahead(map(chain.apply, batches)):
         piece = in_order.push(rows, bound_ns)
         if in_order.rows > MAX_ROWS:
             raise BadInput(f"transform: more than {MAX_ROWS:,} requests would be due; amplify less")
@@ -64,17 +63,20 @@ def base_schedule(arrival_ns: Int64, end_ns: Int64, session: Int64) -> Schedule:
     return schedule_rows(base_rows(arrival_ns, end_ns, session))
 
 
-def _ahead(work: Callable[[Rows], _Done], batches: Iterable[Rows]) -> Iterator[_Done]:
-    """What `work` makes of each batch, in order; one batch is worked at beside what the caller does."""
+def ahead[Of](items: Iterator[Of], most: int = 3) -> Iterator[Of]:
+    """The items themselves, made in a thread beside what the caller does, up to `most` of them ahead."""
     with ThreadPoolExecutor(1) as thread:
-        under_way: Future[_Done] | None = None
-        for batch in batches:
-            begun = thread.submit(work, batch)
-            if under_way is not None:
-                yield under_way.result()
-            under_way = begun
-        if under_way is not None:
-            yield under_way.result()
+        under_way: deque[Future[Of | None]] = deque()
+        try:
+            while True:
+                while len(under_way) < most:
+                    under_way.append(thread.submit(next, items, None))
+                item = under_way.popleft().result()
+                if item is None:
+                    return
+                yield item
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 class _Chain:

@@ -41,6 +41,9 @@ DEFAULT_CONTENT: Final = ContentRules(prompts=CLONES)
 """Clones stand for other users: what they say is their own, else a prefix cache would know it all."""
 
 
+_GRAINS: Final = 1 << 20
+
+
 @dataclasses.dataclass(frozen=True)
 class NamedPhase(Settings):
     """A phase that no shape makes: a name for a stretch of the replay."""
@@ -141,6 +144,14 @@ class Plan:
             )
         return 1 / samples[0]
 
+    def passes_to_bind(self, *, has_sessions: bool) -> int:
+        """How often `bound` reads the whole trace, which has sessions or not."""
+        chosen = [shape for shape in self.shapes if not shape.all]
+        masks = {step.selection for step in (*self.mix, *chosen)}
+        rates = sum(shape.wants_rate for shape in self.shapes)
+        by_session = 2 * len(self.mix) if has_sessions else 0
+        return self.measures + len(masks) + by_session + len(chosen) + rates + len(self.limits)
+
     @property
     def measures(self) -> bool:
         """Whether the arrivals are read once more, to settle the amplification."""
@@ -228,19 +239,25 @@ class _Laid:
 
     def _expected(self, start_ns: int, end_ns: int, chosen: npt.NDArray[np.bool_] | None) -> float:
         """How many requests to expect in [start, end) of the replay after the steps so far."""
-        due_ns = self._ground.due_ns
-        if self._plan.slice_ns is not None:
-            due_ns = due_ns - self._plan.slice_ns[0]
+        first_ns = 0 if self._plan.slice_ns is None else self._plan.slice_ns[0]
         faster = self._plan.amplify if self._plan.method == "speed" else 1.0
-        due_ns = np.rint(due_ns / (self._plan.speed * faster)).astype(np.int64)
-        inside = (due_ns >= start_ns) & (due_ns < end_ns)
-        if chosen is not None:
-            inside &= chosen
-        expected = np.full(int(inside.sum()), self._plan.thin * self._plan.amplify / faster)
-        for curve, mine in self._curves:
-            factors = curve.factors(due_ns[inside])
-            expected *= factors if mine is None else np.where(mine[inside], factors, 1.0)
-        return float(expected.sum())
+        factor = self._plan.thin * self._plan.amplify / faster
+        grains = 0
+        for rows in self._ground.batches():
+            due_ns = (rows.due_ns - first_ns) / (self._plan.speed * faster)
+            inside = (due_ns >= start_ns - 0.5) & (due_ns < end_ns + 0.5)
+            at_ns, row = np.rint(due_ns[inside]).astype(np.int64), rows.row[inside]
+            kept = (at_ns >= start_ns) & (at_ns < end_ns)
+            if chosen is not None:
+                kept &= chosen[row]
+            at_ns, row = at_ns[kept], row[kept]
+            expected = np.full(len(at_ns), factor)
+            for curve, mine in self._curves:
+                factors = curve.factors(at_ns)
+                expected *= factors if mine is None else np.where(mine[row], factors, 1.0)
+            # Summed as whole numbers: the sum is the same for batches of any size.
+            grains += int(np.rint(expected * _GRAINS).astype(np.int64).sum())
+        return grains / _GRAINS
 
 
 def phase_names(found: Sequence[Step]) -> tuple[str, ...]:

@@ -47,6 +47,8 @@ class Choosing:
     def choose(self, batch: pa.RecordBatch) -> Mask:
         """Which rows of the trace's next batch can be sent again, bool[n]; counts the others."""
         fits = np.ones(batch.num_rows, np.bool_)
+        if not self.columns:
+            return fits
         for why, mask in ((UPGRADED, _upgraded(batch)), (GRPC, _grpc(batch)), (NOT_WHOLE, ~_whole(batch))):
             count = int((fits & mask).sum())
             if count:

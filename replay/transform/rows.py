@@ -44,9 +44,15 @@ class Rows:
     def take(self, index: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Rows:
         """The rows at `index`, or where it is true."""
         places: npt.NDArray[Any] = np.flatnonzero(index) if index.dtype == np.bool_ else index
-        taken = {name: _taken(values, places) for name, values in vars(self).items() if name != "start_ns"}
-        start_ns = taken["due_ns"] if self.start_ns is self.due_ns else _taken(self.start_ns, places)
-        return Rows(**taken, start_ns=start_ns)
+        columns = {name: taken(values, places) for name, values in vars(self).items() if name != "start_ns"}
+        start_ns = columns["due_ns"] if self.start_ns is self.due_ns else taken(self.start_ns, places)
+        return Rows(**columns, start_ns=start_ns)
+
+    def part(self, start: int, end: int) -> Rows:
+        """The rows in [start, end), not copied."""
+        parts = {name: values[start:end] for name, values in vars(self).items() if name != "start_ns"}
+        alone = self.start_ns is self.due_ns
+        return Rows(**parts, start_ns=parts["due_ns"] if alone else self.start_ns[start:end])
 
     @staticmethod
     def lone(first_row: int, due_ns: Int64) -> Rows:
@@ -69,8 +75,14 @@ class Rows:
         """All rows of `pieces` (at least one), one after the other."""
         if len(pieces) == 1:
             return pieces[0]
-        names = [field.name for field in dataclasses.fields(Rows)]
-        return Rows(**{name: _joined([getattr(piece, name) for piece in pieces]) for name in names})
+        columns = {
+            name: _joined([getattr(piece, name) for piece in pieces])
+            for name in vars(pieces[0])
+            if name != "start_ns"
+        }
+        alone = all(piece.start_ns is piece.due_ns for piece in pieces)
+        start_ns = columns["due_ns"] if alone else _joined([piece.start_ns for piece in pieces])
+        return Rows(**columns, start_ns=start_ns)
 
 
 def same(value: np.integer, n: int) -> Any:
@@ -78,7 +90,8 @@ def same(value: np.integer, n: int) -> Any:
     return np.broadcast_to(value, n)
 
 
-def _taken(values: npt.NDArray[Any], places: npt.NDArray[np.integer]) -> Any:
+def taken(values: npt.NDArray[Any], places: npt.NDArray[np.integer]) -> Any:
+    """A column's values at `places`; a view of one value where the column is one."""
     if values.strides == (0,) and len(values):
         return same(values[0], len(places))
     return values.take(places)

@@ -56,7 +56,10 @@ class Gathering:
         """Take in the next piece, in due order."""
         self.rows += len(piece)
         self._span_ns = max(self._span_ns, piece.span_ns)
-        self._phases += np.bincount(piece.phase, minlength=MOST_PHASES)
+        if len(piece) and piece.phase.strides == (0,):  # one value throughout (see `rows.same`)
+            self._phases[piece.phase[0]] += len(piece)
+        else:
+            self._phases += np.bincount(piece.phase, minlength=MOST_PHASES)
         self._sessions.add(piece.session)
         self._rate.add(piece.due_ns)
 
@@ -120,9 +123,12 @@ class _Counts:
         while self._step + 1 < len(_STEPS_S) and last_ns // self._width_ns > MOST_BUCKETS * 60:
             self._step += 1
             self._counts = _summed(self._counts, round(_STEPS_S[self._step] / _STEPS_S[self._step - 1]))
-        found = np.bincount(at_ns // self._width_ns, minlength=len(self._counts))
-        found[: len(self._counts)] += self._counts
-        self._counts = found
+        first, last = int(at_ns[0]) // self._width_ns, last_ns // self._width_ns
+        if last >= len(self._counts):
+            self._counts = np.concatenate((self._counts, np.zeros(last + 1 - len(self._counts), np.int64)))
+        # Instants ascend: looking up a few borders beats dividing every instant.
+        ends = np.searchsorted(at_ns, np.arange(first + 1, last + 2) * self._width_ns)
+        self._counts[first : last + 1] += np.diff(ends, prepend=0)
 
     @property
     def _width_ns(self) -> int:

@@ -7,8 +7,10 @@ and `shapes`); this module knows the columns and how they are stored.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +27,8 @@ from capture.trace_writer import replace_when_whole
 FORMAT_VERSION: Final = 1
 GROUP_ROWS: Final = 1 << 20
 METADATA_KEY: Final = b"peaktape.schedule"
+_GROUPS_WAITING: Final = 2
+"""Row groups, some 45 MB each, that may wait to be written: so that neither side waits for the other."""
 
 PHASES: Final = ("base", "ramp", "spike", "recover")
 """The phases of a schedule whose lineage names none: all had these once."""
@@ -122,20 +126,20 @@ def write_pieces(
     """Write a schedule that comes in pieces, in order: whole or not at all, in memory for a few of them.
 
     `lineage` is asked when all pieces were taken. Raises `BadInput` if `path` exists already, and what
-    taking a piece raises. Encoding and compressing one piece goes on beside the making of the next.
+    taking a piece raises. Encoding goes on beside the making of what comes next.
     """
     with (
         replace_when_whole(path, overwrite=overwrite) as temporary,
         pq.ParquetWriter(temporary, SCHEDULE_SCHEMA, **ENCODING) as writer,
         ThreadPoolExecutor(1) as thread,
     ):
-        under_way: Future[None] | None = None
+        under_way: deque[Future[None]] = deque()
         for group in _row_groups(pieces):
-            if under_way is not None:
-                under_way.result()
-            under_way = thread.submit(writer.write_table, group, GROUP_ROWS)
-        if under_way is not None:
-            under_way.result()
+            under_way.append(thread.submit(writer.write_table, group, GROUP_ROWS))
+            if len(under_way) > _GROUPS_WAITING:
+                under_way.popleft().result()
+        for written in under_way:
+            written.result()
         raw = json.dumps(dataclasses.asdict(lineage()), sort_keys=True)
         writer.add_key_value_metadata({METADATA_KEY.decode(): raw})
 
@@ -145,7 +149,7 @@ def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
     gathered: list[pa.RecordBatch] = []
     count = 0
     for piece in pieces:
-        columns = [pa.array(getattr(piece, field.name), type=field.type) for field in SCHEDULE_SCHEMA]
+        columns = [_column(getattr(piece, field.name), field.type) for field in SCHEDULE_SCHEMA]
         gathered.append(pa.RecordBatch.from_arrays(columns, schema=SCHEDULE_SCHEMA))
         count += len(piece)
         if count >= GROUP_ROWS:
@@ -156,6 +160,17 @@ def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
             count -= whole
     if count:
         yield pa.Table.from_batches(gathered)
+
+
+def _column(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    if values.strides == (0,) and 0 < len(values) <= GROUP_ROWS:  # one value throughout (see `rows.same`)
+        return _repeated(values[0].item(), kind).slice(0, len(values))
+    return pa.array(values, type=kind)
+
+
+@functools.lru_cache(8)
+def _repeated(value: int, kind: pa.DataType) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), GROUP_ROWS)
 
 
 def schedule_fingerprint(schedule: Schedule, lineage: Lineage) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -9,6 +12,8 @@ import pyarrow as pa
 from replay.transform.draws import GOLDEN_GAMMA, lone_session, mix
 
 Int64 = npt.NDArray[np.int64]
+
+_FEWEST_WAITING: Final = 1 << 21
 
 
 def number_sessions(names: pa.Array, first_row: int = 0) -> Int64:
@@ -21,11 +26,44 @@ def number_sessions(names: pa.Array, first_row: int = 0) -> Int64:
     numbers = lone_session(np.arange(first_row, first_row + n, dtype=np.int64))
     if names.null_count == n:
         return numbers
-    encoded = names.dictionary_encode() if not pa.types.is_dictionary(names.type) else names
-    of_name = hash_names(encoded.dictionary)
-    named = encoded.indices.is_valid().to_numpy(zero_copy_only=False)
-    numbers[named] = of_name[encoded.indices.drop_null().to_numpy()]
+    # Each name is hashed, again and again where it comes often: looking it up in a dictionary takes longer.
+    if not names.null_count:
+        return hash_names(names)
+    named = names.is_valid().to_numpy(zero_copy_only=False)
+    numbers[named] = hash_names(names.drop_null())
     return numbers
+
+
+def distinct(pieces: Iterable[Int64]) -> Int64:
+    """The different numbers in all of `pieces`, int64[k] ascending, in memory for a few times so many."""
+    known = np.empty(0, np.int64)
+    waiting: list[Int64] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) > max(len(known), _FEWEST_WAITING):  # so that merging stays cheap
+            known, waiting = _merged([known, *waiting]), []
+    return _merged([known, *waiting])
+
+
+def _merged(pieces: list[Int64]) -> Int64:
+    ordered = np.concatenate(pieces)
+    ordered.sort()
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
+def among(known: Int64, numbers: Int64) -> npt.NDArray[np.bool_]:
+    """Which of `numbers` (int64[n]) are among `known` (int64[k] ascending), bool[n]."""
+    if not len(known):
+        return np.zeros(len(numbers), np.bool_)
+    order = np.argsort(numbers)  # looked up in order, neighbours are found in the cache
+    wanted = numbers[order]
+    place = np.searchsorted(known, wanted)
+    place[place == len(known)] = 0
+    found = np.empty(len(numbers), np.bool_)
+    found[order] = known[place] == wanted
+    return found
 
 
 def hash_names(names: pa.Array) -> Int64:
@@ -41,8 +79,13 @@ def hash_names(names: pa.Array) -> Int64:
         padded[:8].view("<u8"), shape=(len(padded) - 7,), strides=(1,), writeable=False
     )
     state = lengths.astype(np.uint64) * GOLDEN_GAMMA
+    place, shortest = 0, int(lengths.min()) if n else 0
+    while place + 8 <= shortest:  # all names have a whole word there
+        state ^= words[start + place]
+        state += GOLDEN_GAMMA
+        mix(state)
+        place += 8
     left = np.arange(n)
-    place = 0
     while True:
         left = left[lengths[left] > place]
         if not len(left):

@@ -6,6 +6,7 @@ Shapes laid over a part of the time (spike, ramp) are in `shapes`; which steps i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from capture.failures import BadInput
 from capture.quantities import check_factor
 from replay.transform.draws import clone_session, uniform
-from replay.transform.rows import Rows, Step
+from replay.transform.rows import Rows, Step, same
 
 Int64 = npt.NDArray[np.int64]
 
@@ -117,6 +118,31 @@ def moved(rows: Rows, shift_ns: Int64) -> Rows:
     due_ns = rows.due_ns + shift_ns
     alone = rows.start_ns is rows.due_ns
     return dataclasses.replace(rows, due_ns=due_ns, start_ns=due_ns if alone else rows.start_ns + shift_ns)
+
+
+def clones_of(
+    rows: Rows, copies: Int64, copies_before: int
+) -> Iterator[tuple[int, Rows, npt.NDArray[np.integer] | None]]:
+    """Each row `copies` (int64[n]) times, 0 removing it: first all originals, then all first clones, …
+
+    Gives which clone (0 the original), the clones, not moved in time, and the places in `rows` that they are
+    of, None for all. A clone has its own session and number of copy (copy + nth · copies_before).
+    """
+    least = int(copies.min(initial=0))
+    for nth in range(int(copies.max(initial=0))):
+        places = None if nth < least else np.flatnonzero(copies > nth)
+        yield nth, clone(rows if places is None else rows.take(places), nth, copies_before), places
+
+
+def clone(rows: Rows, nth: int, copies_before: int) -> Rows:
+    """The `nth` clone of each row, not moved in time; 0 is the row itself."""
+    if not nth:
+        return rows
+    if rows.copy.strides == (0,) and len(rows):
+        copy = same(np.int32(int(rows.copy[0]) + nth * copies_before), len(rows))
+    else:
+        copy = rows.copy + np.int32(nth * copies_before)
+    return dataclasses.replace(rows, session=clone_session(rows.session, nth), copy=copy)
 
 
 def clone_rows(rows: Rows, copies: Int64, copies_before: int) -> tuple[Rows, Int64]:

@@ -72,7 +72,7 @@ class TraceRows:
         zero_ns: int | None = None
         wanted = max(1, BATCH_ROWS // copies)
         for light in _gathered(self._light(choosing, wanted), wanted):
-            kept = light.column("kept").to_numpy(zero_copy_only=False)
+            kept = _kept(light)
             if zero_ns is None and kept.any():
                 zero_ns = int(light.column("arrival_ns")[int(np.argmax(kept))].as_py())
             rows = _rows(linker, first, light, zero_ns or 0)
@@ -91,6 +91,9 @@ class TraceRows:
         heavy = "request_headers" in choosing.columns
         names = tuple(dict.fromkeys((*light, *choosing.columns)))
         for batch in stream_batches(self.trace, names, _HEAVY_ROWS if heavy else min(wanted, STREAM_ROWS)):
+            if not choosing.columns:  # all of them fit
+                yield batch
+                continue
             yield batch.select(light).append_column("kept", pa.array(choosing.choose(batch)))
 
 
@@ -106,6 +109,12 @@ def _gathered(batches: Iterator[pa.RecordBatch], wanted: int) -> Iterator[pa.Rec
             pieces, count = [], 0
     if count:
         yield pa.concat_batches(pieces)
+
+
+def _kept(light: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    if "kept" not in light.schema.names:
+        return np.ones(light.num_rows, np.bool_)
+    return np.asarray(light.column("kept").to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _rows(linker: TurnLinker, first: int, light: pa.RecordBatch, zero_ns: int) -> Rows:

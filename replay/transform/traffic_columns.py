@@ -1,6 +1,6 @@
 """A trace's light columns as arrays, read in one pass, with tallies and the first prompts' blocks.
 
-Some 50 bytes per request are kept, whatever its size; bodies are measured batch by batch and let go.
+Some 20 bytes per request are kept, 36 where there are sessions; bodies are measured and let go.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import pyarrow.compute as pc
 
 from capture.trace_format import COMPLETE
 from capture.trace_reader import Trace
+from capture.trace_stream import stream_batches
 from replay.transform.draws import lone_session
 from replay.transform.prompt_blocks import UInt64, chain_of, prompts_in
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 
+_ROWS_AT_ONCE: Final = 1000
 MOST_PROMPTS: Final = 20_000
 MOST_BLOCKS: Final = 4_000_000
 NEVER_SEEN: Final = "never seen"
@@ -39,37 +41,50 @@ _LIGHT: Final = (
 class TrafficColumns:
     """Arrays of one length, in arrival order; −1 stands for what isn't known.
 
-    `arrival_ns` counts from the first arrival; `session` is a number per session (a row without an id is one
-    of its own). `tally` counts values by what they are of: endpoint, model, outcome, status. `chains` holds
-    the block hashes of the first prompts, by row.
+    `arrival_ns` counts from the first arrival; `numbers` has a number per session (a row without an id is one
+    of its own), None where no row has an id; then `end_ns` is not read either. `tally` counts values by what
+    they are of: endpoint, model, outcome, status. `chains` holds the block hashes of the first prompts, by
+    row.
     """
 
     arrival_ns: Int64
     end_ns: Int64
-    session: Int64
+    numbers: Int64 | None
     input_tokens: Int32
     output_tokens: Int32
-    body_bytes: Int64
+    body_bytes: Int32
     tally: Mapping[str, collections.Counter[str]]
     streams: int
     ended_early: int
     chains: dict[int, UInt64]
 
+    @property
+    def session(self) -> Int64:
+        """A number per session, int64[n]."""
+        return lone_session(np.arange(len(self.arrival_ns))) if self.numbers is None else self.numbers
+
 
 def read_columns(trace: Trace, on_rows: Callable[[int], None] = lambda _: None) -> TrafficColumns:
     """Read `trace`; `on_rows` hears how many rows are done."""
-    reading = _Reading(int(trace.arrival_ns[0]))
-    for batch in trace.iter_batches([*_LIGHT, "request_headers", "request_body"]):
+    reading = _Reading(trace)
+    for batch in stream_batches(trace, [*_LIGHT, "request_headers", "request_body"], _ROWS_AT_ONCE):
         reading.take(batch)
         on_rows(reading.rows)
-    return reading.columns(trace)
+    return reading.columns()
 
 
 class _Reading:
-    def __init__(self, zero_ns: int) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.rows = 0
-        self._zero_ns = zero_ns
-        self._pieces: dict[str, list[npt.NDArray[Any]]] = collections.defaultdict(list)
+        n = trace.rows
+        self._arrival_ns = np.empty(n, np.int64)
+        self._kept: dict[str, npt.NDArray[Any]] = {"body_bytes": np.empty(n, np.int32)}
+        self._has_sessions = trace.has_any("session_id")
+        if self._has_sessions:
+            self._kept |= {"end_ns": np.empty(n, np.int64), "numbers": np.empty(n, np.int64)}
+        for name in ("input_tokens", "output_tokens"):
+            if trace.has_any(name):
+                self._kept[name] = np.empty(n, np.int32)
         self._tally: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         self._streams = self._ended_early = self._blocks = 0
         self._chains: dict[int, UInt64] = {}
@@ -77,11 +92,14 @@ class _Reading:
     def take(self, batch: pa.RecordBatch) -> None:
         column = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
         self._count(column)
-        for name in ("end_ns", "input_tokens", "output_tokens"):
-            self._pieces[name].append(column[name].fill_null(-1).to_numpy(zero_copy_only=False))
+        here = slice(self.rows, self.rows + batch.num_rows)
+        self._arrival_ns[here] = column["arrival_ns"].to_numpy()
+        for name in self._kept.keys() - {"body_bytes", "numbers"}:
+            self._kept[name][here] = column[name].fill_null(-1).to_numpy(zero_copy_only=False)
         sizes = pc.binary_length(column["request_body"]).fill_null(-1)
-        self._pieces["body_bytes"].append(sizes.to_numpy(zero_copy_only=False))
-        self._pieces["session"].append(self._numbered(column["session_id"]))
+        self._kept["body_bytes"][here] = sizes.to_numpy(zero_copy_only=False)
+        if self._has_sessions:
+            self._kept["numbers"][here] = self._numbered(column["session_id"])
         early = pc.or_kleene(
             pc.less(column["end_ns"], column["arrival_ns"]),
             pc.less(column["first_byte_ns"], column["arrival_ns"]),
@@ -128,16 +146,20 @@ class _Reading:
                 return
             self._chains[row] = chain
 
-    def columns(self, trace: Trace) -> TrafficColumns:
-        joined = {name: np.concatenate(pieces) for name, pieces in self._pieces.items()}
-        end_ns = joined["end_ns"].astype(np.int64)
+    def columns(self) -> TrafficColumns:
+        zero_ns = int(self._arrival_ns[0])
+        self._arrival_ns -= zero_ns
+        nothing: Int32 = np.broadcast_to(np.int32(-1), self.rows)
+        end_ns = self._kept.get("end_ns", np.broadcast_to(np.int64(-1), self.rows))
+        if self._has_sessions:
+            np.subtract(end_ns, zero_ns, out=end_ns, where=end_ns >= 0)
         return TrafficColumns(
-            arrival_ns=trace.arrival_ns - self._zero_ns,
-            end_ns=np.where(end_ns >= 0, end_ns - self._zero_ns, -1),
-            session=joined["session"],
-            input_tokens=joined["input_tokens"].astype(np.int32),
-            output_tokens=joined["output_tokens"].astype(np.int32),
-            body_bytes=joined["body_bytes"].astype(np.int64),
+            arrival_ns=self._arrival_ns,
+            end_ns=end_ns,
+            numbers=self._kept.get("numbers"),
+            input_tokens=self._kept.get("input_tokens", nothing),
+            output_tokens=self._kept.get("output_tokens", nothing),
+            body_bytes=self._kept["body_bytes"],
             tally=self._tally,
             streams=self._streams,
             ended_early=self._ended_early,

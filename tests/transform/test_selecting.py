@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -20,41 +19,10 @@ from replay.transform.plan import Plan, apply_plan, rows_of_trace
 from replay.transform.schedule_format import Schedule
 from replay.transform.selecting import Selection, selected
 from replay.transform.shapes import Spike
+from tests.transform.made_requests import row
 
 S = 1_000_000_000
 ROWS = 1200
-
-
-def row(number: int) -> dict[str, Any]:
-    """Every tenth of a second a request: one in four of a chat session of four turns, the rest alone."""
-    chats = number % 4 == 0
-    body = json.dumps({"input": "word " * (1 + number % 50)}).encode()
-    return {
-        "request_id": f"r{number}",
-        "session_id": f"s{number // 16}" if chats else None,
-        "turn": (number // 4) % 4 if chats else 0,
-        "arrival_ns": number * S // 10,
-        "method": "POST",
-        "scheme": "http",
-        "host": "production.test:80",
-        "path": "/v1/chat/completions?x=1" if chats else "/v1/embeddings",
-        "http_version": "HTTP/1.1",
-        "request_headers": [("Content-Type", "application/json")]
-        + ([("X-Tenant", "acme" if number % 3 == 0 else "other")] if number % 5 else []),
-        "request_body": body,
-        "request_bytes": len(body) if number % 2 else None,
-        "outcome": "complete",
-        "status": 200,
-        "response_bytes": 0,
-        "request_body_ns": number * S // 10,
-        "end_ns": number * S // 10 + 1,
-        "chunk_ns": [],
-        "chunk_bytes": [],
-        "model": "large" if chats else "small",
-        # The last turn of every second session is long; alone ones state nothing.
-        "input_tokens": (5000 if number % 32 == 12 else 100) if chats else None,
-        "stream": False,
-    }
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from capture.quantities import check_factor
 from replay.transform.amplification.shifts import Shifts, folded_ns
 from replay.transform.draws import uniform
 from replay.transform.rows import Rows, Step
-from replay.transform.steps import clone_rows, moved
+from replay.transform.steps import clone, moved
 
 Int64 = npt.NDArray[np.int64]
 
@@ -97,29 +97,39 @@ class ShiftedClones(Step):
         return math.ceil(self.factor)
 
     def apply(self, rows: Rows) -> Rows:
-        """The rows and their clones, a row's copies one after the other."""
+        """The rows and their clones: first all rows themselves, then all first clones, …"""
         whole = math.floor(self.factor)
-        copies = np.full(len(rows), whole, np.int64)
+        room_ns = self._room_ns(rows) if self.spread_ns else None
+        pieces = [self._clone(rows, nth, room_ns) for nth in range(whole)]
         if whole != self.factor:
-            copies += uniform(self.key, rows.session, 0) < self.factor - whole
-        cloned, nth = clone_rows(rows, copies, self.copies_before)
-        if not self.spread_ns:
-            return cloned
-        shift = self._shifts_ns(rows, copies, cloned, nth)
-        return moved(cloned, shift)
+            more = np.flatnonzero(uniform(self.key, rows.session, 0) < self.factor - whole)
+            room_ns = None if room_ns is None else room_ns[more]
+            pieces.append(self._clone(rows.take(more), whole, room_ns))
+        return Rows.joined(pieces)
 
-    def _shifts_ns(self, rows: Rows, copies: Int64, cloned: Rows, nth: Int64) -> Int64:
-        """One shift for all of a session's copy: it is drawn by the number of the original."""
+    def _room_ns(self, rows: Rows) -> Int64 | None:
+        """How much later each row's session may be moved; None where none is near the time's ends."""
         most_ns = self.shifts.most_ns
-        shift = self.shifts.drawn_ns(uniform(self.key, np.repeat(rows.session, copies), nth))
+        if not len(rows):
+            return None
+        early = int(rows.start_ns.min()) < most_ns
+        if not early and rows.start_ns is rows.due_ns and int(rows.due_ns.max()) <= self.span_ns - most_ns:
+            return None  # each row is a session of its own, and none is late
         room = self.late.room_ns(rows.session, self.span_ns, most_ns)
-        near_an_end = (rows.start_ns < most_ns) | (room < most_ns)
-        if near_an_end.any():
-            edge = np.flatnonzero(np.repeat(near_an_end, copies))
-            low = -np.minimum(cloned.start_ns[edge], most_ns)
-            shift[edge] = folded_ns(shift[edge], low, np.repeat(room, copies)[edge])
-        shift[nth == 0] = 0
-        return shift
+        return room if early or int(room.min()) < most_ns else None
+
+    def _clone(self, rows: Rows, nth: int, room_ns: Int64 | None) -> Rows:
+        """The `nth` clone of each row: one shift for all of a session's, drawn by the original's number."""
+        cloned = clone(rows, nth, self.copies_before)
+        if not nth or not self.spread_ns:
+            return cloned
+        most_ns = self.shifts.most_ns
+        shift = self.shifts.drawn_ns(uniform(self.key, rows.session, nth))
+        if room_ns is not None:
+            edge = np.flatnonzero((rows.start_ns < most_ns) | (room_ns < most_ns))
+            low = -np.minimum(rows.start_ns[edge], most_ns)
+            shift[edge] = folded_ns(shift[edge], low, room_ns[edge])
+        return moved(cloned, shift)
 
     def __str__(self) -> str:
         if self.most_copies == 1:

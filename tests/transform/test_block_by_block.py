@@ -1,0 +1,162 @@
+"""What is found block by block, in bounded memory, is what is found in one go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import replay.transform.gaps
+import replay.transform.trace_rows
+from capture.failures import BadInput
+from capture.trace_format import TraceMetadata
+from capture.trace_reader import Trace, open_trace
+from capture.trace_writer import batch_of, write_trace
+from replay.transform import burst_curve, clock_doubts, draws, selecting
+from replay.transform.arrival_facts import arrival_facts
+from replay.transform.due_order import in_due_order
+from replay.transform.gaps import gap_blocks, some_gaps, window_counts
+from replay.transform.making import Making
+from replay.transform.mixing import Mix, TenantLimit
+from replay.transform.pipeline import ahead
+from replay.transform.plan import Plan, apply_plan, rows_of_trace
+from replay.transform.rows import Rows, same
+from replay.transform.schedule_format import SCHEDULE_SCHEMA, Schedule
+from replay.transform.sessions import among, distinct
+from replay.transform.shapes import Bursts, Spike, Stairs
+from tests.transform.made_requests import row as request
+
+S = 1_000_000_000
+law = settings(max_examples=60, deadline=None)
+
+
+@law
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=80), st.sampled_from([1, 3, 40, 1000]))
+def test_counts_in_windows_and_gaps_are_those_of_all_at_once(instants: list[int], window_ns: int) -> None:
+    at_ns = np.sort(np.array(instants, np.int64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay.transform.gaps, "BLOCK_ROWS", 7)
+        blocks = list(window_counts(at_ns, window_ns))
+        gaps = [gaps for _, gaps in gap_blocks(at_ns)]
+    windows, counts = np.unique((at_ns - at_ns[0]) // window_ns, return_counts=True)
+    np.testing.assert_array_equal(np.concatenate([window for window, _ in blocks]), windows)
+    np.testing.assert_array_equal(np.concatenate([count for _, count in blocks]), counts)
+    np.testing.assert_array_equal(np.concatenate([np.empty(0, np.int64), *gaps]), np.diff(at_ns))
+    np.testing.assert_array_equal(some_gaps(at_ns), np.diff(at_ns))
+
+
+MADE = {
+    "poisson": np.cumsum(np.random.default_rng(1).exponential(S / 20, 20_000)).astype(np.int64),
+    "coarse": np.cumsum(np.random.default_rng(2).integers(0, 2, 5000)) * 3 * S,
+    "repeated": (np.arange(30)[:, None] * 60 * S + np.array([1, 5, 5, 9]) * S).ravel(),
+    "silent": np.concatenate([np.arange(3000), 90_000 + np.arange(3000)]) * (S // 50),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_facts_and_doubts_are_those_of_all_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_ns = MADE[name] - MADE[name][0]
+    facts, doubts = arrival_facts(at_ns), clock_doubts.all_doubts(at_ns)
+    for module in (replay.transform.gaps, burst_curve, clock_doubts):
+        monkeypatch.setattr(module, "BLOCK_ROWS", 64)
+    again = arrival_facts(at_ns)
+    assert again.bursts == facts.bursts
+    assert (again.peak_1s_per_s, again.ties, again.rows) == (facts.peak_1s_per_s, facts.ties, facts.rows)
+    assert again.gap_cv == pytest.approx(facts.gap_cv, rel=1e-9)
+    assert clock_doubts.all_doubts(at_ns) == doubts
+    assert doubts or name == "poisson"
+    gaps_s = np.diff(at_ns) / 1e9
+    assert facts.gap_cv == pytest.approx(gaps_s.std() / gaps_s.mean(), rel=1e-9)
+
+
+@law
+@given(st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=6), st.lists(st.integers(0, 40)))
+def test_numbers_are_found_among_the_distinct_ones_of_all_pieces(
+    pieces: list[list[int]], asked: list[int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("replay.transform.sessions._FEWEST_WAITING", 10)
+        known = distinct(np.array(piece, np.int64) for piece in pieces)
+    assert known.tolist() == sorted({number for piece in pieces for number in piece})
+    assert among(known, np.array(asked, np.int64)).tolist() == [number in known.tolist() for number in asked]
+
+
+@law
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.integers(0, 12), st.integers(0, 4)),
+        max_size=40,
+        unique_by=lambda row: row[1:],
+    ),
+    st.sampled_from([1, S, 2**55]),
+)
+def test_rows_are_sorted_by_due_row_and_copy_however_far_apart(
+    wanted: list[tuple[int, int, int]], unit_ns: int
+) -> None:
+    """2**55 ns are a year: too far apart for one number that holds instant, row and copy."""
+    due, row, copy = (np.array([one[at] for one in wanted], np.int64) for at in range(3))
+    session = draws.lone_session(row + 1000 * copy)
+    n = len(due)
+    rows = Rows(
+        due_ns=due * unit_ns,
+        row=row,
+        copy=copy.astype(np.int32),
+        session=session,
+        start_ns=due * unit_ns,
+        follows=-row,
+        think_ns=same(np.int64(0), n),
+        phase=same(np.int8(0), n),
+    )
+    found = in_due_order(rows, copies=5)
+    expected = rows.take(np.lexsort((copy, row, due)))
+    for name in ("due_ns", "row", "copy", "session", "follows", "think_ns", "phase"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+        assert getattr(found, name).dtype == getattr(rows, name).dtype
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    path = tmp_path_factory.mktemp("blocks") / "t.parquet"
+    write_trace(path, [batch_of([request(number) for number in range(1200)])], TraceMetadata(0, "test"))
+    return open_trace(path)
+
+
+FEW_TOKENS: dict[str, Any] = {"min_input_tokens": 4000}
+PLANS = {
+    "mix": Plan(mix=(Mix(x=2, **FEW_TOKENS), Mix(x=0.5, endpoint="/v1/embeddings")), seed=1),
+    "one endpoint": Plan(amplify=1.5, shapes=(Spike(10 * S, 60 * S, 3, endpoint="/v1/embeddings"),)),
+    "bursts of a model": Plan(
+        speed=2, shapes=(Stairs(start_x=1, end_x=2, steps=3), Bursts(cv=2, model="large"))
+    ),
+    "limits": Plan(amplify=2, method="jitter", limits=(TenantLimit(tenant="x-tenant", per_s=2, burst=3),)),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_for_some_requests_streams_as_it_is_in_memory(
+    trace: Trace, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = apply_plan(rows_of_trace(trace)[0], PLANS[name], trace)
+    monkeypatch.setattr(replay.transform.trace_rows, "BATCH_ROWS", 50)
+    monkeypatch.setattr(selecting, "STREAM_ROWS", 70)
+    monkeypatch.setattr(selecting, "_HEAVY_ROWS", 30)
+    making = Making(trace, PLANS[name])
+    read: list[int] = []
+    found = Schedule.joined(list(making.pieces(read.append)))
+    for column in SCHEDULE_SCHEMA.names:
+        np.testing.assert_array_equal(getattr(found, column), getattr(expected, column), err_msg=column)
+    assert sum(read) == making.rows_to_read, "progress ends where it was said to end"
+
+
+def test_what_is_made_ahead_comes_in_order_and_its_errors_with_it() -> None:
+    def items() -> Any:
+        yield from (1, 2, 3)
+        raise BadInput("row 4")
+
+    made = ahead(items())
+    assert [next(made) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(BadInput, match="row 4"):
+        next(made)
