@@ -66,8 +66,8 @@ class Making:
         self._phases: tuple[str, ...] = (BASE,)
         self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
-        has_sessions = self._read.passes > 1
-        self.rows_to_read = trace.rows * (self._read.passes + self._plan.passes_to_bind(has_sessions=has_sessions))
+        binding = self._plan.passes_to_bind(has_sessions=self._read.passes > 1)
+        self.rows_to_read = trace.rows * (self._read.passes + binding)
         """Trace rows that will be read in all, those read several times counted so."""
 
     def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
