@@ -43,28 +43,17 @@ class CopiedBody:
     `open_message_bytes` is for whoever reads messages: what has come of the one that is not over.
     """
 
-    __slots__ = (
-        "_budget",
-        "_limit_bytes",
-        "_pieces",
-        "_read",
-        "chunk_bytes",
-        "chunk_ns",
-        "held_bytes",
-        "open_message_bytes",
-        "size_bytes",
-    )
+    # Where they begin: one is made for every request, and most need few of them.
+    size_bytes = 0
+    held_bytes = 0
+    open_message_bytes = 0
+    _read: int | None = None
 
     def __init__(self, budget: CopyBudget | None = None) -> None:
-        self.size_bytes = 0
-        self.held_bytes = 0
-        self.open_message_bytes = 0
         self.chunk_ns: list[int] = []
         self.chunk_bytes: list[int] = []
         self._budget = budget
-        self._limit_bytes = BODY_COPY_LIMIT_BYTES if budget is None else budget.body_limit_bytes
         self._pieces: list[bytes] | None = []
-        self._read: int | None = None
 
     def take(self, piece: bytes, at_ns: int, read: int) -> None:
         """A piece passed. Pieces with the same `read` number are one chunk."""
@@ -91,16 +80,19 @@ class CopiedBody:
         """Add to the copy, unless a bound was or is met: then nothing of it is left."""
         if self._pieces is None:
             return
-        fits = self.may_be(self.held_bytes + len(piece))
-        if not fits or (self._budget is not None and not self._budget.take(len(piece))):
+        size_bytes, budget = len(piece), self._budget
+        if not self.may_be(self.held_bytes + size_bytes) or (
+            budget is not None and not budget.take(size_bytes)
+        ):
             self.drop()
             return
         self._pieces.append(piece)
-        self.held_bytes += len(piece)
+        self.held_bytes += size_bytes
 
     def may_be(self, size_bytes: int) -> bool:
         """Whether a copy so long is kept."""
-        return size_bytes <= self._limit_bytes
+        budget = self._budget
+        return size_bytes <= (BODY_COPY_LIMIT_BYTES if budget is None else budget.body_limit_bytes)
 
     def drop(self) -> None:
         """Keep no copy, of what passed and of what will."""
@@ -116,4 +108,7 @@ class CopiedBody:
 
     def body(self) -> bytes | None:
         """The copy, or None where it met a bound."""
-        return None if self._pieces is None else b"".join(self._pieces)
+        pieces = self._pieces
+        if pieces is None:
+            return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
