@@ -35,7 +35,6 @@ from capture.exchange import Exchange
 from capture.failures import BadInput, where_it_failed
 from capture.flow_choice import UNDECIDED, FlowChoice
 from capture.flow_parts import client_left, head_of, is_upload
-from capture.framed_messages import is_framed
 from capture.handover import Handover
 from capture.privacy.policy_file import policy_of
 from capture.recorder import Recorder, RecorderOptions
@@ -75,19 +74,20 @@ class CaptureAddon:
     """Opens an exchange for each request and hands it to `recorder` once, when it is over.
 
     A request that is not chosen passes as it would without us, and nothing of it is copied from then on.
-    While the choice is not made, nothing is handed over.
+    While the choice is not made, nothing is handed over. `read_number` numbers network reads; without it,
+    turns of the event loop stand for them.
     """
 
     name = "peaktape"
 
-    def __init__(self, recorder: Handover) -> None:
+    def __init__(self, recorder: Handover, read_number: Callable[[], int] | None = None) -> None:
         self._recorder = recorder
         self._zero_ns = recorder.zero_ns
         self._live: dict[str, Exchange] = {}
         self._unannounced: dict[str, Exchange] = {}
         self._unannounced_before: dict[str, Exchange] = {}
         self._announcing = False
-        self._reads = ReadNumber()
+        self._read_number = read_number or ReadNumber().now
         self._capture_id = secrets.token_hex(4)
         self._number = 0
         self._ended = False
@@ -97,7 +97,7 @@ class CaptureAddon:
         self._takes_all = self._choice.takes_all
         self._undecided: dict[str, http.HTTPFlow] = {}
         self._copies = CopyBudget(body_limit_bytes=choice.max_body_bytes)
-        self._upgraded = UpgradedConnections(self._zero_ns, self._reads.now, self._over)
+        self._upgraded = UpgradedConnections(self._zero_ns, self._read_number, self._over)
         self.addons = [self._upgraded]
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -174,36 +174,34 @@ class CaptureAddon:
             self._recorder.not_chosen(refusal)
             flow.request.stream = flow.request.stream or is_upload(flow.request)
             return
-        request = flow.request
-        framed = is_framed(request.data.headers.fields)
-        exchange = Exchange(
-            *(request_id, head_of(request), now_ns, None, flow.client_conn.id, self._copies), framed=framed
-        )
-        self._live[flow.id] = exchange
+        request, flow_id = flow.request, flow.id
+        exchange = Exchange(request_id, head_of(request), now_ns, None, flow.client_conn.id, self._copies)
+        self._live[flow_id] = exchange
         if refusal:
-            self._undecided[flow.id] = flow
+            self._undecided[flow_id] = flow
         else:
-            self._announce_later(flow.id, exchange)
-        if request.stream or is_upload(request, framed=framed):
+            self._unannounced[flow_id] = exchange
+            if not self._announcing:
+                self._announce_later()
+        if request.stream or is_upload(request):
             exchange.streamed = True
-            request.stream = self._passing_on(flow.id, exchange, exchange.ask, request.stream)
+            request.stream = self._passing_on(flow_id, exchange, exchange.ask, request.stream)
 
     def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:
-        exchange = self._live.get(flow.id)
+        flow_id = flow.id
+        exchange = self._live.get(flow_id)
         if exchange is not None:
             data = flow.request.data
-            exchange.whole(data.content, now_ns, data.trailers and data.trailers.fields)
-            if self._unannounced.pop(flow.id, None) is None and self._unannounced_before:
-                self._unannounced_before.pop(flow.id, None)
-            if flow.id not in self._undecided:
+            exchange.whole(data.content, now_ns, None if data.trailers is None else data.trailers.fields)
+            if self._unannounced.pop(flow_id, None) is None and self._unannounced_before:
+                self._unannounced_before.pop(flow_id, None)
+            if not self._undecided or flow_id not in self._undecided:
                 self._recorder.asked(exchange)
 
-    def _announce_later(self, flow_id: str, exchange: Exchange) -> None:
+    def _announce_later(self) -> None:
         """A request whose body takes its time is handed over by its head: it is a row whatever happens."""
-        self._unannounced[flow_id] = exchange
-        if not self._announcing:
-            self._announcing = True
-            asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
+        self._announcing = True
+        asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
 
     def _announce(self) -> None:
         # Those that have waited for a whole period; a timer for each would cost more than handing over.
@@ -253,10 +251,10 @@ class CaptureAddon:
 
         `other` is what another addon put there; it keeps its say over the bytes.
         """
-        zero_ns, read_number = self._zero_ns, self._reads.now
+        zero_ns, read_number = self._zero_ns, self._read_number
 
         def keep(piece: bytes) -> bytes:
-            if piece and not exchange.closed:
+            if piece:
                 try:
                     take(piece, time.monotonic_ns() - zero_ns, read_number())
                 except Exception as error:
@@ -278,8 +276,8 @@ class CaptureAddon:
             self._upgraded.begin(flow, exchange)
             return
         if data.content and not exchange.response_bytes:  # answered by another addon
-            exchange.take(data.content, now_ns, self._reads.now())
-        exchange.finish(now_ns, data.trailers and data.trailers.fields)
+            exchange.take(data.content, now_ns, self._read_number())
+        exchange.finish(now_ns, None if data.trailers is None else data.trailers.fields)
         self._over(flow.id)
 
     def _over(self, flow_id: str) -> None:

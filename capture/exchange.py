@@ -106,8 +106,6 @@ class Exchange:
         session: tuple[str, int] | None = None,
         connection: str | None = None,
         budget: CopyBudget | None = None,
-        *,
-        framed: bool | None = None,
     ) -> None:
         self.request_id = request_id
         self.head = head
@@ -129,7 +127,7 @@ class Exchange:
         self._framed: dict[bool, MessageSizes] | None = None
         self._sockets: dict[bool, WebSocketReader] | None = None
         self._closing: tuple[str, str | None, int | None, int | None] | None = None
-        if is_framed(head.headers) if framed is None else framed:
+        if is_framed(head.headers):
             self._messages = MessageLog()
             self._framed = {True: MessageSizes(), False: MessageSizes()}
 
@@ -277,7 +275,10 @@ class Exchange:
         """The response's last byte was passed on."""
         if self._closing is None:
             self._response_trailers = trailers
-            self._close(COMPLETE, None, None, at_ns)
+            self._closing = (COMPLETE, None, None, at_ns)
+            self.answer.release()
+            if self._asked is not None:
+                self._asked.release()
 
     def fail(self, message: str, at_ns: int, *, client_left: bool) -> None:
         """The exchange broke; `message` is the proxy's word for it, `client_left` what its sockets say."""
@@ -328,8 +329,12 @@ class Exchange:
 
     def asked_values(self, *, head_alone: bool = False) -> tuple[tuple[Any, ...], bytes | None]:
         """Values of `ASKED_COLUMNS` as known by now, the last of them by itself; they count as told then."""
-        told = self._told = (None, None) if head_alone else (self._body_ns, self.request_body)
-        return (self.request_id, self.arrival_ns, self.connection, *self.head, told[0]), told[1]
+        if head_alone:
+            body_ns = body = None
+        else:
+            body_ns, body = self._body_ns, self._body if not self.streamed else self.request_body
+        self._told = body_ns, body
+        return (self.request_id, self.arrival_ns, self.connection, *self.head, body_ns), body
 
     def ended_values(self) -> tuple[tuple[Any, ...], dict[str, Any], bytes | None, bytes | None]:
         """Values of `ENDED_COLUMNS`, the last two by themselves, and the columns that few rows have.
@@ -342,7 +347,10 @@ class Exchange:
         status, headers, first_byte_ns = self._answer_head or (own_status, None, None)
         answer, asked = self.answer, self._asked
         told_ns, told_body = self._told
-        request_body = self.request_body
+        if self._messages is None and not self.streamed:
+            request_body, response_body = self._body, answer.body() if self._answer_head is not None else None
+        else:
+            request_body, response_body = self.request_body, self.response_body
         more = {}
         if asked is not None or self._request_trailers is not None or self._response_trailers is not None:
             more = self._seldom_columns()
@@ -362,7 +370,7 @@ class Exchange:
             answer.chunk_bytes,
             None if told_ns == self._body_ns else self._body_ns,
         )
-        return values, more, self.response_body, None if request_body is told_body else request_body
+        return values, more, response_body, None if request_body is told_body else request_body
 
     def _seldom_columns(self) -> dict[str, Any]:
         columns = {

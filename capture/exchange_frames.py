@@ -28,7 +28,7 @@ class ExchangeFrames:
     def __init__(self) -> None:
         self._pack = msgpack.Packer(unicode_errors="surrogatepass").pack
 
-    def asked(self, exchange: Exchange, *, head_alone: bool = False) -> list[bytes]:
+    def asked(self, exchange: Exchange, head_alone: bool = False) -> list[bytes]:
         """What is known of a request by now. Raises ValueError when it is too large for a frame."""
         values, body = exchange.asked_values(head_alone=head_alone)
         if body is None:

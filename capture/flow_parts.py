@@ -30,17 +30,17 @@ def head_of(request: http.Request) -> RequestHead:
     )
 
 
-def is_upload(request: http.Request, *, framed: bool | None = None) -> bool:
+def is_upload(request: http.Request) -> bool:
     """Whether a request's body is passed on as it comes: calls of gRPC, large ones, ones of unknown length.
 
-    A short body of a stated length is sent on in one piece, once it is whole. `framed` is `is_framed` of its
-    headers, where that is known.
+    A short body of a stated length is sent on in one piece, once it is whole.
     """
     fields, chunked = request.data.headers.fields, False
     for name, value in fields:
-        if len(name) == _LENGTH_NAME_BYTES and name.lower() == b"content-length" and value.isdigit():
-            return int(value) > STREAM_FROM_BYTES or (is_framed(fields) if framed is None else framed)
-        if len(name) == _CODING_NAME_BYTES:
+        size_bytes = len(name)
+        if size_bytes == _LENGTH_NAME_BYTES and name.lower() == b"content-length" and value.isdigit():
+            return int(value) > STREAM_FROM_BYTES or is_framed(fields)
+        if size_bytes == _CODING_NAME_BYTES:
             chunked = chunked or name.lower() == b"transfer-encoding"
     return chunked or request.is_http2
 

@@ -24,7 +24,7 @@ SPOOL_FILE_BYTES: Final = 4 << 20
 _MOST_PARTS: Final = 1000  # IOV_MAX is 1024
 _READ_BYTES: Final = 1 << 20
 _PROGRESS_NAME: Final = "progress"
-_TAKEN, _WRITTEN = range(2)
+TAKEN, _WRITTEN = range(2)
 
 
 class FrameFile:
@@ -54,29 +54,33 @@ class FrameFile:
 
     def append(self, parts: Sequence[Buffer]) -> int:
         """Write all `parts`; their length. Raises OSError when they don't fit, then it holds none of them."""
+        wanted = sum(map(len, parts))
         try:
-            if len(parts) <= _MOST_PARTS:
-                written = self._write(parts)
-            else:
-                pieces = range(0, len(parts), _MOST_PARTS)
-                written = sum(self._write(parts[start : start + _MOST_PARTS]) for start in pieces)
+            written = os.writev(self._descriptor, parts[:_MOST_PARTS])
+            if written < wanted:  # many, large, or nearly full: the rest shows which
+                self._write_rest(parts, written)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self.size_bytes)
             os.lseek(self._descriptor, self.size_bytes, os.SEEK_SET)
             raise
-        self.size_bytes += written
-        return written
+        self.size_bytes += wanted
+        return wanted
 
-    def _write(self, parts: Sequence[Buffer]) -> int:
-        wanted = sum(map(len, parts))
-        written = os.writev(self._descriptor, parts)
-        while written < wanted:  # large, or nearly full: the rest shows which
-            more = os.write(self._descriptor, b"".join(parts)[written:])
-            if not more:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            written += more
-        return written
+    def _write_rest(self, parts: Sequence[Buffer], written: int) -> None:
+        for start in range(0, len(parts), _MOST_PARTS):
+            part = parts[start : start + _MOST_PARTS]
+            wanted = sum(map(len, part))
+            if written >= wanted:  # of the first ones, by the caller
+                written -= wanted
+                continue
+            done = written or os.writev(self._descriptor, part)
+            written = 0
+            while done < wanted:
+                more = os.write(self._descriptor, b"".join(part)[done:])
+                if not more:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                done += more
 
     def sync(self) -> None:
         """Bring what was appended to the disk; raises OSError."""
@@ -122,7 +126,7 @@ class SpoolWriter:
     @property
     def waiting_bytes(self) -> int:
         """What was handed over and the reader has not done with."""
-        return self.written_bytes - self.progress[_TAKEN]
+        return self.written_bytes - self.progress[TAKEN]
 
     def _begin(self) -> FrameFile:
         begun = self._next_file(self.folder / f"{self.written_bytes:016d}.frames")
@@ -133,7 +137,7 @@ class SpoolWriter:
         return begun
 
     def _next_file(self, path: Path) -> FrameFile:
-        spent, taken = None, self.progress[_TAKEN]
+        spent, taken = None, self.progress[TAKEN]
         while self._full and self._full[0][1] <= taken:
             spent, _ = self._full.popleft()
         if spent is not None:
@@ -203,7 +207,7 @@ class SpoolReader:
 
         That one is the writer's, to write over.
         """
-        self._progress[_TAKEN] = position
+        self._progress[TAKEN] = position
         spent = [start for start, following in itertools.pairwise(self._starts()) if following <= position]
         for start in spent[:-1]:
             (self.folder / f"{start:016d}.frames").unlink(missing_ok=True)

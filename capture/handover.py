@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from capture.body_condition import Condition
 from capture.capture_facts import CaptureFacts
 from capture.exchange import Exchange
 from capture.exchange_frames import ExchangeFrames
-from capture.frame_files import SpoolWriter
+from capture.frame_files import TAKEN, SpoolWriter
 from capture.journal import Buffer, Kind
 from capture.recording_switch import RecordingSwitch
 from capture.row_frames import row_frame
@@ -56,12 +56,7 @@ class Handover:
 
     def asked(self, exchange: Exchange, *, head_alone: bool = False) -> None:
         """A request came in: what is known of it by now, or its head alone."""
-        try:
-            frame = self._frames.asked(exchange, head_alone=head_alone)
-        except ValueError:
-            self._refusal = "too_large"
-            return
-        if self._put(frame):
+        if self._put(self._frames.asked, exchange, head_alone):
             self._asked.add(exchange.request_id)
 
     def not_chosen(self, reason: str) -> None:
@@ -82,11 +77,7 @@ class Handover:
             self._dropped[self._cause()] += 1
             return
         self._asked.discard(request_id)
-        try:
-            whole = self._put(self._frames.ended(exchange, condition))
-        except ValueError:
-            whole, self._refusal = False, "too_large"
-        if not whole:
+        if not self._put(self._frames.ended, exchange, condition):
             self._lose(request_id, self._cause())
 
     def lost(self, cause: str, request_id: str = "") -> None:
@@ -103,19 +94,23 @@ class Handover:
         self._hand_over(Kind.LOST, {"request_id": request_id, "cause": cause}, however_full=True)
 
     def _hand_over(self, kind: Kind, columns: Mapping[str, Any], *, however_full: bool = False) -> bool:
-        return self._put(row_frame(kind, columns), however_full=however_full)
+        return self._put(row_frame, kind, columns, however_full=however_full)
 
-    def _put(self, frame: Sequence[Buffer], *, however_full: bool = False) -> bool:
-        """Whether the frame is in the spool; it is not when the spool is full."""
+    def _put(self, frame: Callable[..., Sequence[Buffer]], *of_what: Any, however_full: bool = False) -> bool:
+        """Whether the frame made of that is in the spool; it is not when the spool is full."""
         spool = self._spool
-        if spool.waiting_bytes >= self._limit_bytes and not however_full:
+        if spool.written_bytes - spool.progress[TAKEN] >= self._limit_bytes and not however_full:
             return False
         try:
+            made = frame(*of_what)
             with self._sending:
-                spool.append(frame)
+                spool.append(made)
         except OSError as error:
             memory_is_full = error.errno == errno.ENOSPC  # the spool's, which is no disk
             self._refusal = "" if memory_is_full else drop_cause(error)
+            return False
+        except ValueError:
+            self._refusal = "too_large"
             return False
         self._refusal = ""
         return True
