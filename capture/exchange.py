@@ -322,7 +322,7 @@ class Exchange:
 
     def ended_columns(self) -> dict[str, Any]:
         """All other columns of a closed exchange that hold something; raises ValueError when it is not."""
-        self._told = None, None
+        self.nothing_told()
         values, more, response_body, request_body = self.ended_values()
         columns = dict(zip(ENDED_COLUMNS, (*values, response_body, request_body), strict=True))
         return {name: value for name, value in {**columns, **more}.items() if value is not None}
@@ -335,6 +335,10 @@ class Exchange:
             body_ns, body = self._body_ns, self._body if not self.streamed else self.request_body
         self._told = body_ns, body
         return (self.request_id, self.arrival_ns, self.connection, *self.head, body_ns), body
+
+    def nothing_told(self) -> None:
+        """What `asked_values` gave last did not get anywhere; `ended_values` gives it again."""
+        self._told = None, None
 
     def ended_values(self) -> tuple[tuple[Any, ...], dict[str, Any], bytes | None, bytes | None]:
         """Values of `ENDED_COLUMNS`, the last two by themselves, and the columns that few rows have.

@@ -58,6 +58,8 @@ class Handover:
         """A request came in: what is known of it by now, or its head alone."""
         if self._put(self._frames.asked, exchange, head_alone):
             self._asked.add(exchange.request_id)
+        else:
+            exchange.nothing_told()
 
     def not_chosen(self, reason: str) -> None:
         """A request that was seen is not to be recorded; nothing of it was handed over."""

@@ -62,6 +62,20 @@ def test_a_request_known_by_its_head_is_replaced_when_it_is_whole(desk: Desk) ->
     assert (row["request_body"], desk.intake.opened) == (b"q", 1)
 
 
+def test_a_body_that_the_spool_had_no_room_for_is_told_by_the_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = exchange(1)
+    desk.recorder.asked(made, head_alone=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.recorder, "_limit_bytes", 0)
+        desk.recorder.asked(made)
+    desk.recorder.closed(made)
+    desk.taken()
+    (row,) = desk.journaled()
+    assert (row["request_body"], row["request_body_ns"]) == (b"q", made.arrival_ns + 1)
+
+
 def test_a_body_that_only_the_end_tells_goes_by_the_policy_as_well(desk: Desk) -> None:
     made = exchange(1, body=b'{"password": "' + SECRET.encode() + b'", "note": "kept"}')
     desk.recorder.asked(made, head_alone=True)
