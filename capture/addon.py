@@ -108,10 +108,19 @@ class CaptureAddon:
             self._lose(flow.id, "_open", error)
 
     def request(self, flow: http.HTTPFlow) -> None:
+        flow_id = flow.id
+        exchange = self._live.get(flow_id)
+        if exchange is None:
+            return
         try:
-            self._whole(flow, time.monotonic_ns() - self._zero_ns)
+            now_ns, data = time.monotonic_ns() - self._zero_ns, flow.request.data
+            exchange.whole(data.content, now_ns, None if data.trailers is None else data.trailers.fields)
+            if self._unannounced.pop(flow_id, None) is None and self._unannounced_before:
+                self._unannounced_before.pop(flow_id, None)
+            if not self._undecided or flow_id not in self._undecided:
+                self._recorder.asked(exchange)
         except Exception as error:
-            self._lose(flow.id, "_whole", error)
+            self._lose(flow_id, "request", error)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         try:
@@ -121,10 +130,20 @@ class CaptureAddon:
             self._lose(flow.id, "_answered", error)
 
     def response(self, flow: http.HTTPFlow) -> None:
+        exchange = self._live.get(flow.id)
+        if exchange is None or flow.response is None:
+            return
         try:
-            self._finish(flow, time.monotonic_ns() - self._zero_ns)
+            now_ns, data = time.monotonic_ns() - self._zero_ns, flow.response.data
+            if data.status_code == 101:
+                self._upgraded.begin(flow, exchange)
+                return
+            if data.content and not exchange.response_bytes:  # answered by another addon
+                exchange.take(data.content, now_ns, self._read_number())
+            exchange.finish(now_ns, None if data.trailers is None else data.trailers.fields)
+            self._over(flow.id)
         except Exception as error:
-            self._lose(flow.id, "_finish", error)
+            self._lose(flow.id, "response", error)
 
     def error(self, flow: http.HTTPFlow) -> None:
         try:
@@ -166,8 +185,7 @@ class CaptureAddon:
     def _open(self, flow: http.HTTPFlow, now_ns: int) -> None:
         self._number += 1
         flow.metadata[_SEEN] = request_id = f"{self._capture_id}-{self._number:08d}"
-        self._recorder.opened()
-        refusal = self._recorder.switch.why_not(now_ns)
+        refusal = self._recorder.opened(now_ns)
         if not refusal and not self._takes_all:
             refusal = self._choice.asked(flow)
         if refusal and refusal != UNDECIDED:
@@ -186,17 +204,6 @@ class CaptureAddon:
         if request.stream or is_upload(request):
             exchange.streamed = True
             request.stream = self._passing_on(flow_id, exchange, exchange.ask, request.stream)
-
-    def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:
-        flow_id = flow.id
-        exchange = self._live.get(flow_id)
-        if exchange is not None:
-            data = flow.request.data
-            exchange.whole(data.content, now_ns, None if data.trailers is None else data.trailers.fields)
-            if self._unannounced.pop(flow_id, None) is None and self._unannounced_before:
-                self._unannounced_before.pop(flow_id, None)
-            if not self._undecided or flow_id not in self._undecided:
-                self._recorder.asked(exchange)
 
     def _announce_later(self) -> None:
         """A request whose body takes its time is handed over by its head: it is a row whatever happens."""
@@ -266,19 +273,6 @@ class CaptureAddon:
             return changed
 
         return keep_and_change if callable(other) else keep
-
-    def _finish(self, flow: http.HTTPFlow, now_ns: int) -> None:
-        exchange = self._live.get(flow.id)
-        if exchange is None or flow.response is None:
-            return
-        data = flow.response.data
-        if data.status_code == 101:
-            self._upgraded.begin(flow, exchange)
-            return
-        if data.content and not exchange.response_bytes:  # answered by another addon
-            exchange.take(data.content, now_ns, self._read_number())
-        exchange.finish(now_ns, None if data.trailers is None else data.trailers.fields)
-        self._over(flow.id)
 
     def _over(self, flow_id: str) -> None:
         """An exchange is closed: it is the recorder's now."""

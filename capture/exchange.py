@@ -325,23 +325,28 @@ class Exchange:
         self.nothing_told()
         values, more, response_body, request_body = self.ended_values()
         columns = dict(zip(ENDED_COLUMNS, (*values, response_body, request_body), strict=True))
-        return {name: value for name, value in {**columns, **more}.items() if value is not None}
+        return {name: value for name, value in {**columns, **(more or {})}.items() if value is not None}
 
-    def asked_values(self, *, head_alone: bool = False) -> tuple[tuple[Any, ...], bytes | None]:
-        """Values of `ASKED_COLUMNS` as known by now, the last of them by itself; they count as told then."""
+    def asked_values(self, *, head_alone: bool = False) -> tuple[tuple[Any, ...], None, bytes | None]:
+        """Values of `ASKED_COLUMNS` as known by now, the last of them by itself; they count as told then.
+
+        Nothing stands where `ended_values` has further columns.
+        """
         if head_alone:
             body_ns = body = None
         else:
             body_ns, body = self._body_ns, self._body if not self.streamed else self.request_body
         self._told = body_ns, body
-        return (self.request_id, self.arrival_ns, self.connection, *self.head, body_ns), body
+        return (self.request_id, self.arrival_ns, self.connection, *self.head, body_ns), None, body
 
     def nothing_told(self) -> None:
         """What `asked_values` gave last did not get anywhere; `ended_values` gives it again."""
         self._told = None, None
 
-    def ended_values(self) -> tuple[tuple[Any, ...], dict[str, Any], bytes | None, bytes | None]:
-        """Values of `ENDED_COLUMNS`, the last two by themselves, and the columns that few rows have.
+    def ended_values(
+        self, **besides: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any] | None, bytes | None, bytes | None]:
+        """Values of `ENDED_COLUMNS`; columns that few rows have, with `besides`; the last two by themselves.
 
         What `asked_values` told and has not changed is None. Raises ValueError when it isn't closed.
         """
@@ -355,11 +360,11 @@ class Exchange:
             request_body, response_body = self._body, answer.body() if self._answer_head is not None else None
         else:
             request_body, response_body = self.request_body, self.response_body
-        more = {}
+        more: dict[str, Any] | None = besides or None
         if asked is not None or self._request_trailers is not None or self._response_trailers is not None:
-            more = self._seldom_columns()
+            more = {**self._seldom_columns(), **besides}
         elif self._messages is not None:
-            more = self._messages.columns()
+            more = {**self._messages.columns(), **besides}
         values = (
             self.request_id,
             outcome,

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import msgpack
 
-from capture.body_condition import CHOSEN_IF, Condition
-from capture.exchange import ASKED_COLUMNS, ENDED_COLUMNS, Exchange
+from capture.exchange import ASKED_COLUMNS, ENDED_COLUMNS
 from capture.journal import HEADER, MAGIC, PAYLOAD_LIMIT_BYTES, SEED, Frame, Kind
 
 _LENGTH: Final = struct.Struct("<I")
@@ -28,26 +27,21 @@ class ExchangeFrames:
     def __init__(self) -> None:
         self._pack = msgpack.Packer(unicode_errors="surrogatepass").pack
 
-    def asked(self, exchange: Exchange, head_alone: bool = False) -> list[bytes]:
-        """What is known of a request by now. Raises ValueError when it is too large for a frame."""
-        values, body = exchange.asked_values(head_alone=head_alone)
-        if body is None:
-            return self._frame(Kind.ASKED, (values, (None,), None), b"", b"")
-        return self._frame(Kind.ASKED, (values, (len(body),), None), body, b"")
+    def frame(
+        self,
+        kind: Kind,
+        values: tuple[Any, ...],
+        more: dict[str, Any] | None,
+        first: bytes | None,
+        second: bytes | None = None,
+    ) -> list[bytes]:
+        """A frame of `Exchange.asked_values` (`Kind.ASKED`) or `Exchange.ended_values` (`Kind.ENDED`).
 
-    def ended(self, exchange: Exchange, condition: Condition = True) -> list[bytes]:
-        """What of a closed exchange wasn't told by `asked`; it is recorded if `condition` holds.
-
-        Raises ValueError when it is too large for a frame, or not closed.
+        `more` are further columns by name. Raises ValueError when it is too large for a frame.
         """
-        values, more, response, request = exchange.ended_values()
-        if condition is not True:
-            more = {**more, CHOSEN_IF: condition}
-        sizes = None if response is None else len(response), None if request is None else len(request)
-        return self._frame(Kind.ENDED, (values, sizes, more or None), response or b"", request or b"")
-
-    def _frame(self, kind: Kind, packed: Any, first: bytes, second: bytes) -> list[bytes]:
-        head: bytes = self._pack(packed)
+        sizes = None if first is None else len(first), None if second is None else len(second)
+        first, second = first or b"", second or b""
+        head: bytes = self._pack((values, sizes, more))
         if len(head) > _KEPT_PACKER_BYTES:  # it has grown for good
             self._pack = msgpack.Packer(unicode_errors="surrogatepass").pack
         head = _LENGTH.pack(len(head)) + head
@@ -76,7 +70,7 @@ def exchange_columns(frame: Frame) -> dict[str, Any]:
         for size in sizes:
             bodies.append(None if size is None else bytes(frame.payload[at : at + size]))
             at += size or 0
-        columns = dict(zip(names, (*values, *bodies), strict=True))
+        columns = dict(zip(names, (*values, *bodies[: len(names) - len(values)]), strict=True))
     except (struct.error, ValueError, TypeError, KeyError, msgpack.exceptions.UnpackException) as error:
         raise ValueError(f"a frame without an exchange: {error}") from error
     if frame.kind == Kind.ENDED:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from capture.body_condition import Condition
+from capture.body_condition import CHOSEN_IF, Condition
 from capture.capture_facts import CaptureFacts
 from capture.exchange import Exchange
 from capture.exchange_frames import ExchangeFrames
@@ -41,7 +41,7 @@ class Handover:
         self._spool = SpoolWriter(facts.spool / name)
         self._limit_bytes = min(facts.options.spool_bytes, 4 * facts.options.segment_bytes)
         self._sending = threading.Lock()
-        self._frames = ExchangeFrames()
+        self._frame = ExchangeFrames().frame
         self._asked: set[str] = set()
         self._seen = self._closed = 0
         self._dropped: Counter[str] = Counter()
@@ -50,13 +50,14 @@ class Handover:
         self._told: dict[str, Any] = {}
         self._refusal = ""
 
-    def opened(self) -> None:
-        """A request was seen."""
+    def opened(self, at_ns: int = 0) -> str:
+        """A request was seen; why one that arrives then is not recorded, "" when it is."""
         self._seen += 1
+        return self.switch.why_not(at_ns)
 
     def asked(self, exchange: Exchange, *, head_alone: bool = False) -> None:
         """A request came in: what is known of it by now, or its head alone."""
-        if self._put(self._frames.asked, exchange, head_alone):
+        if self._put(Kind.ASKED, exchange.asked_values(head_alone=head_alone)):
             self._asked.add(exchange.request_id)
         else:
             exchange.nothing_told()
@@ -79,7 +80,8 @@ class Handover:
             self._dropped[self._cause()] += 1
             return
         self._asked.discard(request_id)
-        if not self._put(self._frames.ended, exchange, condition):
+        besides = {} if condition is True else {CHOSEN_IF: condition}
+        if not self._put(Kind.ENDED, exchange.ended_values(**besides)):
             self._lose(request_id, self._cause())
 
     def lost(self, cause: str, request_id: str = "") -> None:
@@ -96,17 +98,24 @@ class Handover:
         self._hand_over(Kind.LOST, {"request_id": request_id, "cause": cause}, however_full=True)
 
     def _hand_over(self, kind: Kind, columns: Mapping[str, Any], *, however_full: bool = False) -> bool:
-        return self._put(row_frame, kind, columns, however_full=however_full)
+        return self._put(kind, (columns,), however_full=however_full, make=row_frame)
 
-    def _put(self, frame: Callable[..., Sequence[Buffer]], *of_what: Any, however_full: bool = False) -> bool:
-        """Whether the frame made of that is in the spool; it is not when the spool is full."""
+    def _put(
+        self,
+        kind: Kind,
+        what: Sequence[Any],
+        *,
+        however_full: bool = False,
+        make: Callable[..., Sequence[Buffer]] | None = None,
+    ) -> bool:
+        """Whether a frame of that is in the spool; it is not when the spool is full."""
         spool = self._spool
         if spool.written_bytes - spool.progress[TAKEN] >= self._limit_bytes and not however_full:
             return False
         try:
-            made = frame(*of_what)
+            frame = (make or self._frame)(kind, *what)
             with self._sending:
-                spool.append(made)
+                spool.append(frame)
         except OSError as error:
             memory_is_full = error.errno == errno.ENOSPC  # the spool's, which is no disk
             self._refusal = "" if memory_is_full else drop_cause(error)

@@ -113,7 +113,7 @@ def test_a_row_whose_meaning_cannot_be_read_is_recorded_all_the_same(
 
 
 def test_an_end_without_its_request_is_counted(desk: Desk) -> None:
-    desk.recorder._put(desk.recorder._frames.ended, exchange(9))
+    desk.recorder._put(Kind.ENDED, exchange(9).ended_values())
     desk.recorder._hand_over(Kind.ENDED, {"no": "exchange"})
     give(desk.recorder, exchange(1))
     desk.taken()

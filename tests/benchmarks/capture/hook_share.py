@@ -41,13 +41,13 @@ def timed_hooks(addon: Any) -> dict[str, int]:
     addon._passing_on = lambda *given: timed("bodies", passing_on(*given))
     for name in HOOKS:
         setattr(addon, name, timed(name, getattr(addon, name)))
-    finish = addon._finish
+    over = addon._over
 
     def counted(self: Any, *given: Any) -> None:
         spent["over"] += 1
-        finish(self, *given)
+        over(self, *given)
 
-    addon._finish = counted
+    addon._over = counted
     return spent
 
 
