@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,11 +39,11 @@ class Way:
                     found += [int(child) for child in (task / "children").read_text().split()]
         return found
 
-    def free_children(self) -> None:
-        """Let all but the proxy run on any core; what they start later too."""
+    def free_children(self, cores: Sequence[int] = CORES) -> None:
+        """Let all but the proxy run on these cores; what they start later too."""
         for pid in self.processes()[1:]:
             for task in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), CORES)
+                os.sched_setaffinity(int(task.name), cores)
 
     def cpu_s(self) -> tuple[float, float]:
         """CPU time up to now: of the process that proxies, and of all the others."""
