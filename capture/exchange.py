@@ -15,17 +15,15 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from capture.blame import blame
 from capture.copied_body import BODY_COPY_LIMIT_BYTES, CopiedBody, CopyBudget
 from capture.framed_messages import MessageSizes, is_framed
 from capture.message_log import MessageLog
 from capture.raw_headers import Fields
 from capture.trace_format import (
-    CLIENT_ABORTED,
     COMPLETE,
     IN_FLIGHT,
     NOT_ANSWERED,
-    PROXY_ERROR,
-    SERVER_ERROR,
     TRACE_SCHEMA,
 )
 from capture.websocket_frames import Piece, WebSocketReader
@@ -47,13 +45,6 @@ class RequestHead(NamedTuple):
     def columns(self) -> dict[str, Any]:
         """The row's columns that it gives."""
         return dict(zip(_HEAD_COLUMNS, self, strict=True))
-
-
-class Failure(NamedTuple):
-    """Whose failure an error was, and the status that the proxy itself answered with, if it did."""
-
-    outcome: str
-    status: int | None
 
 
 _HEAD_COLUMNS: Final = ("method", "scheme", "host", "path", "http_version", "request_headers")
@@ -390,22 +381,3 @@ class Exchange:
             **(self._messages.columns() if self._messages is not None else {}),
         }
         return {name: value for name, value in columns.items() if value is not None}
-
-
-def blame(message: str, *, request_is_whole: bool, client_left: bool) -> Failure:
-    """Who broke an exchange: by mitmproxy's message, whether the request was whole, and who had left.
-
-    A server that can't be reached or goes away is a `server_error`, and the client gets a 502 from the
-    proxy. Only what the proxy itself refuses or kills is a `proxy_error`.
-    """
-    text = message.lower()
-    if text == "connection killed.":
-        return Failure(PROXY_ERROR, None)
-    if "body_size_limit" in text:
-        return Failure(PROXY_ERROR, 502 if text.startswith("response") else 413)
-    if text.startswith("client disconnected"):
-        return Failure(CLIENT_ABORTED, None)
-    if request_is_whole:
-        return Failure(CLIENT_ABORTED, None) if client_left else Failure(SERVER_ERROR, 502)
-    broken_off = "closed" in text or "reset by" in text
-    return Failure(CLIENT_ABORTED, None) if broken_off else Failure(PROXY_ERROR, 400)

@@ -362,7 +362,7 @@ def options(folder: Path, turns: int) -> Table:
         ]
         table.rows.append((name, f"{own:,.0f}", f"{ratios[0]:.2f}x", f"{others:,.0f}", f"{ratios[1]:.2f}x"))
     table.notes.append(
-        "Medians of turns of a second: on a machine  whose speed wanders, less than a fifth is no difference."
+        "Medians of turns of a second: on a machine whose speed wanders, less than a fifth is no difference."
     )
     return table
 
