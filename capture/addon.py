@@ -15,9 +15,9 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mitmproxy import ctx, http, tls
 from mitmproxy.addonmanager import Loader
@@ -34,7 +34,7 @@ from capture.encryption_keys import Keys
 from capture.exchange import Exchange
 from capture.failures import BadInput, where_it_failed
 from capture.flow_choice import UNDECIDED, FlowChoice
-from capture.flow_parts import client_left, head_of, is_upload, trailers_of
+from capture.flow_parts import client_left, head_of, is_upload
 from capture.handover import Handover
 from capture.privacy.policy_file import policy_of
 from capture.recorder import Recorder, RecorderOptions
@@ -70,31 +70,24 @@ class ReadNumber:
         self._armed = False
 
 
-class _Keeping(NamedTuple):
-    """Where the copy of a body goes while it passes."""
-
-    flow_id: str
-    exchange: Exchange
-    take: Callable[[bytes, int, int], None]
-
-
 class CaptureAddon:
     """Opens an exchange for each request and hands it to `recorder` once, when it is over.
 
     A request that is not chosen passes as it would without us, and nothing of it is copied from then on.
-    While the choice is not made, nothing is handed over.
+    While the choice is not made, nothing is handed over. `read_number` numbers network reads; without it,
+    turns of the event loop stand for them.
     """
 
     name = "peaktape"
 
-    def __init__(self, recorder: Handover) -> None:
+    def __init__(self, recorder: Handover, read_number: Callable[[], int] | None = None) -> None:
         self._recorder = recorder
         self._zero_ns = recorder.zero_ns
         self._live: dict[str, Exchange] = {}
-        self._unannounced: set[str] = set()
-        self._unannounced_before: set[str] = set()
+        self._unannounced: dict[str, Exchange] = {}
+        self._unannounced_before: dict[str, Exchange] = {}
         self._announcing = False
-        self._reads = ReadNumber()
+        self._read_number = read_number or ReadNumber().now
         self._capture_id = secrets.token_hex(4)
         self._number = 0
         self._ended = False
@@ -104,23 +97,60 @@ class CaptureAddon:
         self._takes_all = self._choice.takes_all
         self._undecided: dict[str, http.HTTPFlow] = {}
         self._copies = CopyBudget(body_limit_bytes=choice.max_body_bytes)
-        self._upgraded = UpgradedConnections(self._zero_ns, self._reads.now, self._over)
+        self._upgraded = UpgradedConnections(self._zero_ns, self._read_number, self._over)
         self.addons = [self._upgraded]
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        self._guarded(flow, self._open)
+        try:
+            if not self._ended:
+                self._open(flow, time.monotonic_ns() - self._zero_ns)
+        except Exception as error:
+            self._lose(flow.id, "_open", error)
 
     def request(self, flow: http.HTTPFlow) -> None:
-        self._guarded(flow, self._whole)
+        flow_id = flow.id
+        exchange = self._live.get(flow_id)
+        if exchange is None:
+            return
+        try:
+            now_ns, data = time.monotonic_ns() - self._zero_ns, flow.request.data
+            exchange.whole(data.content, now_ns, None if data.trailers is None else data.trailers.fields)
+            if self._unannounced.pop(flow_id, None) is None and self._unannounced_before:
+                self._unannounced_before.pop(flow_id, None)
+            if not self._undecided or flow_id not in self._undecided:
+                self._recorder.asked(exchange)
+        except Exception as error:
+            self._lose(flow_id, "request", error)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        self._guarded(flow, self._answered)
+        try:
+            if not self._ended:
+                self._answered(flow, time.monotonic_ns() - self._zero_ns)
+        except Exception as error:
+            self._lose(flow.id, "_answered", error)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        self._guarded(flow, self._finish)
+        exchange = self._live.get(flow.id)
+        if exchange is None or flow.response is None:
+            return
+        try:
+            now_ns, data = time.monotonic_ns() - self._zero_ns, flow.response.data
+            if data.status_code == 101:
+                self._upgraded.begin(flow, exchange)
+                return
+            if data.content and not exchange.response_bytes:  # answered by another addon
+                exchange.take(data.content, now_ns, self._read_number())
+            exchange.finish(now_ns, None if data.trailers is None else data.trailers.fields)
+            self._over(flow.id)
+        except Exception as error:
+            self._lose(flow.id, "response", error)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        self._guarded(flow, self._fail)
+        try:
+            if not self._ended:
+                self._fail(flow, time.monotonic_ns() - self._zero_ns)
+        except Exception as error:
+            self._lose(flow.id, "_fail", error)
 
     def tls_failed_client(self, data: tls.TlsData) -> None:
         """Say once per server name that a client doesn't trust us: such traffic can't be captured."""
@@ -141,14 +171,6 @@ class CaptureAddon:
             exchange.cut_off()
             self._over(flow_id)
 
-    def _guarded(self, flow: http.HTTPFlow, step: Callable[[http.HTTPFlow, int], None]) -> None:
-        if self._ended:
-            return
-        try:
-            step(flow, time.monotonic_ns() - self._zero_ns)
-        except Exception as error:
-            self._lose(flow.id, step.__name__, error)
-
     def _lose(self, flow_id: str, place: str, error: Exception) -> None:
         """Give up on one exchange, and only on its recording; no traceback, it could show what is secret."""
         logger.error("peaktape: a request is not recorded: failure in %s (%s)", place, where_it_failed(error))
@@ -163,75 +185,60 @@ class CaptureAddon:
     def _open(self, flow: http.HTTPFlow, now_ns: int) -> None:
         self._number += 1
         flow.metadata[_SEEN] = request_id = f"{self._capture_id}-{self._number:08d}"
-        self._recorder.opened()
-        refusal = self._recorder.switch.why_not(now_ns)
+        refusal = self._recorder.opened(now_ns)
         if not refusal and not self._takes_all:
             refusal = self._choice.asked(flow)
         if refusal and refusal != UNDECIDED:
             self._recorder.not_chosen(refusal)
             flow.request.stream = flow.request.stream or is_upload(flow.request)
             return
-        head = head_of(flow.request)
-        exchange = Exchange(request_id, head, now_ns, None, flow.client_conn.id, self._copies)
-        self._live[flow.id] = exchange
+        request, flow_id = flow.request, flow.id
+        exchange = Exchange(request_id, head_of(request), now_ns, None, flow.client_conn.id, self._copies)
+        self._live[flow_id] = exchange
         if refusal:
-            self._undecided[flow.id] = flow
+            self._undecided[flow_id] = flow
         else:
-            self._announce_later(flow.id)
-        if flow.request.stream or is_upload(flow.request):
+            self._unannounced[flow_id] = exchange
+            if not self._announcing:
+                self._announce_later()
+        if request.stream or is_upload(request):
             exchange.streamed = True
-            keep = _Keeping(flow.id, exchange, exchange.ask)
-            flow.request.stream = self._passing_on(keep, flow.request.stream)
+            request.stream = self._passing_on(flow_id, exchange, exchange.ask, request.stream)
 
-    def _whole(self, flow: http.HTTPFlow, now_ns: int) -> None:
-        exchange = self._live.get(flow.id)
-        if exchange is not None:
-            exchange.whole(flow.request.raw_content, now_ns, trailers_of(flow.request))
-            self._unannounced.discard(flow.id)
-            self._unannounced_before.discard(flow.id)
-            if flow.id not in self._undecided:
-                self._ask(exchange)
-
-    def _ask(self, exchange: Exchange) -> None:
-        whole = {"request_body": exchange.request_body, "request_body_ns": exchange.request_body_ns}
-        self._recorder.asked(exchange, whole if exchange.request_is_whole else {})
-
-    def _announce_later(self, flow_id: str) -> None:
+    def _announce_later(self) -> None:
         """A request whose body takes its time is handed over by its head: it is a row whatever happens."""
-        self._unannounced.add(flow_id)
-        if not self._announcing:
-            self._announcing = True
-            asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
+        self._announcing = True
+        asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
 
     def _announce(self) -> None:
         # Those that have waited for a whole period; a timer for each would cost more than handing over.
-        late, self._unannounced_before, self._unannounced = self._unannounced_before, self._unannounced, set()
+        late, self._unannounced_before, self._unannounced = self._unannounced_before, self._unannounced, {}
         self._announcing = bool(self._unannounced_before)
         if self._announcing:
             asyncio.get_running_loop().call_later(_ANNOUNCE_S, self._announce)
-        for flow_id in late:
-            exchange = self._live.get(flow_id)
-            if exchange is not None and not self._ended:
+        for flow_id, exchange in late.items():
+            if flow_id in self._live and not self._ended:
                 try:
-                    self._recorder.asked(exchange, {})
+                    self._recorder.asked(exchange)
                 except Exception as error:
                     self._lose(flow_id, "_announce", error)
 
     def _answered(self, flow: http.HTTPFlow, now_ns: int) -> None:
         exchange = self._live.get(flow.id)
-        if flow.response is not None and (exchange is None or not self._still_chosen(flow, exchange)):
+        undecided = flow.id in self._undecided
+        if flow.response is not None and (
+            exchange is None or (undecided and not self._still_chosen(flow, exchange))
+        ):
             flow.response.stream = flow.response.stream or True
             return
         if exchange is None or flow.response is None:
             return
-        exchange.answered(flow.response.status_code, flow.response.headers.fields, now_ns)
-        keep = _Keeping(flow.id, exchange, exchange.take)
-        flow.response.stream = self._passing_on(keep, flow.response.stream)
+        data = flow.response.data
+        exchange.answered(data.status_code, data.headers.fields, now_ns)
+        flow.response.stream = self._passing_on(flow.id, exchange, exchange.take, flow.response.stream)
 
     def _still_chosen(self, flow: http.HTTPFlow, exchange: Exchange) -> bool:
-        """Whether an exchange is recorded, or may be, now that its answer's head is known."""
-        if flow.id not in self._undecided:
-            return True
+        """Whether an undecided exchange is recorded, or may be, now that its answer's head is known."""
         refusal = self._choice.answered(flow)
         if refusal == UNDECIDED:
             return True
@@ -241,47 +248,36 @@ class CaptureAddon:
             del self._live[flow.id]
             self._recorder.not_chosen(refusal)
             return False
-        self._ask(exchange)
+        self._recorder.asked(exchange)
         return True
 
-    def _passing_on(self, keep: _Keeping, other: Any) -> Callable[[bytes], Iterable[bytes]]:
-        """The stream of a body: each piece goes on its way first, and then a copy is kept.
+    def _passing_on(
+        self, flow_id: str, exchange: Exchange, take: Callable[[bytes, int, int], None], other: Any
+    ) -> Callable[[bytes], bytes | Iterable[bytes]]:
+        """The stream of a body: each piece goes on its way whatever becomes of the copy that `take` is given.
 
         `other` is what another addon put there; it keeps its say over the bytes.
         """
+        zero_ns, read_number = self._zero_ns, self._read_number
 
-        def pass_on(piece: bytes) -> Iterator[bytes]:
-            at_ns = time.monotonic_ns()
-            changed = other(piece) if callable(other) else piece
-            if isinstance(changed, bytes):
-                if changed:
-                    yield changed
-            else:
-                yield from changed
-            if piece and not keep.exchange.closed:
+        def keep(piece: bytes) -> bytes:
+            if piece:
                 try:
-                    keep.take(piece, at_ns - self._zero_ns, self._reads.now())
+                    take(piece, time.monotonic_ns() - zero_ns, read_number())
                 except Exception as error:
-                    self._lose(keep.flow_id, "pass_on", error)
+                    self._lose(flow_id, "keep", error)
+            return piece
 
-        return pass_on
+        def keep_and_change(piece: bytes) -> bytes | Iterable[bytes]:
+            changed: bytes | Iterable[bytes] = other(keep(piece))
+            return changed
 
-    def _finish(self, flow: http.HTTPFlow, now_ns: int) -> None:
-        exchange = self._live.get(flow.id)
-        if exchange is None or flow.response is None:
-            return
-        if flow.response.status_code == 101:
-            self._upgraded.begin(flow, exchange)
-            return
-        if flow.response.raw_content and not exchange.response_bytes:  # answered by another addon
-            exchange.take(flow.response.raw_content, now_ns, self._reads.now())
-        exchange.finish(now_ns, trailers_of(flow.response))
-        self._over(flow.id)
+        return keep_and_change if callable(other) else keep
 
     def _over(self, flow_id: str) -> None:
         """An exchange is closed: it is the recorder's now."""
         exchange = self._live.pop(flow_id, None)
-        undecided = self._undecided.pop(flow_id, None)
+        undecided = self._undecided.pop(flow_id, None) if self._undecided else None
         if exchange is None:
             return
         condition: Condition = True if undecided is None else self._choice.over(undecided)

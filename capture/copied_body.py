@@ -25,17 +25,6 @@ class CopyBudget:
         self.body_limit_bytes = body_limit_bytes
         self.held_bytes = 0
 
-    def take(self, size_bytes: int) -> bool:
-        """Whether that much more may be held; if so, it counts until it is given back."""
-        if self.held_bytes + size_bytes > self.limit_bytes:
-            return False
-        self.held_bytes += size_bytes
-        return True
-
-    def give_back(self, size_bytes: int) -> None:
-        """So much is held no longer by an exchange under way."""
-        self.held_bytes -= size_bytes
-
 
 class CopiedBody:
     """The bytes of one direction. `size_bytes` counts all that passed, `held_bytes` what the copy holds.
@@ -43,36 +32,22 @@ class CopiedBody:
     `open_message_bytes` is for whoever reads messages: what has come of the one that is not over.
     """
 
-    __slots__ = (
-        "_budget",
-        "_limit_bytes",
-        "_pieces",
-        "_read",
-        "chunk_bytes",
-        "chunk_ns",
-        "held_bytes",
-        "open_message_bytes",
-        "size_bytes",
-    )
+    # Where they begin: one is made for every request, and most need few of them.
+    size_bytes = 0
+    held_bytes = 0
+    open_message_bytes = 0
+    _released = False
+    _read: int | None = None
 
     def __init__(self, budget: CopyBudget | None = None) -> None:
-        self.size_bytes = 0
-        self.held_bytes = 0
-        self.open_message_bytes = 0
         self.chunk_ns: list[int] = []
         self.chunk_bytes: list[int] = []
-        self._budget = budget
-        self._limit_bytes = BODY_COPY_LIMIT_BYTES if budget is None else budget.body_limit_bytes
+        self._budget = CopyBudget() if budget is None else budget
         self._pieces: list[bytes] | None = []
-        self._read: int | None = None
 
     def take(self, piece: bytes, at_ns: int, read: int) -> None:
         """A piece passed. Pieces with the same `read` number are one chunk."""
-        self.stamp(len(piece), at_ns, read)
-        self.copy(piece)
-
-    def stamp(self, size_bytes: int, at_ns: int, read: int) -> None:
-        """So many bytes passed; without a copy of them."""
+        size_bytes = len(piece)
         self.size_bytes += size_bytes
         if read == self._read:
             self.chunk_bytes[-1] += size_bytes
@@ -82,6 +57,7 @@ class CopiedBody:
             self._read = read
         else:
             self._read = None
+        self.copy(piece)
 
     def count(self, size_bytes: int) -> None:
         """So many bytes passed; neither stamped nor copied."""
@@ -89,18 +65,16 @@ class CopiedBody:
 
     def copy(self, piece: bytes) -> None:
         """Add to the copy, unless a bound was or is met: then nothing of it is left."""
-        if self._pieces is None:
+        pieces, budget = self._pieces, self._budget
+        if pieces is None:
             return
-        fits = self.may_be(self.held_bytes + len(piece))
-        if not fits or (self._budget is not None and not self._budget.take(len(piece))):
+        size_bytes = len(piece)
+        held_bytes, all_bytes = self.held_bytes + size_bytes, budget.held_bytes + size_bytes
+        if held_bytes > budget.body_limit_bytes or all_bytes > budget.limit_bytes:
             self.drop()
             return
-        self._pieces.append(piece)
-        self.held_bytes += len(piece)
-
-    def may_be(self, size_bytes: int) -> bool:
-        """Whether a copy so long is kept."""
-        return size_bytes <= self._limit_bytes
+        pieces.append(piece)
+        self.held_bytes, budget.held_bytes = held_bytes, all_bytes
 
     def drop(self) -> None:
         """Keep no copy, of what passed and of what will."""
@@ -110,10 +84,13 @@ class CopiedBody:
 
     def release(self) -> None:
         """Nothing more will pass: what is held counts against the copies under way no longer."""
-        if self._budget is not None:
-            self._budget.give_back(self.held_bytes)
-            self._budget = None
+        if not self._released:
+            self._released = True
+            self._budget.held_bytes -= self.held_bytes
 
     def body(self) -> bytes | None:
         """The copy, or None where it met a bound."""
-        return None if self._pieces is None else b"".join(self._pieces)
+        pieces = self._pieces
+        if pieces is None:
+            return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -13,58 +13,52 @@ mean is in `semantics`; what may be written of them in `redaction`.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from capture.copied_body import CopiedBody, CopyBudget
+from capture.blame import blame
+from capture.copied_body import BODY_COPY_LIMIT_BYTES, CopiedBody, CopyBudget
 from capture.framed_messages import MessageSizes, is_framed
 from capture.message_log import MessageLog
 from capture.raw_headers import Fields
 from capture.trace_format import (
-    CLIENT_ABORTED,
     COMPLETE,
     IN_FLIGHT,
     NOT_ANSWERED,
-    PROXY_ERROR,
-    SERVER_ERROR,
     TRACE_SCHEMA,
 )
 from capture.websocket_frames import Piece, WebSocketReader
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request as its first line and headers tell it; `host` is the authority it goes to, "host:port".
 
-    Header fields given as bytes stay bytes in the row: see `raw_headers`.
+    What is given as bytes stays bytes in the row: see `raw_headers`.
     """
 
-    method: str
-    scheme: str
+    method: str | bytes
+    scheme: str | bytes
     host: str
-    path: str
-    http_version: str
+    path: str | bytes
+    http_version: str | bytes
     headers: Fields
 
     def columns(self) -> dict[str, Any]:
         """The row's columns that it gives."""
-        return {
-            "method": self.method,
-            "scheme": self.scheme,
-            "host": self.host,
-            "path": self.path,
-            "http_version": self.http_version,
-            "request_headers": self.headers,
-        }
+        return dict(zip(_HEAD_COLUMNS, self, strict=True))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Failure:
-    """Whose failure an error was, and the status that the proxy itself answered with, if it did."""
-
-    outcome: str
-    status: int | None
-
+_HEAD_COLUMNS: Final = ("method", "scheme", "host", "path", "http_version", "request_headers")
+ASKED_COLUMNS: Final = (
+    *("request_id", "arrival_ns", "connection"),
+    *(*_HEAD_COLUMNS, "request_body_ns", "request_body"),
+)
+"""Of what `Exchange.asked_values` gives."""
+ENDED_COLUMNS: Final = (
+    *("request_id", "outcome", "error", "status", "response_headers", "first_byte_ns", "end_ns"),
+    *("response_bytes", "request_bytes", "chunk_ns", "chunk_bytes", "request_body_ns"),
+    *("response_body", "request_body"),
+)
+"""Of what `Exchange.ended_values` gives."""
 
 _EMPTY: Final = {name: NOT_ANSWERED.get(name) for name in TRACE_SCHEMA.names}
 
@@ -74,16 +68,20 @@ class Exchange:
 
     __slots__ = (
         "_answer_head",
+        "_asked",
         "_body",
         "_body_ns",
+        "_budget",
         "_closing",
         "_framed",
         "_messages",
+        "_request_bytes",
+        "_request_trailers",
+        "_response_trailers",
         "_sockets",
-        "_trailers",
+        "_told",
         "answer",
         "arrival_ns",
-        "asked",
         "connection",
         "head",
         "request_id",
@@ -105,12 +103,17 @@ class Exchange:
         self.arrival_ns = arrival_ns
         self.session = session
         self.connection = connection
-        self.asked, self.answer = CopiedBody(budget), CopiedBody(budget)
+        self._budget = budget
+        self.answer = CopiedBody(budget)
         self.streamed = False  # whether its body comes by `ask`
+        self._asked: CopiedBody | None = None  # most requests come in one piece, by `whole`
+        self._request_bytes = 0
         self._body: bytes | None = None
         self._body_ns: int | None = None
         self._answer_head: tuple[int, Fields, int] | None = None
-        self._trailers: dict[bool, Fields | None] = {True: None, False: None}
+        self._request_trailers: Fields | None = None
+        self._response_trailers: Fields | None = None
+        self._told: tuple[int | None, bytes | None] = None, None
         self._messages: MessageLog | None = None
         self._framed: dict[bool, MessageSizes] | None = None
         self._sockets: dict[bool, WebSocketReader] | None = None
@@ -118,6 +121,14 @@ class Exchange:
         if is_framed(head.headers):
             self._messages = MessageLog()
             self._framed = {True: MessageSizes(), False: MessageSizes()}
+
+    @property
+    def asked(self) -> CopiedBody:
+        """The request's body as it passes in pieces."""
+        if self._asked is None:
+            self._asked = CopiedBody(self._budget)
+            self._asked.count(self._request_bytes)
+        return self._asked
 
     @property
     def closed(self) -> bool:
@@ -137,7 +148,22 @@ class Exchange:
     @property
     def request_body(self) -> bytes | None:
         """The request's body as far as a row would have it now: as sent, None where it is not kept."""
-        return self._bodies()[0]
+        if self._body is not None or not self.streamed:
+            body = self._body
+        elif self.request_is_whole or self._messages is not None:
+            body = self.asked.body()
+        else:
+            return None
+        return body if self._sockets is None else self._unpacked(body, from_client=True)
+
+    @property
+    def response_body(self) -> bytes | None:
+        """The response's body as far as a row would have it now: as sent, None where it is not kept."""
+        body = self.answer.body() if self._answer_head is not None else None
+        return body if self._sockets is None else self._unpacked(body, from_client=False)
+
+    def _unpacked(self, body: bytes | None, *, from_client: bool) -> bytes | None:
+        return body if self._messages is None else self._messages.unpacked(body, from_client=from_client)
 
     @property
     def response_bytes(self) -> int:
@@ -152,24 +178,32 @@ class Exchange:
 
     def whole(self, body: bytes | None, at_ns: int, trailers: Fields | None = None) -> None:
         """The request's last byte came in; `body` is as sent (None when it was streamed: see `ask`)."""
-        if self.closed:
+        if self._closing is not None:
             return
-        kept = body if body is None or self.asked.may_be(len(body)) else None
-        self._body, self._body_ns, self._trailers[True] = kept, at_ns, trailers
-        if body and not self.asked.size_bytes:
-            self.asked.count(len(body))
-            self._find_messages(body, at_ns, from_client=True)
+        self._body_ns, self._request_trailers = at_ns, trailers
+        if body is None:
+            self._body = None
+            return
+        limit_bytes = BODY_COPY_LIMIT_BYTES if self._budget is None else self._budget.body_limit_bytes
+        self._body = body if len(body) <= limit_bytes else None
+        if body and (self._asked is None or not self._asked.size_bytes):
+            self._request_bytes = len(body)
+            if self._asked is not None:
+                self._asked.count(len(body))
+            if self._framed is not None:
+                self._find_messages(body, at_ns, from_client=True)
 
     def answered(self, status: int, headers: Fields, at_ns: int) -> None:
         """The response's head came in."""
-        if not self.closed:
+        if self._closing is None:
             self._answer_head = (status, headers, at_ns)
 
     def take(self, piece: bytes, at_ns: int, read: int) -> None:
         """A piece of the response body came in. Pieces with the same `read` number are one chunk."""
-        if not self.closed:
+        if self._closing is None:
             self.answer.take(piece, at_ns, read)
-            self._find_messages(piece, at_ns, from_client=False)
+            if self._framed is not None:
+                self._find_messages(piece, at_ns, from_client=False)
 
     def _find_messages(self, piece: bytes, at_ns: int, *, from_client: bool) -> None:
         if self._framed is not None and self._messages is not None:
@@ -230,9 +264,12 @@ class Exchange:
 
     def finish(self, at_ns: int, trailers: Fields | None = None) -> None:
         """The response's last byte was passed on."""
-        if not self.closed:
-            self._trailers[False] = trailers
-            self._close(COMPLETE, None, None, at_ns)
+        if self._closing is None:
+            self._response_trailers = trailers
+            self._closing = (COMPLETE, None, None, at_ns)
+            self.answer.release()
+            if self._asked is not None:
+                self._asked.release()
 
     def fail(self, message: str, at_ns: int, *, client_left: bool) -> None:
         """The exchange broke; `message` is the proxy's word for it, `client_left` what its sockets say."""
@@ -244,10 +281,11 @@ class Exchange:
         self._close(IN_FLIGHT, None, None, None)
 
     def _close(self, outcome: str, error: str | None, status: int | None, end_ns: int | None) -> None:
-        if not self.closed:
+        if self._closing is None:
             self._closing = (outcome, error, status, end_ns)
-            self.asked.release()
             self.answer.release()
+            if self._asked is not None:
+                self._asked.release()
 
     def row(self) -> dict[str, Any]:
         """The trace row of a closed exchange, without what `semantics` fills in, and unredacted.
@@ -275,66 +313,71 @@ class Exchange:
 
     def ended_columns(self) -> dict[str, Any]:
         """All other columns of a closed exchange that hold something; raises ValueError when it is not."""
+        self.nothing_told()
+        values, more, response_body, request_body = self.ended_values()
+        columns = dict(zip(ENDED_COLUMNS, (*values, response_body, request_body), strict=True))
+        return {name: value for name, value in {**columns, **(more or {})}.items() if value is not None}
+
+    def asked_values(self, *, head_alone: bool = False) -> tuple[tuple[Any, ...], None, bytes | None]:
+        """Values of `ASKED_COLUMNS` as known by now, the last of them by itself; they count as told then.
+
+        Nothing stands where `ended_values` has further columns.
+        """
+        if head_alone:
+            body_ns = body = None
+        else:
+            body_ns, body = self._body_ns, self._body if not self.streamed else self.request_body
+        self._told = body_ns, body
+        return (self.request_id, self.arrival_ns, self.connection, *self.head, body_ns), None, body
+
+    def nothing_told(self) -> None:
+        """What `asked_values` gave last did not get anywhere; `ended_values` gives it again."""
+        self._told = None, None
+
+    def ended_values(
+        self, **besides: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any] | None, bytes | None, bytes | None]:
+        """Values of `ENDED_COLUMNS`; columns that few rows have, with `besides`; the last two by themselves.
+
+        What `asked_values` told and has not changed is None. Raises ValueError when it isn't closed.
+        """
         if self._closing is None:
             raise ValueError(f"{self.request_id}: no row before the exchange is closed")
         outcome, error, own_status, end_ns = self._closing
         status, headers, first_byte_ns = self._answer_head or (own_status, None, None)
-        request_body, response_body = self._bodies()
-        answer = self.answer
+        answer, asked = self.answer, self._asked
+        told_ns, told_body = self._told
+        if self._messages is None and not self.streamed:
+            request_body, response_body = self._body, answer.body() if self._answer_head is not None else None
+        else:
+            request_body, response_body = self.request_body, self.response_body
+        more: dict[str, Any] | None = besides or None
+        if asked is not None or self._request_trailers is not None or self._response_trailers is not None:
+            more = {**self._seldom_columns(), **besides}
+        elif self._messages is not None:
+            more = {**self._messages.columns(), **besides}
+        values = (
+            self.request_id,
+            outcome,
+            error,
+            status,
+            headers,
+            first_byte_ns,
+            end_ns,
+            answer.size_bytes,
+            self._request_bytes if asked is None else asked.size_bytes,
+            answer.chunk_ns,
+            answer.chunk_bytes,
+            None if told_ns == self._body_ns else self._body_ns,
+        )
+        return values, more, response_body, None if request_body is told_body else request_body
+
+    def _seldom_columns(self) -> dict[str, Any]:
         columns = {
-            "request_body": request_body,
-            "request_body_ns": self._body_ns,
-            "outcome": outcome,
-            "error": error,
-            "status": status,
-            "response_headers": headers,
-            "response_body": response_body,
-            "response_bytes": answer.size_bytes,
-            "first_byte_ns": first_byte_ns,
-            "chunk_ns": answer.chunk_ns,
-            "chunk_bytes": answer.chunk_bytes,
-            "end_ns": end_ns,
-            "request_bytes": self.asked.size_bytes,
             "request_chunk_ns": self.asked.chunk_ns or None,
             "request_chunk_bytes": self.asked.chunk_bytes or None,
-            "request_trailers": self._trailers[True],
-            "response_trailers": self._trailers[False],
+            "request_trailers": self._request_trailers,
+            "response_trailers": self._response_trailers,
+            **(self._messages.columns() if self._messages is not None else {}),
         }
-        if self._messages is not None:
-            columns |= self._messages.columns()
         return {name: value for name, value in columns.items() if value is not None}
-
-    def _bodies(self) -> tuple[bytes | None, bytes | None]:
-        """Both bodies. One of a request that never came whole is none, unless it is one of messages."""
-        if self._body is not None or not self.streamed:
-            request = self._body
-        elif self.request_is_whole or self._messages is not None:
-            request = self.asked.body()
-        else:
-            request = None
-        response = self.answer.body() if self._answer_head is not None else None
-        if self._messages is None or self._sockets is None:
-            return request, response
-        return (
-            self._messages.unpacked(request, from_client=True),
-            self._messages.unpacked(response, from_client=False),
-        )
-
-
-def blame(message: str, *, request_is_whole: bool, client_left: bool) -> Failure:
-    """Who broke an exchange: by mitmproxy's message, whether the request was whole, and who had left.
-
-    A server that can't be reached or goes away is a `server_error`, and the client gets a 502 from the
-    proxy. Only what the proxy itself refuses or kills is a `proxy_error`.
-    """
-    text = message.lower()
-    if text == "connection killed.":
-        return Failure(PROXY_ERROR, None)
-    if "body_size_limit" in text:
-        return Failure(PROXY_ERROR, 502 if text.startswith("response") else 413)
-    if text.startswith("client disconnected"):
-        return Failure(CLIENT_ABORTED, None)
-    if request_is_whole:
-        return Failure(CLIENT_ABORTED, None) if client_left else Failure(SERVER_ERROR, 502)
-    broken_off = "closed" in text or "reset by" in text
-    return Failure(CLIENT_ABORTED, None) if broken_off else Failure(PROXY_ERROR, 400)

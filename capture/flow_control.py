@@ -8,6 +8,7 @@ not read from while they can't. HTTP/2 connections are always read: their window
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,6 +26,10 @@ WAITING_LIMIT_BYTES: Final = 1 << 20
 CHECK_S: Final = 0.005
 
 type Commands = layer.CommandGenerator[None]
+
+_reads = [0]
+read_number: Final[Callable[[], int]] = functools.partial(_reads.__getitem__, 0)
+"""The number of the last read of any connection: what one read brought is passed on before the next."""
 
 _layers: weakref.WeakKeyDictionary[Client, weakref.WeakSet[HttpConnection]] = weakref.WeakKeyDictionary()
 
@@ -56,6 +61,7 @@ class PatientReader:
         while self._is_held_back():  # noqa: ASYNC110 - nothing tells when windows open
             await asyncio.sleep(CHECK_S)
         data: bytes = await self._reader.read(most_bytes)
+        _reads[0] += 1
         return data
 
     def _is_held_back(self) -> bool:

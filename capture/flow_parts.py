@@ -9,23 +9,24 @@ from mitmproxy.connection import ConnectionState
 
 from capture.exchange import RequestHead
 from capture.framed_messages import is_framed
-from capture.raw_headers import RawFields
 
 STREAM_FROM_BYTES: Final = 1 << 20
 """Uploads longer than this, or of a length not told, are passed on as they come."""
+_LENGTH_NAME_BYTES: Final = len(b"content-length")
+_CODING_NAME_BYTES: Final = len(b"transfer-encoding")
 
 
 def head_of(request: http.Request) -> RequestHead:
-    """A request's head as values; its header fields stay bytes, the rest is decoded as ISO 8859-1."""
+    """A request's head as values; all but its host stay bytes: who reads the row decodes them."""
     data = request.data
     host = data.host
     return RequestHead(
-        method=data.method.decode("latin-1"),
-        scheme=data.scheme.decode("latin-1"),
-        host=f"[{host}]:{data.port}" if ":" in host else f"{host}:{data.port}",
-        path=data.path.decode("latin-1"),
-        http_version=data.http_version.decode("latin-1"),
-        headers=data.headers.fields,
+        data.method,
+        data.scheme,
+        f"[{host}]:{data.port}" if ":" in host else f"{host}:{data.port}",
+        data.path,
+        data.http_version,
+        data.headers.fields,
     )
 
 
@@ -36,16 +37,12 @@ def is_upload(request: http.Request) -> bool:
     """
     fields, chunked = request.data.headers.fields, False
     for name, value in fields:
-        lower = name.lower()
-        if lower == b"content-length" and value.isdigit():
+        size_bytes = len(name)
+        if size_bytes == _LENGTH_NAME_BYTES and name.lower() == b"content-length" and value.isdigit():
             return int(value) > STREAM_FROM_BYTES or is_framed(fields)
-        chunked = chunked or lower == b"transfer-encoding"
+        if size_bytes == _CODING_NAME_BYTES:
+            chunked = chunked or name.lower() == b"transfer-encoding"
     return chunked or request.is_http2
-
-
-def trailers_of(message: http.Message) -> RawFields | None:
-    """The trailer fields of a message, None when it has none."""
-    return None if message.trailers is None else message.trailers.fields
 
 
 def client_left(flow: http.HTTPFlow, message: str) -> bool:

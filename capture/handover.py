@@ -10,14 +10,15 @@ from __future__ import annotations
 import errno
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from capture.body_condition import CHOSEN_IF, Condition
 from capture.capture_facts import CaptureFacts
 from capture.exchange import Exchange
-from capture.frame_files import SpoolWriter
-from capture.journal import Kind
+from capture.exchange_frames import ExchangeFrames
+from capture.frame_files import TAKEN, SpoolWriter
+from capture.journal import Buffer, Kind
 from capture.recording_switch import RecordingSwitch
 from capture.row_frames import row_frame
 from capture.segments import drop_cause
@@ -40,7 +41,8 @@ class Handover:
         self._spool = SpoolWriter(facts.spool / name)
         self._limit_bytes = min(facts.options.spool_bytes, 4 * facts.options.segment_bytes)
         self._sending = threading.Lock()
-        self._asked: dict[str, Mapping[str, Any]] = {}
+        self._frame = ExchangeFrames().frame
+        self._asked: set[str] = set()
         self._seen = self._closed = 0
         self._dropped: Counter[str] = Counter()
         self._not_chosen: Counter[str] = Counter()
@@ -48,15 +50,17 @@ class Handover:
         self._told: dict[str, Any] = {}
         self._refusal = ""
 
-    def opened(self) -> None:
-        """A request was seen."""
+    def opened(self, at_ns: int = 0) -> str:
+        """A request was seen; why one that arrives then is not recorded, "" when it is."""
         self._seen += 1
+        return self.switch.why_not(at_ns)
 
-    def asked(self, exchange: Exchange, columns: Mapping[str, Any]) -> None:
-        """A request came in, whole or its head alone; `columns` is what is known besides its head."""
-        known = {**exchange.asked_columns(), **columns}
-        if self._hand_over(Kind.REQUEST, known):
-            self._asked[exchange.request_id] = known
+    def asked(self, exchange: Exchange, *, head_alone: bool = False) -> None:
+        """A request came in: what is known of it by now, or its head alone."""
+        if self._put(Kind.ASKED, exchange.asked_values(head_alone=head_alone)):
+            self._asked.add(exchange.request_id)
+        else:
+            exchange.nothing_told()
 
     def not_chosen(self, reason: str) -> None:
         """A request that was seen is not to be recorded; nothing of it was handed over."""
@@ -69,25 +73,22 @@ class Handover:
         It is recorded if its bodies meet `condition`, which is the recorder's to find out.
         """
         self._closed += 1
-        ended = exchange.ended_columns()
-        known = self._asked.pop(exchange.request_id, None)
-        if known is None:
-            self.asked(exchange, {})
-            known = self._asked.pop(exchange.request_id, None)
-        if known is None:
+        request_id = exchange.request_id
+        if request_id not in self._asked:
+            self.asked(exchange, head_alone=True)
+        if request_id not in self._asked:
             self._dropped[self._cause()] += 1
             return
-        news = {name: value for name, value in ended.items() if known.get(name) is not value}
-        news["request_id"] = exchange.request_id
-        if condition is not True:
-            news[CHOSEN_IF] = condition
-        if not self._hand_over(Kind.END, news):
-            self._lose(exchange.request_id, self._cause())
+        self._asked.discard(request_id)
+        besides = {} if condition is True else {CHOSEN_IF: condition}
+        if not self._put(Kind.ENDED, exchange.ended_values(**besides)):
+            self._lose(request_id, self._cause())
 
     def lost(self, cause: str, request_id: str = "") -> None:
         """A request that was seen can't be recorded."""
         self._closed += 1
-        if self._asked.pop(request_id, None) is not None:
+        if request_id in self._asked:
+            self._asked.discard(request_id)
             self._lose(request_id, cause)
         else:
             self._dropped[cause] += 1
@@ -97,13 +98,24 @@ class Handover:
         self._hand_over(Kind.LOST, {"request_id": request_id, "cause": cause}, however_full=True)
 
     def _hand_over(self, kind: Kind, columns: Mapping[str, Any], *, however_full: bool = False) -> bool:
-        """Whether the frame is in the spool; it is not when the spool is full."""
-        if self._spool.waiting_bytes >= self._limit_bytes and not however_full:
+        return self._put(kind, (columns,), however_full=however_full, make=row_frame)
+
+    def _put(
+        self,
+        kind: Kind,
+        what: Sequence[Any],
+        *,
+        however_full: bool = False,
+        make: Callable[..., Sequence[Buffer]] | None = None,
+    ) -> bool:
+        """Whether a frame of that is in the spool; it is not when the spool is full."""
+        spool = self._spool
+        if spool.written_bytes - spool.progress[TAKEN] >= self._limit_bytes and not however_full:
             return False
-        frame = row_frame(kind, columns)
         try:
+            frame = (make or self._frame)(kind, *what)
             with self._sending:
-                self._spool.append(frame)
+                spool.append(frame)
         except OSError as error:
             memory_is_full = error.errno == errno.ENOSPC  # the spool's, which is no disk
             self._refusal = "" if memory_is_full else drop_cause(error)

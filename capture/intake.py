@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from capture.body_condition import CHOSEN_IF
 from capture.capture_facts import CaptureFacts
+from capture.exchange_frames import exchange_columns
 from capture.failures import where_it_failed
 from capture.frame_files import SpoolReader
 from capture.journal import Buffer, Frame, Kind
@@ -235,11 +236,11 @@ class Intake:
     def _guarded(self, frame: Frame) -> Iterable[Buffer]:
         """Whatever goes wrong with one request costs that one, and is counted."""
         try:
-            columns = with_text(columns_of(frame))
-            if frame.kind == Kind.REQUEST:
-                return self._ask(columns)
-            if frame.kind == Kind.END:
-                return self._end(columns)
+            if frame.kind == Kind.ASKED:
+                return self._ask(with_text(exchange_columns(frame)))
+            if frame.kind == Kind.ENDED:
+                return self._end(with_text(exchange_columns(frame)))
+            columns = columns_of(frame)
             if frame.kind == Kind.LOST:
                 self._live.pop(columns["request_id"], None)
                 self._choice.forget(columns["request_id"])

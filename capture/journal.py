@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 MAGIC: Final = b"\xb5\x1f"
-_HEADER: Final = struct.Struct("<2sBBII")
-_SEED: Final = struct.Struct("<BI")
-HEADER_BYTES: Final = _HEADER.size
+HEADER: Final = struct.Struct("<2sBBII")
+SEED: Final = struct.Struct("<BI")
+HEADER_BYTES: Final = HEADER.size
 PAYLOAD_LIMIT_BYTES: Final = 1 << 30
 
 type Buffer = bytes | memoryview
@@ -34,6 +34,8 @@ class Kind(enum.IntEnum):
     END = 2  # over: the row's other columns
     LOST = 3  # it will not be recorded, and the cause
     COUNTS = 4  # what the proxy has counted
+    ASKED = 5  # in a spool only: as REQUEST, by position (see `exchange_frames`)
+    ENDED = 6  # in a spool only: as END, by position
     STATE = 8  # the journal up to here is complete: how far the spools are read, and what is counted
     KEY = 16  # of a sealed file: what opens its other frames (see `sealing`)
     TEXT = 17  # of a file that is one text
@@ -61,7 +63,7 @@ def frame_parts(kind: int, payload: Sequence[Buffer]) -> list[Buffer]:
     checksum = _seed(kind, length)
     for part in payload:
         checksum = zlib.crc32(part, checksum)
-    return [_HEADER.pack(MAGIC, kind, 0, length, checksum), *payload]
+    return [HEADER.pack(MAGIC, kind, 0, length, checksum), *payload]
 
 
 def frames_of(parts: Sequence[Buffer]) -> Iterator[tuple[int, list[Buffer]]]:
@@ -70,7 +72,7 @@ def frames_of(parts: Sequence[Buffer]) -> Iterator[tuple[int, list[Buffer]]]:
     for header in rest:
         if not len(header):  # the empty body of the frame before
             continue
-        _, kind, _, length, _ = _HEADER.unpack(header)
+        _, kind, _, length, _ = HEADER.unpack(header)
         payload: list[Buffer] = []
         while length > 0:
             payload.append(next(rest))
@@ -80,7 +82,7 @@ def frames_of(parts: Sequence[Buffer]) -> Iterator[tuple[int, list[Buffer]]]:
 
 def payload_bytes(header: Buffer) -> int:
     """How long the payload is that follows a frame's first `HEADER_BYTES`; 0 when they are no such."""
-    magic, _, _, length, _ = _HEADER.unpack_from(header)
+    magic, _, _, length, _ = HEADER.unpack_from(header)
     return int(length) if magic == MAGIC and length <= PAYLOAD_LIMIT_BYTES else 0
 
 
@@ -93,7 +95,7 @@ def read_frames(data: Buffer, start: int = 0, *, more_may_come: bool = False) ->
     view = memoryview(data)
     at = start
     while at + HEADER_BYTES <= len(view):
-        magic, kind, zero, length, checksum = _HEADER.unpack_from(view, at)
+        magic, kind, zero, length, checksum = HEADER.unpack_from(view, at)
         end = at + HEADER_BYTES + length
         if magic == MAGIC and not zero and length <= PAYLOAD_LIMIT_BYTES:
             if end <= len(view):
@@ -108,7 +110,7 @@ def read_frames(data: Buffer, start: int = 0, *, more_may_come: bool = False) ->
 
 
 def _seed(kind: int, length: int) -> int:
-    return zlib.crc32(_SEED.pack(kind, length))
+    return zlib.crc32(SEED.pack(kind, length))
 
 
 def _next_magic(data: Buffer, at: int) -> int:

@@ -151,7 +151,7 @@ async def _serve(
     master = Master(options.Options())
     master.addons = DirectAddons(master)
     servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
-    addons = [CaptureAddon(recorder)] if recorder is not None else []
+    addons = [CaptureAddon(recorder, flow_control.read_number)] if recorder is not None else []
     master.addons.add(  # type: ignore[no-untyped-call]
         core.Core(),
         servers,

@@ -35,7 +35,7 @@ class RecordingSwitch:
 
     def why_not(self, arrival_ns: int) -> str:
         """Why a request that arrives then is not recorded; "" when it is."""
-        edges = self._edges
+        edges = self._edges.view
         if not edges[_ON_FROM] <= arrival_ns < edges[_ON_UNTIL]:
             return PAUSED
         if not edges[_WINDOW_FROM] <= arrival_ns < edges[_WINDOW_UNTIL]:

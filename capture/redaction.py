@@ -50,6 +50,10 @@ def new_key() -> bytes:
     return secrets.token_bytes(32)
 
 
+_REMEMBERED: Final = 4096
+_REMEMBERED_CHARACTERS: Final = 200
+
+
 @dataclasses.dataclass(frozen=True)
 class RedactionPolicy:
     """What is left out of a trace. The default keeps prompts, and no credential or secret.
@@ -206,7 +210,20 @@ class RedactionPolicy:
         return REDACTED if self._is_secret(value) else value
 
     def _is_secret(self, value: str) -> bool:
-        return value_is_credential(value) or bool(len(value) > 8 and self.finder.find(value))
+        verdicts = self._verdicts
+        known = verdicts.get(value)
+        if known is None:
+            known = value_is_credential(value) or bool(len(value) > 8 and self.finder.find(value))
+            if len(value) <= _REMEMBERED_CHARACTERS:
+                if len(verdicts) >= _REMEMBERED:
+                    verdicts.clear()
+                verdicts[value] = known
+        return known
+
+    @functools.cached_property
+    def _verdicts(self) -> dict[str, bool]:
+        """Of header values and paths that were looked at: a client sends the same ones again and again."""
+        return {}
 
     def _parameter(self, pair: str) -> str:
         name, equals, value = pair.partition("=")

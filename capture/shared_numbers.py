@@ -13,7 +13,7 @@ _NUMBER_BYTES: Final = 8
 class SharedNumbers:
     """`count` int64s in the file `path`, which is made, all 0, when it is not there. Raises OSError.
 
-    Each is read and written as a whole; one process writes, the others see it at once.
+    Each is read and written as a whole; one process writes, the others see it at once. `view` is all of them.
     """
 
     def __init__(self, path: Path, count: int) -> None:
@@ -22,12 +22,12 @@ class SharedNumbers:
         try:
             if os.fstat(descriptor).st_size < size_bytes:
                 os.ftruncate(descriptor, size_bytes)
-            self._numbers = memoryview(mmap.mmap(descriptor, size_bytes)).cast("q")
+            self.view: Final = memoryview(mmap.mmap(descriptor, size_bytes)).cast("q")
         finally:
             os.close(descriptor)
 
     def __getitem__(self, at: int) -> int:
-        return self._numbers[at]
+        return self.view[at]
 
     def __setitem__(self, at: int, value: int) -> None:
-        self._numbers[at] = value
+        self.view[at] = value

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from capture.exchange import blame
+from capture.blame import blame
 from capture.failures import BadInput
 from capture.importers.captured_rows import CapturedRows, Row, Watch, unwatched
 from capture.importers.mitm_old import migrated

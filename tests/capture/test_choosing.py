@@ -203,7 +203,7 @@ def test_a_request_cut_off_within_its_body_is_drawn_by_what_is_known(tmp_path: P
     for number in range(40):
         head = RequestHead("POST", "http", "h:1", "/v1/chat", "HTTP/1.1", [])
         desk.recorder.opened()
-        desk.recorder.asked(Exchange(f"r{number}", head, number), {})
+        desk.recorder.asked(Exchange(f"r{number}", head, number))
     desk.taken()
     assert desk.intake.cut_off()
     assert 0 < desk.intake.rows < 40

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capture.blame import blame
 from capture.copied_body import BODY_COPY_LIMIT_BYTES
-from capture.exchange import Exchange, RequestHead, blame
+from capture.exchange import Exchange, RequestHead
 from capture.trace_format import OUTCOMES, TRACE_SCHEMA
 from capture.trace_writer import batch_of
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from capture import frame_files
 from capture.frame_files import FolderLock, FrameFile, SpoolReader, SpoolWriter
@@ -86,8 +89,44 @@ def test_files_are_begun_by_size_and_go_once_they_are_read(
         found += payloads
         reader.forget(reader.position)
     assert found == sent
-    assert len(list((tmp_path / "s").glob("*.frames"))) == 1, "the one that may still grow stays"
+    assert len(list((tmp_path / "s").glob("*.frames"))) == 2, "the one that may still grow, and one spare"
     assert writer.waiting_bytes == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 3)), min_size=1, max_size=60))
+def test_a_file_that_is_done_with_is_written_over_and_nothing_of_it_is_taken_again(
+    steps: list[tuple[int, int]],
+) -> None:
+    sent, found = [], []
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(frame_files, "SPOOL_FILE_BYTES", 100)
+        folder = Path(place) / "s"
+        writer, reader = SpoolWriter(folder), SpoolReader(folder)
+        for number, (size, then) in enumerate(steps):
+            sent.append(b"%d:" % number + bytes(size))
+            writer.append(parts(sent[-1]))
+            if then:
+                found += taken(reader)
+            if then == 2:
+                reader.forget(reader.position)
+            if then == 3:
+                reader = SpoolReader(folder, reader.position)
+        while payloads := taken(reader):
+            found += payloads
+        writer.close()
+    assert found == sent
+
+
+def test_a_spent_files_pages_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_files, "SPOOL_FILE_BYTES", 100)
+    writer, reader = SpoolWriter(tmp_path / "s"), SpoolReader(tmp_path / "s")
+    files = set()
+    for _ in range(20):
+        writer.append(parts(bytes(100)))
+        reader.take()
+        reader.forget(reader.position)
+        files |= {path.stat().st_ino for path in (tmp_path / "s").glob("*.frames")}
+    assert len(files) == 2
 
 
 def test_a_reader_goes_on_where_another_left_off(tmp_path: Path) -> None:

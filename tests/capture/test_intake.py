@@ -54,7 +54,7 @@ def test_a_request_in_flight_is_in_the_journal_too_without_its_credentials(desk:
 
 def test_a_request_known_by_its_head_is_replaced_when_it_is_whole(desk: Desk) -> None:
     made = exchange(1)
-    desk.recorder.asked(made, {})
+    desk.recorder.asked(made, head_alone=True)
     desk.taken()
     give(desk.recorder, made)
     desk.taken()
@@ -62,9 +62,23 @@ def test_a_request_known_by_its_head_is_replaced_when_it_is_whole(desk: Desk) ->
     assert (row["request_body"], desk.intake.opened) == (b"q", 1)
 
 
+def test_a_body_that_the_spool_had_no_room_for_is_told_by_the_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = exchange(1)
+    desk.recorder.asked(made, head_alone=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.recorder, "_limit_bytes", 0)
+        desk.recorder.asked(made)
+    desk.recorder.closed(made)
+    desk.taken()
+    (row,) = desk.journaled()
+    assert (row["request_body"], row["request_body_ns"]) == (b"q", made.arrival_ns + 1)
+
+
 def test_a_body_that_only_the_end_tells_goes_by_the_policy_as_well(desk: Desk) -> None:
     made = exchange(1, body=b'{"password": "' + SECRET.encode() + b'", "note": "kept"}')
-    desk.recorder.asked(made, {})
+    desk.recorder.asked(made, head_alone=True)
     desk.recorder.closed(made)
     desk.taken()
     (row,) = desk.journaled()
@@ -99,8 +113,8 @@ def test_a_row_whose_meaning_cannot_be_read_is_recorded_all_the_same(
 
 
 def test_an_end_without_its_request_is_counted(desk: Desk) -> None:
-    desk.recorder._hand_over(Kind.END, {"request_id": "who"})
-    desk.recorder._hand_over(Kind.END, {"no": "id"})
+    desk.recorder._put(Kind.ENDED, exchange(9).ended_values())
+    desk.recorder._hand_over(Kind.ENDED, {"no": "exchange"})
     give(desk.recorder, exchange(1))
     desk.taken()
     assert desk.intake.dropped == {"request_lost": 1, "recorder_error": 1}

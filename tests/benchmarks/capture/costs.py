@@ -1,6 +1,6 @@
 """What a capture costs, beside mitmdump, the same proxy without a recorder, and no proxy at all, in one run.
 
-    python tests/benchmarks/capture/costs.py [--only throughput,streams,stamps,memory,size,shards] [--write]
+    python tests/benchmarks/capture/costs.py [--only throughput,share,…] [--write]
 
 Ways are alive side by side and take turns, so that what else the machine does meets all alike; medians of the
 turns are shown. Client and server are bare asyncio protocols on another core than the proxy. `--write` puts
@@ -14,6 +14,8 @@ import contextlib
 import dataclasses
 import json
 import platform
+import random
+import secrets
 import sys
 import tempfile
 import time
@@ -28,6 +30,7 @@ import pyarrow.parquet as pq
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
+import hook_share  # noqa: E402
 import load  # noqa: E402
 import ways  # noqa: E402
 from chats import chat_requests  # noqa: E402
@@ -59,11 +62,13 @@ def all_ways(folder: Path) -> Iterator[dict[str, ways.Way]]:
             "mitmdump": lambda: ways.mitmdump(up, folder),
             "mitmdump -w": lambda: ways.mitmdump(up, folder, "-w", str(folder / "flows.mitm")),
             "slim, not recording": lambda: ways.slim(up, folder),
+            "capture, paused": lambda: ways.capture(up, folder / "none.parquet", "--paused"),
             "peaktape capture": lambda: ways.capture(up, folder / "one.parquet"),
             "capture, all on one core": lambda: ways.capture(up, folder / "other.parquet"),
         }
         with ways.on_core(ways.PROXY_CORE):
             found |= {name: stack.enter_context(make()) for name, make in makers.items()}
+        found["capture, paused"].free_children()
         found["peaktape capture"].free_children()
         with ways.on_core(ways.OTHER_CORE):
             yield found
@@ -78,7 +83,7 @@ def throughput(folder: Path, turns: int) -> Table:
             "requests/s",
             "of mitmdump's",
             "CPU µs/request, proxy",
-            "of slim's",
+            "of slim's (median of turns, quartiles)",
             "CPU µs/request, its children",
         ),
     )
@@ -87,15 +92,19 @@ def throughput(folder: Path, turns: int) -> Table:
         for way in all_.values():
             load.closed_loop(way.port, 0.5)
         for _ in range(turns):
-            for name, way in all_.items():
+            for name, way in random.sample(list(all_.items()), len(all_)):
                 before, began = way.cpu_s(), time.perf_counter()
-                rate = load.closed_loop(way.port, 2)
-                requests = rate * 2
-                time.sleep(max(0.0, 3.0 - (time.perf_counter() - began)))  # what waits is the same turn's
+                rate = load.closed_loop(way.port, 1)
+                requests = rate * 1
+                time.sleep(max(0.0, 1.6 - (time.perf_counter() - began)))  # what waits is the same turn's
                 own, others = (after - b for after, b in zip(way.cpu_s(), before, strict=True))
                 found.setdefault(name, []).append((rate, 1e6 * own / requests, 1e6 * others / requests))
     middle = {name: [median(column) for column in zip(*turn, strict=True)] for name, turn in found.items()}
-    for name, (rate, own, others) in middle.items():
+    slim = [own for _, own, _ in found["slim, not recording"]]
+    for name in all_:
+        rate, own, others = middle[name]
+        beside = [turn[1] / base for turn, base in zip(found[name], slim, strict=True)]
+        low, half, high = np.quantile(beside, [0.25, 0.5, 0.75])
         bare = name == "no proxy"
         table.rows.append(
             (
@@ -103,13 +112,14 @@ def throughput(folder: Path, turns: int) -> Table:
                 f"{rate:,.0f}",
                 f"{rate / middle['mitmdump'][0]:.2f}x",
                 "–" if bare else f"{own:,.0f}",
-                "–" if bare else f"{own / middle['slim, not recording'][1]:.2f}x",
+                "–" if bare else f"{half:.2f}x ({low:.2f}–{high:.2f})",
                 "–" if bare else f"{others:,.0f}",
             )
         )
     table.notes.append(
-        "Every proxy has the same one core. The children are the recorder's process (meaning, redaction, "
-        "journal) and the compactor's (Parquet): they may run on any core, but for the last line."
+        "Every proxy has the same one core. Paused, a capture passes bodies on as they come, as a recording "
+        "one does; slim holds them until they are whole. The children are the recorder's process (meaning, "
+        "redaction, journal) and the compactor's (Parquet): they may run on any core, but for the last line."
     )
     return table
 
@@ -242,8 +252,127 @@ def shards(folder: Path, turns: int) -> Table:
     return table
 
 
+def elsewhere(folder: Path, turns: int) -> Table:
+    """One proxy against two, each with a bounded share of a core, so that all else has room beside them."""
+    share = 0.25
+    table = Table(
+        f"`--processes`, each proxy with {share:.0%} of a core, 64 connections",
+        ("processes", "requests/s", "of one's", "CPU of all proxies, cores", "of the recorder and compactor"),
+    )
+    found: dict[int, list[tuple[float, float, float]]] = {1: [], 2: []}
+    with ways.server() as up:
+        for number in [1, 2] * turns:
+            output = folder / f"elsewhere{number}-{len(found[number])}.parquet"
+            with ways.capture(up, output, "--processes", str(number)) as way:
+                load.closed_loop(way.port, 60, connections=64, count=1500)  # until all of them have started
+                proxies = [pid for pid in way.processes() if ways.is_proxy(pid)]
+                if len(proxies) != number:
+                    raise RuntimeError(f"{len(proxies)} proxies found, {number} wanted")
+                try:
+                    with ways.bounded(proxies, share):
+                        load.closed_loop(way.port, 1, connections=64)
+                        before = way.cpu_s_of(proxies), sum(way.cpu_s())
+                        rate = load.closed_loop(way.port, 5, connections=64)
+                        own, every = way.cpu_s_of(proxies) - before[0], sum(way.cpu_s()) - before[1]
+                except OSError as error:
+                    table.notes.append(
+                        f"Not measured: no control groups of version 1 here ({error.strerror})."
+                    )
+                    return table
+                found[number].append((rate, own / 5, (every - own) / 5))
+    one = median(rate for rate, _, _ in found[1])
+    for number, parts in found.items():
+        rate, own, others = (median(column) for column in zip(*parts, strict=True))
+        table.rows.append((str(number), f"{rate:,.0f}", f"{rate / one:.2f}x", f"{own:.2f}", f"{others:.2f}"))
+    table.notes.append(
+        "An emulation of proxies on cores of their own: client, server and recorder don't compete with them. "
+        "It shows that nothing which the proxies share is a bottleneck at these rates; it doesn't show what "
+        "two full cores would do to each other's caches, nor where the one recorder is the limit."
+    )
+    return table
+
+
+def share(folder: Path, turns: int) -> Table:
+    """The share of a capture's CPU time that its hooks take."""
+    table = Table("Recording's hooks, of the proxy's CPU time", ("hook", "share", "of all else"))
+    told = folder / "told"
+    with ways.server() as up:
+        with ways.on_core(ways.PROXY_CORE):
+            capture = ways.capture(up, folder / "share.parquet", told=told)
+            way = capture.__enter__()
+        way.free_children([ways.OTHER_CORE])  # nobody takes the core from the proxy within a hook
+        try:
+            with ways.on_core(ways.OTHER_CORE):
+                load.closed_loop(way.port, 2)
+                first = len(told.read_text().splitlines())
+                load.closed_loop(way.port, 5 * turns)
+        finally:
+            capture.__exit__(None, None, None)
+    found = hook_share.shares(told, first)
+    for name, part in found.items():
+        table.rows.append((name, f"{part:.1%}", ""))
+    whole = sum(found.values())
+    table.rows.append(("all", f"{whole:.1%}", f"{whole / (1 - whole):.1%}"))
+    table.notes.append(
+        "The proxy alone on its core. Timed within one process at work: depends little on what else the "
+        "machine does; it leaves out what recording costs outside of its hooks."
+    )
+    return table
+
+
+def options(folder: Path, turns: int) -> Table:
+    """What choosing, encrypting and pseudonymising cost where they happen."""
+    table = Table(
+        "What options cost",
+        ("`peaktape capture`", "CPU µs/request, proxy", "of none", "CPU µs/request, its children", "of none"),
+    )
+    key, policy = folder / "key", folder / "policy.yml"
+    key.write_text(secrets.token_hex(32))
+    key.chmod(0o600)
+    policy.write_text("contents: {prompts: pseudonymise, completions: pseudonymise}\n")
+    given: dict[str, list[str]] = {
+        "no option": [],
+        "`--filter '~u /v1/ & ~m POST'`": ["--filter", "~u /v1/ & ~m POST"],
+        "`--filter '~bq word'`": ["--filter", "~bq word"],
+        "`--sample 10%`": ["--sample", "10%"],
+        "`--key`": ["--key", f"file:{key}"],
+        "`--policy`: pseudonymise both": ["--policy", str(policy)],
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in given}
+    with ways.server() as up, contextlib.ExitStack() as stack:
+        with ways.on_core(ways.PROXY_CORE):
+            alive = {
+                name: stack.enter_context(ways.capture(up, folder / f"option{at}.parquet", *chosen))
+                for at, (name, chosen) in enumerate(given.items())
+            }
+        for way in alive.values():
+            way.free_children()
+        with ways.on_core(ways.OTHER_CORE):
+            for way in alive.values():
+                load.closed_loop(way.port, 1)
+            for _ in range(turns):
+                for name, way in random.sample(list(alive.items()), len(alive)):
+                    before = way.cpu_s()
+                    requests = load.closed_loop(way.port, 1)
+                    time.sleep(1.5)  # the children come after
+                    own, others = (after - b for after, b in zip(way.cpu_s(), before, strict=True))
+                    found[name].append((1e6 * own / requests, 1e6 * others / requests))
+    plain = found["no option"]
+    for name, parts in found.items():
+        own, others = (median(column) for column in zip(*parts, strict=True))
+        ratios = [
+            median(part[at] / base[at] for part, base in zip(parts, plain, strict=True)) for at in (0, 1)
+        ]
+        table.rows.append((name, f"{own:,.0f}", f"{ratios[0]:.2f}x", f"{others:,.0f}", f"{ratios[1]:.2f}x"))
+    table.notes.append(
+        "Medians of turns of a second: on a machine whose speed wanders, less than a fifth is no difference."
+    )
+    return table
+
+
 SECTIONS: dict[str, Callable[[Path, int], Table]] = {
-    made.__name__: made for made in (throughput, streams, stamps, memory, size, shards)
+    made.__name__: made
+    for made in (throughput, share, options, streams, stamps, memory, size, shards, elsewhere)
 }
 
 

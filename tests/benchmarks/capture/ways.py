@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_PROC = Path("/proc")
+_GROUPS = Path("/sys/fs/cgroup/cpu")
+_PERIOD_US = 10_000
 CORES = sorted(os.sched_getaffinity(0))
 PROXY_CORE, OTHER_CORE = CORES[0], CORES[-1]
 
@@ -36,16 +39,20 @@ class Way:
                     found += [int(child) for child in (task / "children").read_text().split()]
         return found
 
-    def free_children(self) -> None:
-        """Let all but the proxy run on any core; what they start later too."""
+    def free_children(self, cores: Sequence[int] = CORES) -> None:
+        """Let all but the proxy run on these cores; what they start later too."""
         for pid in self.processes()[1:]:
             for task in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), CORES)
+                os.sched_setaffinity(int(task.name), cores)
 
     def cpu_s(self) -> tuple[float, float]:
         """CPU time up to now: of the process that proxies, and of all the others."""
         each = [_cpu_s(pid) for pid in self.processes()]
         return (each[0], sum(each[1:])) if each else (0.0, 0.0)
+
+    def cpu_s_of(self, pids: list[int]) -> float:
+        """CPU time up to now of some of its processes."""
+        return sum(_cpu_s(pid) for pid in pids)
 
     def rss_mb(self) -> list[float]:
         """Resident memory of each process in MB."""
@@ -69,10 +76,47 @@ def on_core(core: int) -> Iterator[None]:
 
 def _cpu_s(pid: int) -> float:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if (_PROC / "self" / "schedstat").exists():  # ns, where the kernel counts them; else ticks of 10 ms
+            found = [(task / "schedstat").read_text() for task in (_PROC / str(pid) / "task").iterdir()]
+            return sum(int(text.split()[0]) for text in found) / 1e9
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def is_proxy(pid: int) -> bool:
+    """Whether a process of a capture passes requests on, by its command line."""
+    try:
+        command = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"capture.shards" in command or b"replay.cli" in command
+
+
+@contextlib.contextmanager
+def bounded(pids: list[int], share: float) -> Iterator[None]:
+    """Each of these processes gets `share` of a core meanwhile (control groups of version 1, as root).
+
+    Raises OSError where they can't be had.
+    """
+    made: list[Path] = []
+    try:
+        for pid in pids:
+            group = _GROUPS / f"peaktape-bench-{pid}"
+            group.mkdir()
+            made.append(group)
+            (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+            (group / "cpu.cfs_quota_us").write_text(str(int(share * _PERIOD_US)))
+            (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        for group in made:
+            with contextlib.suppress(OSError):
+                for pid_line in (group / "cgroup.procs").read_text().split():
+                    (_GROUPS / "cgroup.procs").write_text(pid_line)
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
 
 @contextlib.contextmanager
@@ -113,10 +157,13 @@ def slim(upstream: int, folder: Path) -> Iterator[Way]:
 
 
 @contextlib.contextmanager
-def capture(upstream: int, output: Path, *options: str, name: str = "capture") -> Iterator[Way]:
-    """`peaktape capture` as a user runs it."""
+def capture(
+    upstream: int, output: Path, *options: str, name: str = "capture", told: Path | None = None
+) -> Iterator[Way]:
+    """`peaktape capture` as a user runs it; with `told` its hooks are timed (see `hook_share`)."""
     port = _free_port()
-    command = [sys.executable, "-m", "replay.cli", "capture", "--upstream", f"http://127.0.0.1:{upstream}"]
+    program = ["-m", "replay.cli"] if told is None else [str(HERE / "hook_share.py"), str(told)]
+    command = [sys.executable, *program, "capture", "--upstream", f"http://127.0.0.1:{upstream}"]
     command += ["--listen", f"127.0.0.1:{port}", "-o", str(output), *options]
     command += ["--certificates", str(output.parent / "ca")]
     with _running(name, command, port) as way:
