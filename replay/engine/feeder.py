@@ -24,7 +24,7 @@ import pyarrow as pa
 from capture.failures import PeaktapeError
 from capture.trace_reader import Trace, open_trace
 from replay.engine.feed import END, FAILED, WINDOW, Share
-from replay.engine.frames import FrameSplitter, frame
+from replay.engine.frames import FrameSplitter, frame, plain_frame
 from replay.engine.requests import Prepared, Rewrite, prepare, serialised
 from replay.engine.target import Target
 from replay.engine.weaving import Said, woven
@@ -109,7 +109,7 @@ def _feed(share: Share, windows: socket.socket) -> None:
             reader = _opened(share)
             read = _prepared(share, reader, share.rows(reader[1]))
             for window in itertools.chain.from_iterable(map(by_size, read)):
-                windows.sendall(frame((WINDOW, window)))
+                windows.sendall(plain_frame((WINDOW, list(map(tuple, window)))))
             windows.sendall(frame((END, None)))
         except PeaktapeError as error:
             windows.sendall(frame((FAILED, str(error))))

@@ -146,7 +146,7 @@ class SessionSender(Sender):
     ) -> None:
         super().__init__(connecting, pacer, on_sent, on_finished)
         self._session = aiohttp.ClientSession(
-            connector=connector_of(connecting),
+            connector=connector_of(connecting, pacer),
             request_class=_StagedRequest,
             # Covers the whole way: every address, a proxy's tunnel, the handshake.
             timeout=aiohttp.ClientTimeout(total=None, connect=connecting.connect_timeout_s),

@@ -24,7 +24,7 @@ from capture.failures import PeaktapeError
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange, finished
 from replay.engine.feed import Feed, FeederGoneError, Share
-from replay.engine.frames import FrameSplitter, frame
+from replay.engine.frames import FrameSplitter, frame, plain_frame
 from replay.engine.pacer import Pacer
 from replay.engine.rehearsing import rehearsal
 from replay.engine.requests import Prepared, Rewrite
@@ -38,12 +38,14 @@ from replay.transform.schedule_format import read_schedule
 TICK_S: Final = 0.02
 REPORT_EVERY_TICKS: Final = 5
 STATS_EVERY_TICKS: Final = 15
-REPORT_ROWS: Final = 64
+REPORT_ROWS: Final = 32
 REPORT_BYTES: Final = 128 << 10
 """So many finished exchanges, or bytes in them, make one message to the parent; every fifth tick sends what
 there is. Packing a larger one would keep what is due, and what comes in, waiting."""
 STAMP_BYTES: Final = 16
 MANY_STREAMS: Final = 100
+STAGING_STEP_NS: Final = 2_000_000
+"""Requests are staged in steps of so much time: a sleep for each would cost as much as staging it."""
 LEAST_SLACK_NS: Final = 8_000_000
 """With less time than this before its own due instant, a request is staged at once."""
 
@@ -144,12 +146,13 @@ class Worker:
         while (window := await feed.next()) is not None:
             for prepared in window:
                 slack_ns = self._zero_ns + prepared.due_ns - clock()
-                if slack_ns > self._job.lead_ns:
+                if slack_ns > self._job.lead_ns + STAGING_STEP_NS:
                     await asyncio.sleep((slack_ns - self._job.lead_ns) / 1e9)
                     slack_ns = self._job.lead_ns
                 if slack_ns > LEAST_SLACK_NS:
                     await pacer.calm(sender.staging_ns, clock() + slack_ns - LEAST_SLACK_NS)
                 self._stage(prepared)
+                pacer.catch_up(clock())
             await asyncio.sleep(0)
         await sender.drained()
         while self._turns is not None and self._turns.waiting:
@@ -173,7 +176,7 @@ class Worker:
 
     def _report(self) -> None:
         if self._finished:
-            self._tell("finished", self._finished)
+            self._writer.write(plain_frame(("finished", self._finished)))
             self._finished, self._finished_bytes = [], 0
 
     def _note_sent(self, exchange: Exchange) -> None:

@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ceiling import ceiling_section
 from large import large_section
 from loads import BURSTY_CV, SEED, bursty, constant
 from ours import ours, program
@@ -122,6 +123,7 @@ def _parse() -> argparse.Namespace:
         help="the server never sleeps, so that its own wake-up is not counted to the sender",
     )
     parser.add_argument("--large", action="store_true", help="instead: 1 MB bodies among small requests")
+    parser.add_argument("--ceiling", action="store_true", help="instead: up to which rate each is punctual")
     parser.add_argument("--all", action="store_true", help="arrivals, then --streams, then --large")
     parser.add_argument("--results", type=Path, help="write what is printed to this file too")
     return parser.parse_args()
@@ -138,6 +140,9 @@ def _sections(chosen: argparse.Namespace) -> list[str]:
         if peaktape is None:
             raise BenchmarkError("no peaktape beside this Python or on PATH")
         sections = []
+        if chosen.ceiling:
+            paths = [(sender, path) for sender in senders if (path := sender.path(places))]
+            return [ceiling_section(places, paths, chosen.seconds, "peaktape wire", _tell)]
         if chosen.all or not (chosen.streams or chosen.large):
             sections.append(_pacing(places, senders, chosen))
         if chosen.all or chosen.streams:
