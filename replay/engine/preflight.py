@@ -71,21 +71,24 @@ def busiest_chunks_per_s(trace: Trace, schedule: Schedule) -> int:
     if not len(schedule) or not trace.may_hold("stream", True):
         return 0
     chunks, took_s = _chunks_of_rows(trace)
-    due_s = schedule.due_ns / 1e9
+    streams = np.flatnonzero(chunks[schedule.row])
+    if not len(streams):
+        return 0
+    due_s, row = schedule.due_ns[streams] / 1e9, schedule.row[streams]
     first = due_s.astype(np.int64)
-    seconds = (due_s + took_s[schedule.row]).astype(np.int64) - first + 1
-    each = chunks[schedule.row] / seconds
-    length = int((first + seconds).max()) + 1
-    begun = np.bincount(first, each, length) - np.bincount(first + seconds, each, length)
-    return round(float(np.cumsum(begun).max()))
+    after = (due_s + took_s[row]).astype(np.int64) + 1
+    each = chunks[row] / (after - first)
+    _, edges = np.unique(np.concatenate((first, after)), return_inverse=True)
+    return round(float(np.cumsum(np.bincount(edges, np.concatenate((each, -each)))).max()))
 
 
 def _chunks_of_rows(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
-    """Of each trace row: chunks of its answer, int32, and how long they took from its arrival, float32 s."""
+    """Of each trace row: chunks of its answer, int32, and the time it took from its arrival, float32 s."""
     counts, spans = [], []
     for batch in trace.iter_batches(["arrival_ns", "end_ns", "chunk_ns", "output_tokens", "stream"]):
         found = batch.column("chunk_ns").value_lengths().to_numpy(zero_copy_only=False)
-        tokens = pc.fill_null(batch.column("output_tokens"), 0).to_numpy(zero_copy_only=False)
+        tokens = pc.fill_null(batch.column("output_tokens").cast(pa.int64()), 0)
+        tokens = tokens.to_numpy(zero_copy_only=False)
         guessed = (found == 0) & batch.column("stream").to_numpy(zero_copy_only=False)
         took_ns = pc.fill_null(pc.subtract(batch.column("end_ns"), batch.column("arrival_ns")), 0)
         took_ns = np.maximum(took_ns.to_numpy(zero_copy_only=False), 0)
