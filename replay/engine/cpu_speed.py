@@ -15,7 +15,7 @@ _ROUNDS: Final = range(50)
 
 
 def work_ns() -> int:
-    """How long a fixed piece of work takes, some µs, once it is in the caches; in ns of the monotonic clock."""
+    """How long a fixed piece of work takes, some µs, once it is in the caches; in ns."""
     took_ns = []
     for _ in range(2):  # the first warms up; and of two, an interrupt meets one
         began_ns = time.monotonic_ns()
@@ -35,7 +35,7 @@ class CpuSpeed:
         self.is_slow = False
 
     def add(self, took_ns: int) -> None:
-        """Take a sample; `is_slow` then says whether the CPU runs at less than 1 / `SLOW_RATIO` of its speed."""
+        """Take a sample; `is_slow` then says whether the CPU runs at less than 1 / `SLOW_RATIO` of its best."""
         self._least_ns = min(self._least_ns or took_ns, took_ns)
         self.is_slow = took_ns > SLOW_RATIO * self._least_ns
         self._samples += 1

@@ -1,4 +1,4 @@
-"""Length-prefixed messages between the replay's own processes, over a socket pair. Never for foreign bytes."""
+"""Length-prefixed messages between the replay's own processes, over a socket pair; no foreign bytes."""
 
 from __future__ import annotations
 

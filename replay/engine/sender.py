@@ -43,6 +43,8 @@ class Sender(abc.ABC):
 
     staging_ns: int
     """About what staging one request takes of the loop."""
+    staging_step_ns = 0
+    """Requests due within so much time of each other are staged in one go."""
 
     def __init__(
         self,

@@ -161,9 +161,9 @@ class Watch:
 
 
 def _opened(path: str) -> BinaryIO | None:
-    """A file that stays open: to find one in /proc takes ten times as long as to read it, 50 times a second."""
+    """A file that stays open: to find one in /proc takes far longer than to read it."""
     try:
-        return open(path, "rb", buffering=0)  # noqa: SIM115 - as long as the watch
+        return open(path, "rb", buffering=0)
     except OSError:
         return None
 

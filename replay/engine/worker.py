@@ -44,8 +44,6 @@ REPORT_BYTES: Final = 128 << 10
 there is. Packing a larger one would keep what is due, and what comes in, waiting."""
 STAMP_BYTES: Final = 16
 MANY_STREAMS: Final = 100
-STAGING_STEP_NS: Final = 2_000_000
-"""Requests are staged in steps of so much time: a sleep for each would cost as much as staging it."""
 LEAST_SLACK_NS: Final = 8_000_000
 """With less time than this before its own due instant, a request is staged at once."""
 
@@ -146,7 +144,7 @@ class Worker:
         while (window := await feed.next()) is not None:
             for prepared in window:
                 slack_ns = self._zero_ns + prepared.due_ns - clock()
-                if slack_ns > self._job.lead_ns + STAGING_STEP_NS:
+                if slack_ns > self._job.lead_ns + sender.staging_step_ns:
                     await asyncio.sleep((slack_ns - self._job.lead_ns) / 1e9)
                     slack_ns = self._job.lead_ns
                 if slack_ns > LEAST_SLACK_NS:

@@ -88,9 +88,7 @@ def ceiling_section(
     tell: Callable[[str], None],
 ) -> str:
     """A heading and a table of all senders' ceilings; the ratio is of rates, to the sender named `ours`."""
-    found = {
-        sender.name: ceiling_of(places, program, sender, seconds, tell) for sender, program in senders
-    }
+    found = {sender.name: ceiling_of(places, program, sender, seconds, tell) for sender, program in senders}
     best = found.get(ours, Ceiling()).held_per_s
     rows = []
     for name, one in found.items():
@@ -100,8 +98,8 @@ def ceiling_section(
         rows.append([name, *columns, ratio(best, one.held_per_s)])
     head = (
         f"## The highest rate with p99 lateness under {P99_US / 1e3:g} ms, constant, {seconds:g} s each\n\n"
-        f"Rates are doubled until one does not hold, then {BETWEEN + 1} between are tried; each up to {TRIES} "
-        f"times. To hold: {LEAST_SHARE:.0%} of the requests arrive, at {LEAST_SHARE:.0%} of the rate or more. "
-        "One core for each tool with all its processes but GuideLLM.\n\n"
+        f"Rates are doubled until one does not hold, then {BETWEEN + 1} between are tried; each up to "
+        f"{TRIES} times. To hold: {LEAST_SHARE:.0%} of the requests arrive, at {LEAST_SHARE:.0%} of the rate "
+        "or more. One core for each tool with all its processes but GuideLLM.\n\n"
     )
     return head + table(TITLES, rows)
