@@ -35,7 +35,7 @@ class CpuSpeed:
         self.is_slow = False
 
     def add(self, took_ns: int) -> None:
-        """Take a sample; `is_slow` then says whether the CPU runs at less than 1 / `SLOW_RATIO` of its best."""
+        """Take a sample; `is_slow` then says whether the CPU is slower than at its best by `SLOW_RATIO`."""
         self._least_ns = min(self._least_ns or took_ns, took_ns)
         self.is_slow = took_ns > SLOW_RATIO * self._least_ns
         self._samples += 1

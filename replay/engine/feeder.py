@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import signal
 import socket
 import sys
@@ -166,8 +165,6 @@ def main(windows_descriptor: int, singles_descriptor: int) -> None:
     """Entry of the feeder process; the descriptors are its ends of two socket pairs."""
     for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its worker, whose channels then close
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(10)  # its worker, the parent and the target come first: it works ahead
     windows, singles = socket.socket(fileno=windows_descriptor), socket.socket(fileno=singles_descriptor)
     splitter, found = FrameSplitter(), list[Any]()
     while not found:

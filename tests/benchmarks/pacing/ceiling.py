@@ -16,8 +16,7 @@ P99_US = 5_000.0
 LEAST_SHARE = 0.99
 """Of the requests, and of the rate: a tool that leaves some out, or falls behind, does not hold the rate."""
 TRIES = 2
-BETWEEN = 2
-FIRST_RATE_PER_S = {True: 50.0, False: 500.0}
+FIRST_RATE_PER_S = {True: 100.0, False: 500.0}
 MOST_RATE_PER_S = 64_000.0
 TITLES = ("sender", "holds /s", "p99 µs there", "CPU µs each there", "not", "because", "ours ÷ it")
 
@@ -57,12 +56,17 @@ def _tried(places: Places, program: str, sender: Sender, rate_per_s: float, seco
 
 
 def ceiling_of(
-    places: Places, program: str, sender: Sender, seconds: float, tell: Callable[[str], None]
+    places: Places,
+    program: str,
+    sender: Sender,
+    seconds: float,
+    most_between: int,
+    tell: Callable[[str], None],
 ) -> Ceiling:
     """Doubling from a low rate, then bisecting by ratio; a rate holds if one of `TRIES` does."""
     found, between = Ceiling(), 0
     rate_per_s = FIRST_RATE_PER_S[sender.slow]
-    while rate_per_s <= MOST_RATE_PER_S and between <= BETWEEN:
+    while rate_per_s <= MOST_RATE_PER_S and between <= most_between:
         held = _tried(places, program, sender, rate_per_s, seconds)
         tell(f"{sender.name} {rate_per_s:g}/s: {held if isinstance(held, str) else 'holds'}")
         if isinstance(held, str):
@@ -71,12 +75,12 @@ def ceiling_of(
             found = dataclasses.replace(found, held_per_s=rate_per_s, held=held)
         if math.isnan(found.failed_per_s):
             rate_per_s *= 2
-        elif math.isnan(found.held_per_s):
+            continue
+        between += 1
+        if math.isnan(found.held_per_s):
             rate_per_s /= 2
-            between += 1
         else:
             rate_per_s = float(round(math.sqrt(found.held_per_s * found.failed_per_s)))
-            between += 1
     return found
 
 
@@ -84,11 +88,15 @@ def ceiling_section(
     places: Places,
     senders: Sequence[tuple[Sender, str]],
     seconds: float,
+    most_between: int,
     ours: str,
     tell: Callable[[str], None],
 ) -> str:
     """A heading and a table of all senders' ceilings; the ratio is of rates, to the sender named `ours`."""
-    found = {sender.name: ceiling_of(places, program, sender, seconds, tell) for sender, program in senders}
+    found = {
+        sender.name: ceiling_of(places, program, sender, seconds, most_between, tell)
+        for sender, program in senders
+    }
     best = found.get(ours, Ceiling()).held_per_s
     rows = []
     for name, one in found.items():
@@ -98,7 +106,7 @@ def ceiling_section(
         rows.append([name, *columns, ratio(best, one.held_per_s)])
     head = (
         f"## The highest rate with p99 lateness under {P99_US / 1e3:g} ms, constant, {seconds:g} s each\n\n"
-        f"Rates are doubled until one does not hold, then {BETWEEN + 1} between are tried; each up to "
+        f"Rates are doubled until one does not hold, then {most_between} between are tried; each up to "
         f"{TRIES} times. To hold: {LEAST_SHARE:.0%} of the requests arrive, at {LEAST_SHARE:.0%} of the rate "
         "or more. One core for each tool with all its processes but GuideLLM.\n\n"
     )

@@ -130,6 +130,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--large", action="store_true", help="instead: 1 MB bodies among small requests")
     parser.add_argument("--ceiling", action="store_true", help="instead: up to which rate each is punctual")
+    parser.add_argument("--bisect", type=int, default=3, help="steps of --ceiling (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="arrivals, then --streams, then --large")
     parser.add_argument(
         "--keep", type=Path, help="add arrivals to this file's, so that repeats may be made one at a time"
@@ -151,7 +152,9 @@ def _sections(chosen: argparse.Namespace) -> list[str]:
         sections = ["\n".join([*steadiness(places.programs), ""])]
         if chosen.ceiling:
             paths = [(sender, path) for sender in senders if (path := sender.path(places))]
-            sections.append(ceiling_section(places, paths, chosen.seconds, "peaktape wire", _tell))
+            sections.append(
+                ceiling_section(places, paths, chosen.seconds, chosen.bisect, "peaktape wire", _tell)
+            )
             return sections
         if chosen.all or not (chosen.streams or chosen.large):
             sections.append(_pacing(places, senders, chosen))

@@ -24,6 +24,6 @@ def steadiness(programs: Path) -> list[str]:
         lines.append(
             f"- {name}, {SECONDS} s of nothing but the same arithmetic again and again: "
             f"{median / 1e3:.1f} µs a piece, p99 {p99 / 1e3:.1f}; {slow:.1f} % of the time at less than half "
-            f"that speed, {longest:.0f} ms at a stretch, while the thread had the core {own:.1f} % of the time"
+            f"that speed, {longest:.0f} ms at a stretch, the thread having the core for {own:.1f} %"
         )
     return lines
