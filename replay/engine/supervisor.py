@@ -209,10 +209,10 @@ class Supervisor:
     def _begin(self) -> None:
         self._zero_ns = time.monotonic_ns() + START_MARGIN_NS
         self._zero_wall_ns = time.time_ns() + START_MARGIN_NS
-        self._writer.begin(dataclasses.replace(self._metadata(), partial=True))
+        self._tell_all("start", self._zero_ns)  # before the disk is written to, which may take a while
         if self._scraper is not None:
             self._scraper.begin(self._zero_ns)
-        self._tell_all("start", self._zero_ns)
+        self._writer.begin(dataclasses.replace(self._metadata(), partial=True))
 
     def _tell_all(self, kind: str, content: Any) -> None:
         for worker in self._workers:
