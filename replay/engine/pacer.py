@@ -26,8 +26,6 @@ SPIN_SHARE: Final = 0.15
 ACTION_BUSY_NS: Final = 200_000
 """About what one request takes of a core, all processes together: not time to be spun away."""
 SPIN_SAVED_NS: Final = 2_000_000
-SPENT_AT_ONCE: Final = 4
-"""One action gets this part of what is saved at most: shorter spins for all rather than none for the next."""
 QUIET_NS: Final = 1_000_000
 """After so long without an action, the next one would be slow: see `rehearsing`."""
 REHEARSAL_NS: Final = 120_000
@@ -184,7 +182,7 @@ class Pacer:
     def _lead_ns(self, due_ns: int, now_ns: int) -> int:
         """How long before it is due an action is waited for awake."""
         rehearsal_ns = REHEARSAL_NS if self._rehearse and self._is_cold(due_ns) else 0
-        return min(self._spin_ns + rehearsal_ns, self._allowance.at(now_ns) // SPENT_AT_ONCE)
+        return min(self._spin_ns + rehearsal_ns, self._allowance.at(now_ns))
 
     def _wake(self) -> None:
         if self._timer is not None and self._armed_ns:
