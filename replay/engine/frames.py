@@ -18,9 +18,12 @@ def frame(message: Any) -> bytes:
 def plain_frame(message: Any) -> bytes:
     """One message of nothing but tuples, lists, numbers, texts, bytes and None, in a third of the time.
 
-    For what comes by the thousand. Raises ValueError for anything else; named tuples become plain ones.
+    For what comes by the thousand; anything else takes the time of a `frame`.
     """
-    return _framed(marshal.dumps(message))
+    try:
+        return _framed(marshal.dumps(message))
+    except ValueError:
+        return frame(message)
 
 
 def _framed(payload: bytes) -> bytes:
