@@ -88,7 +88,7 @@ def _chunks_of_rows(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     for batch in trace.iter_batches(["arrival_ns", "end_ns", "chunk_ns", "output_tokens", "stream"]):
         found = batch.column("chunk_ns").value_lengths().to_numpy(zero_copy_only=False)
         tokens = pc.fill_null(batch.column("output_tokens").cast(pa.int64()), 0)
-        tokens = tokens.to_numpy(zero_copy_only=False)
+        tokens = np.maximum(tokens.to_numpy(zero_copy_only=False), 0)
         guessed = (found == 0) & batch.column("stream").to_numpy(zero_copy_only=False)
         took_ns = pc.fill_null(pc.subtract(batch.column("end_ns"), batch.column("arrival_ns")), 0)
         took_ns = np.maximum(took_ns.to_numpy(zero_copy_only=False), 0)
