@@ -38,7 +38,7 @@ from replay.transform.schedule_format import read_schedule
 TICK_S: Final = 0.02
 REPORT_EVERY_TICKS: Final = 5
 STATS_EVERY_TICKS: Final = 15
-REPORT_ROWS: Final = 32
+REPORT_ROWS: Final = 64
 REPORT_BYTES: Final = 128 << 10
 """So many finished exchanges, or bytes in them, make one message to the parent; every fifth tick sends what
 there is. Packing a larger one would keep what is due, and what comes in, waiting."""
