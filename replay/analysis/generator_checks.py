@@ -20,6 +20,7 @@ UNSAID = "not judged: the tool that made the run does not say"
 STALLED_SHARE = 0.01
 WORTH_A_WORD_NS = 10e6
 CPU_WAIT_SHARE = 0.05
+CPU_SLOW_SHARE = 0.01
 
 
 def cpu_check(run: RunTable) -> Check:
@@ -128,6 +129,11 @@ def generator_warnings(run: RunTable, bound_ns: float) -> Iterator[str]:
         waited, wall = worker.get("cpu_wait_s"), worker.get("wall_s")
         if waited and wall and waited / wall > CPU_WAIT_SHARE:
             yield f"{name}: waited for a CPU {100 * waited / wall:.1f} % of the time; others run on its core"
+        if (slow := worker.get("cpu_slow_share") or 0.0) > CPU_SLOW_SHARE:
+            yield (
+                f"{name}: its CPU ran at less than half its speed {100 * slow:.1f} % of the time: something "
+                "outside this system shares or slows it; sends and stamps were late by it"
+            )
 
 
 def _lag_p99(worst: Sequence[float], of: int) -> float:

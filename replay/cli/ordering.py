@@ -129,13 +129,20 @@ def order_of(
 ) -> ReplayOrder:
     """Everything a supervisor needs; opens one connection to the target to see that it is there."""
     from replay.engine.dialling import connect_time_ns
-    from replay.engine.preflight import busiest_per_s, lead_ns, processors, workers_for
+    from replay.engine.preflight import (
+        busiest_chunks_per_s,
+        busiest_per_s,
+        lead_ns,
+        processors,
+        workers_for,
+    )
     from replay.engine.sender import choose
     from replay.engine.supervisor import ReplayOrder
     from replay.transform.schedule_format import schedule_fingerprint
 
     peak_per_s = busiest_per_s(found.schedule)
-    chosen, why = choose(sender, peak_per_s, connecting, rewrite.connections)
+    chunks_per_s = busiest_chunks_per_s(found.trace, found.schedule)
+    chosen, why = choose(sender, peak_per_s, connecting, rewrite.connections, chunks_per_s)
     return ReplayOrder(
         schedule_path=found.path,
         schedule=found.schedule,
@@ -147,7 +154,7 @@ def order_of(
         sender_reason=why,
         rewrite=dataclasses.replace(rewrite, content=content_of(found.lineage, weaving=weaving)),
         label=label or connecting.target.authority,
-        workers=workers or workers_for(found.schedule, processors(), chosen),
+        workers=workers or workers_for(found.schedule, processors(), chosen, chunks_per_s),
         lead_ns=lead_ns(connect_time_ns(connecting)),
         mode=mode,
         weaving=weaving,

@@ -32,7 +32,7 @@ _GONE: Final = b""
 """Stands where the feeder's next window would: it died."""
 logger = logging.getLogger(__name__)
 
-AHEAD_WINDOWS: Final = 64
+AHEAD_WINDOWS: Final = 256
 AHEAD_BYTES: Final = 16 << 20
 READ_BYTES: Final = 32 << 10
 """Larger pieces come from fresh pages each time, and those take the kernel ms of what is due."""
@@ -155,8 +155,7 @@ class Feed:
         kind, content = unpack(packed)
         if kind == FAILED:
             raise BadInput(content)
-        window: list[Prepared] | None = content
-        return window
+        return None if kind == END else list(map(Prepared._make, content))
 
     def fetch(self, index: int) -> asyncio.Future[Prepared]:
         """One request by its index in the schedule, apart from the windows; raises as `next` does."""

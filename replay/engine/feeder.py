@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import signal
 import socket
 import sys
@@ -24,7 +23,7 @@ import pyarrow as pa
 from capture.failures import PeaktapeError
 from capture.trace_reader import Trace, open_trace
 from replay.engine.feed import END, FAILED, WINDOW, Share
-from replay.engine.frames import FrameSplitter, frame
+from replay.engine.frames import FrameSplitter, frame, plain_frame
 from replay.engine.requests import Prepared, Rewrite, prepare, serialised
 from replay.engine.target import Target
 from replay.engine.weaving import Said, woven
@@ -109,7 +108,7 @@ def _feed(share: Share, windows: socket.socket) -> None:
             reader = _opened(share)
             read = _prepared(share, reader, share.rows(reader[1]))
             for window in itertools.chain.from_iterable(map(by_size, read)):
-                windows.sendall(frame((WINDOW, window)))
+                windows.sendall(plain_frame((WINDOW, list(map(tuple, window)))))
             windows.sendall(frame((END, None)))
         except PeaktapeError as error:
             windows.sendall(frame((FAILED, str(error))))
@@ -166,8 +165,6 @@ def main(windows_descriptor: int, singles_descriptor: int) -> None:
     """Entry of the feeder process; the descriptors are its ends of two socket pairs."""
     for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its worker, whose channels then close
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(10)  # its worker, the parent and the target come first: it works ahead
     windows, singles = socket.socket(fileno=windows_descriptor), socket.socket(fileno=singles_descriptor)
     splitter, found = FrameSplitter(), list[Any]()
     while not found:

@@ -1,7 +1,8 @@
-"""Length-prefixed pickles between the replay's own processes, over a socket pair. Never for foreign bytes."""
+"""Length-prefixed messages between the replay's own processes, over a socket pair; no foreign bytes."""
 
 from __future__ import annotations
 
+import marshal
 import pickle
 import struct
 from typing import Any, Final
@@ -11,14 +12,30 @@ _PREFIX: Final = struct.Struct("!I")
 
 def frame(message: Any) -> bytes:
     """One message as bytes."""
-    payload = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    return _framed(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def plain_frame(message: Any) -> bytes:
+    """One message of nothing but tuples, lists, numbers, texts, bytes and None, in a third of the time.
+
+    For what comes by the thousand; anything else takes the time of a `frame`.
+    """
+    try:
+        return _framed(marshal.dumps(message))
+    except ValueError:
+        return frame(message)
+
+
+def _framed(payload: bytes) -> bytes:
     return _PREFIX.pack(len(payload)) + payload
 
 
 def unpack(payload: bytes) -> Any:
     """The message in a frame's payload."""
-    # Written by our own worker on an inherited socket pair that no one else can reach.
-    return pickle.loads(payload)  # noqa: S301
+    # Written by our own processes on an inherited socket pair that no one else can reach.
+    if payload[:1] == pickle.PROTO:
+        return pickle.loads(payload)  # noqa: S301
+    return marshal.loads(payload)  # noqa: S302
 
 
 class FrameSplitter:

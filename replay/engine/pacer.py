@@ -20,6 +20,8 @@ from replay.engine import timerfd
 LEAST_SPIN_NS: Final = 50_000
 MOST_SPIN_NS: Final = 400_000
 ACTIONS_A_WAKE: Final = 16
+ACTIONS_BETWEEN: Final = 4
+"""So many at most between two pieces of other work, which must get on, too."""
 SPIN_SHARE: Final = 0.15
 ACTION_BUSY_NS: Final = 200_000
 """About what one request takes of a core, all processes together: not time to be spun away."""
@@ -118,6 +120,23 @@ class Pacer:
         if self._queue.put(due_monotonic_ns, action):
             self._arm(due_monotonic_ns)
 
+    def catch_up(self, now_ns: int) -> None:
+        """Call what is due by `now_ns`, the monotonic instant, a few actions at most.
+
+        For whoever does many small pieces of work in one turn of the loop, answers read or requests staged:
+        called between them, it keeps a due action from waiting for them all.
+        """
+        if (due_ns := self._queue.first_ns()) is None or due_ns > now_ns:
+            return
+        for _ in range(ACTIONS_BETWEEN):
+            if (action := self._queue.pop_due(now_ns)) is None:
+                break
+            action()
+            self._acted_ns = now_ns
+            self._allowance.act()
+        if (due_ns := self._queue.first_ns()) is not None:
+            self._arm(due_ns)
+
     async def calm(self, for_ns: int, until_ns: int) -> None:
         """Return when nothing falls due within `for_ns`, or it is `until_ns`: a moment for other work."""
         while (due_ns := self._queue.first_ns()) is not None:
@@ -145,13 +164,17 @@ class Pacer:
     def _arm(self, due_ns: int) -> None:
         if self._timer is not None:
             now_ns = time.monotonic_ns()
-            self._armed_ns = max(due_ns - self._lead_ns(due_ns, now_ns), now_ns)
-            self._timer.arm(self._armed_ns)
+            self._set(max(due_ns - self._lead_ns(due_ns, now_ns), now_ns))
             return
         if self._handle is not None:
             self._handle.cancel()
         delay_s = max(0.0, (due_ns - time.monotonic_ns()) / 1e9)
         self._handle = self._loop.call_later(delay_s, self._wake)
+
+    def _set(self, at_ns: int) -> None:
+        self._armed_ns = at_ns
+        if self._timer is not None:
+            self._timer.arm(at_ns)
 
     def _is_cold(self, now_ns: int) -> bool:
         return now_ns - self._acted_ns > QUIET_NS
@@ -171,7 +194,10 @@ class Pacer:
                 break
             began_ns = now_ns = clock()
             if now_ns < due_ns:
-                if due_ns - now_ns > self._lead_ns(due_ns, now_ns):
+                if due_ns - now_ns > (lead_ns := self._lead_ns(due_ns, now_ns)):
+                    if self._timer is not None:
+                        self._set(due_ns - lead_ns)
+                        return
                     break
                 if self._is_cold(now_ns) and self._rehearse and due_ns - now_ns > REHEARSAL_NS:
                     self._rehearse()

@@ -19,6 +19,9 @@ LEAD_FLOOR_NS: Final = 20_000_000
 LEAD_CEILING_NS: Final = 2_000_000_000
 REQUESTS_PER_S_PER_WORKER: Final = {SESSION: 400.0, WIRE: 2500.0}
 """What one worker keeps up with comfortably, streams included; see tests/benchmarks/pacing."""
+CHUNKS_PER_S_PER_WORKER: Final = {SESSION: 10_000.0, WIRE: 30_000.0}
+TOKEN_NS: Final = 20_000_000
+"""How long a token is taken to last where a trace knows how many there were and not when they came."""
 
 
 def captured_places(trace: Trace) -> set[tuple[str, int]]:
@@ -59,8 +62,46 @@ def busiest_per_s(schedule: Schedule) -> int:
     return int(np.unique(schedule.due_ns // 1_000_000_000, return_counts=True)[1].max())
 
 
-def workers_for(schedule: Schedule, cores: int, sender: str) -> int:
+def busiest_chunks_per_s(trace: Trace, schedule: Schedule) -> int:
+    """Chunks of streams to be expected in the busiest second, if the target answers as the recorded one did.
+
+    A request's recorded chunks are laid evenly over its recorded time, from its due instant. Streams without
+    recorded chunks count one for each output token.
+    """
+    if not len(schedule) or not trace.may_hold("stream", True):
+        return 0
+    chunks, took_s = _chunks_of_rows(trace)
+    streams = np.flatnonzero(chunks[schedule.row])
+    if not len(streams):
+        return 0
+    due_s, row = schedule.due_ns[streams] / 1e9, schedule.row[streams]
+    first = due_s.astype(np.int64)
+    after = (due_s + took_s[row]).astype(np.int64) + 1
+    each = chunks[row] / (after - first)
+    _, edges = np.unique(np.concatenate((first, after)), return_inverse=True)
+    return round(float(np.cumsum(np.bincount(edges, np.concatenate((each, -each)))).max()))
+
+
+def _chunks_of_rows(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """Of each trace row: chunks of its answer, int32, and the time it took from its arrival, float32 s."""
+    counts, spans = [], []
+    for batch in trace.iter_batches(["arrival_ns", "end_ns", "chunk_ns", "output_tokens", "stream"]):
+        found = batch.column("chunk_ns").value_lengths().to_numpy(zero_copy_only=False)
+        tokens = pc.fill_null(batch.column("output_tokens").cast(pa.int64()), 0)
+        tokens = np.maximum(tokens.to_numpy(zero_copy_only=False), 0)
+        guessed = (found == 0) & batch.column("stream").to_numpy(zero_copy_only=False)
+        took_ns = pc.fill_null(pc.subtract(batch.column("end_ns"), batch.column("arrival_ns")), 0)
+        took_ns = np.maximum(took_ns.to_numpy(zero_copy_only=False), 0)
+        counts.append(np.where(guessed, tokens, found).astype(np.int32))
+        spans.append((np.where(guessed, tokens * TOKEN_NS, took_ns) / 1e9).astype(np.float32))
+    return np.concatenate(counts), np.concatenate(spans)
+
+
+def workers_for(schedule: Schedule, cores: int, sender: str, chunks_per_s: float = 0) -> int:
     """Workers for a schedule's busiest second, 1 … sessions, leaving one core to everything else."""
-    wanted = math.ceil(busiest_per_s(schedule) / REQUESTS_PER_S_PER_WORKER[sender])
+    wanted = math.ceil(
+        busiest_per_s(schedule) / REQUESTS_PER_S_PER_WORKER[sender]
+        + chunks_per_s / CHUNKS_PER_S_PER_WORKER[sender]
+    )
     sessions = len(np.unique(schedule.session))
     return max(1, min(wanted, cores - 1, sessions))

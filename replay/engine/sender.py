@@ -26,6 +26,8 @@ WIRE: Final = "wire"
 SENDERS: Final = (SESSION, WIRE)
 SESSION_PEAK_PER_S: Final = 300.0
 """Up to here aiohttp's client is as punctual as the wire; above, its cost per request makes it late."""
+SESSION_CHUNKS_PER_S: Final = 10_000.0
+"""Likewise for the chunks of streams, whose stamps come late where the core has no time for them."""
 
 KEEP_ALIVE_S: Final = 60.0
 """A connection that was idle for longer is not used again."""
@@ -41,6 +43,8 @@ class Sender(abc.ABC):
 
     staging_ns: int
     """About what staging one request takes of the loop."""
+    staging_step_ns = 0
+    """Requests due within so much time of each other are staged in one go."""
 
     def __init__(
         self,
@@ -150,9 +154,15 @@ def stopped(exchange: Exchange) -> str:
 
 
 def choose(
-    wanted: str, peak_per_s: float, connecting: Connecting, connections: str = POOLED
+    wanted: str,
+    peak_per_s: float,
+    connecting: Connecting,
+    connections: str = POOLED,
+    chunks_per_s: float = 0,
 ) -> tuple[str, str]:
     """(sender, why) for a schedule whose busiest second holds `peak_per_s`; `wanted` may be "auto".
+
+    `chunks_per_s` is how many chunks of streams are expected in the busiest second.
 
     Raises `BadInput` when the recorded connections are asked of a sender that can't give them.
     """
@@ -169,4 +179,6 @@ def choose(
         return SESSION, "a proxy was given"
     if peak_per_s > SESSION_PEAK_PER_S:
         return WIRE, f"its busiest second holds {peak_per_s:.0f} requests"
+    if chunks_per_s > SESSION_CHUNKS_PER_S:
+        return WIRE, f"its busiest second is expected to bring {chunks_per_s:.0f} chunks of streams"
     return SESSION, f"its busiest second holds {peak_per_s:.0f} requests, up to {SESSION_PEAK_PER_S:.0f}"

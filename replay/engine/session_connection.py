@@ -19,12 +19,13 @@ from aiohttp.client_proto import ResponseHandler
 
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import HUNG_UP, Exchange
+from replay.engine.pacer import Pacer
 from replay.engine.sender import KEEP_ALIVE_S
 
 monotonic_ns = time.monotonic_ns
 
 
-def connector_of(connecting: Connecting) -> aiohttp.BaseConnector:
+def connector_of(connecting: Connecting, pacer: Pacer) -> aiohttp.BaseConnector:
     """The session's connector; raises `BadInput` for unusable TLS files."""
     connector: aiohttp.BaseConnector
     if connecting.unix_socket is not None:
@@ -36,7 +37,7 @@ def connector_of(connecting: Connecting) -> aiohttp.BaseConnector:
             resolver=_Vetted(connecting.dialled_addresses),
             ssl=connecting.tls() or True,
         )
-    factory: Any = functools.partial(StampedHandler, loop=asyncio.get_running_loop())
+    factory: Any = functools.partial(StampedHandler, pacer, asyncio.get_running_loop())
     connector._factory = factory
     return connector
 
@@ -97,6 +98,10 @@ class StampedHandler(ResponseHandler):
     uses = 0
     uploading = False
 
+    def __init__(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._pacer = pacer
+
     def uploaded(self) -> None:
         """The transport has the whole request."""
         self.uploading = False
@@ -128,6 +133,7 @@ class StampedHandler(ResponseHandler):
             exchange.first_byte_ns = now_ns
         exchange.last_read_ns = now_ns
         exchange.bytes_in += len(data)
+        self._pacer.catch_up(now_ns)  # many answers may have come at once, this one is stamped
         reader = self._payload
         before = reader.total_bytes if reader is not None else 0
         super().data_received(data)

@@ -146,7 +146,7 @@ class SessionSender(Sender):
     ) -> None:
         super().__init__(connecting, pacer, on_sent, on_finished)
         self._session = aiohttp.ClientSession(
-            connector=connector_of(connecting),
+            connector=connector_of(connecting, pacer),
             request_class=_StagedRequest,
             # Covers the whole way: every address, a proxy's tunnel, the handshake.
             timeout=aiohttp.ClientTimeout(total=None, connect=connecting.connect_timeout_s),
@@ -205,7 +205,8 @@ class SessionSender(Sender):
             await self._once(exchange)
 
     async def _once(self, exchange: Exchange) -> None:
-        prepared = exchange.prepared
+        prepared, catch_up = exchange.prepared, self.pacer.catch_up
+        catch_up(monotonic_ns())  # each step takes some 100 µs, and many tasks may take theirs in one turn
         response = await self._session.request(
             prepared.method,
             URL(url_of(self.connecting.target, prepared.path), encoded=True),
@@ -213,6 +214,7 @@ class SessionSender(Sender):
             allow_redirects=False,
             proxy=self.connecting.proxy,
         )
+        catch_up(monotonic_ns())
         try:
             exchange.status = response.status
             exchange.content_type = response.headers.get("Content-Type", "")
@@ -225,6 +227,7 @@ class SessionSender(Sender):
                 if (failure := content.exception()) is not None:
                     raise failure
                 await content.wait_eof()
+                catch_up(monotonic_ns())
             finally:
                 exchange.body = _read_so_far(content)
         finally:

@@ -38,6 +38,7 @@ from replay.engine.run_format import RunMetadata
 from replay.engine.run_rows import Gathering, batch_of_finished, batch_of_unsent
 from replay.engine.run_writer import RunWriter
 from replay.engine.scraping import ScrapeJob, ScraperProcess
+from replay.engine.tuning import last
 from replay.engine.worker import Job
 from replay.transform.content_rules import ContentRules
 from replay.transform.schedule_format import Lineage, Schedule
@@ -143,9 +144,10 @@ class Supervisor:
             self._await_ready()
             if not self._stopping:
                 self._begin()
-            while any(worker.totals is None for worker in self._workers):
-                self._gather(0.2)
-                self._tick()
+            with last():
+                while any(worker.totals is None for worker in self._workers):
+                    self._gather(0.2)
+                    self._tick()
         finally:
             self._end_processes()
             if self._scraper is not None:
@@ -207,10 +209,10 @@ class Supervisor:
     def _begin(self) -> None:
         self._zero_ns = time.monotonic_ns() + START_MARGIN_NS
         self._zero_wall_ns = time.time_ns() + START_MARGIN_NS
-        self._writer.begin(dataclasses.replace(self._metadata(), partial=True))
+        self._tell_all("start", self._zero_ns)  # before the disk is written to, which may take a while
         if self._scraper is not None:
             self._scraper.begin(self._zero_ns)
-        self._tell_all("start", self._zero_ns)
+        self._writer.begin(dataclasses.replace(self._metadata(), partial=True))
 
     def _tell_all(self, kind: str, content: Any) -> None:
         for worker in self._workers:

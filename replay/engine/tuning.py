@@ -7,10 +7,14 @@ import fcntl
 import gc
 import os
 import resource
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import Final
 
 NICENESS: Final = -10
+PARENT_NICENESS: Final = 10
 TIDY_EVERY_NS: Final = 1_000_000_000
 OVERDUE_NS: Final = 15_000_000_000
 FEWEST_OBJECTS: Final = 5000
@@ -31,6 +35,28 @@ def go_first() -> str:
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         return f"nice {NICENESS}"
     return "normal"
+
+
+@contextlib.contextmanager
+def last() -> Iterator[None]:
+    """Have this thread come after others for the CPU while the block runs, as far as the system has that.
+
+    For the parent of a replay: what workers report can wait, requests that the feeders read ahead can't.
+    """
+    if sys.platform != "linux":  # elsewhere priorities are processes', and the number may be another one's
+        yield
+        return
+    thread = threading.get_native_id()
+    before: int | None = None
+    with contextlib.suppress(OSError):
+        before = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, max(before, PARENT_NICENESS))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # only who may do anything is let back
+            if before is not None:
+                os.setpriority(os.PRIO_PROCESS, thread, before)
 
 
 def reserve_descriptors() -> None:

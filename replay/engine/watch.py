@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import os
 import resource
 import signal
 import threading
 import time
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
+
+from replay.engine.cpu_speed import CpuSpeed, work_ns
 
 MAX_SAMPLES: Final = 3000
 MAX_STALLS: Final = 100
@@ -25,6 +27,7 @@ STOPPED: Final = "the process was stopped"
 COLLECTING: Final = "garbage collection"
 NO_CPU: Final = "waiting for a CPU"
 BUSY: Final = "the loop was busy"
+SLOWED: Final = "the CPU ran at less than half its speed"
 MACHINE: Final = "the machine stood still"
 
 
@@ -38,10 +41,13 @@ class Account:
     continued: int
 
 
-def cause_of(stall_ns: int, before: Account, after: Account, usual_cpu_ns: int) -> str:
+def cause_of(
+    stall_ns: int, before: Account, after: Account, usual_cpu_ns: int, *, slowed: bool = False
+) -> str:
     """Why the loop stood still for `stall_ns` between two accounts: what took at least half of that time.
 
-    `usual_cpu_ns` is what the loop takes between two accounts when it does not stand still.
+    `usual_cpu_ns` is what the loop takes between two accounts when it does not stand still. `slowed`: the CPU
+    is slow, so that a loop that seems busy does no more than ever.
     """
     if after.continued > before.continued:
         return STOPPED
@@ -51,7 +57,7 @@ def cause_of(stall_ns: int, before: Account, after: Account, usual_cpu_ns: int) 
     if after.queued_ns - before.queued_ns >= half_ns:
         return NO_CPU
     if after.cpu_ns - before.cpu_ns - usual_cpu_ns >= half_ns:
-        return BUSY
+        return SLOWED if slowed else BUSY
     return MACHINE
 
 
@@ -67,9 +73,10 @@ class Watch:
         self.stalled_ns = self.loop_lags = 0
         self.cpu_busiest_share = 0.0
         self._usual_cpu_ns = 0.0
+        self._speed = CpuSpeed()
         self._collecting_ns = self._gc_began_ns = self._began_ns = 0
         self._continued = 0
-        self._schedstat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._schedstat = _opened(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._began = self._last = self._account()
         self._window = (0, self._began)
         gc.callbacks.append(self._on_gc)
@@ -82,18 +89,22 @@ class Watch:
         self._began = self._last = self._account()
         self._window = (self._began_ns, self._began)
         self.gc_pause_ns.clear()
+        self._speed.begin()
 
     def look(self, began_ns: int, expected_ns: int, zero_ns: int) -> None:
         """A sleep that began at `began_ns` and should have ended at `expected_ns` is over (monotonic)."""
         now_ns, account = time.monotonic_ns(), self._account()
         lag_ns = now_ns - expected_ns
         self.loop_lags += 1
+        self._speed.add(work_ns())
         keep_worst(self.loop_lag_ns, lag_ns)
         if lag_ns < STALL_NS:
             self._usual_cpu_ns += 0.1 * (account.cpu_ns - self._last.cpu_ns - self._usual_cpu_ns)
         elif now_ns > zero_ns:  # before it, nothing is due
             self.stalled_ns += lag_ns
-            cause = cause_of(lag_ns, self._last, account, round(self._usual_cpu_ns))
+            cause = cause_of(
+                *(lag_ns, self._last, account, round(self._usual_cpu_ns)), slowed=self._speed.is_slow
+            )
             self.stalls.append((began_ns - zero_ns, lag_ns, cause))
             if len(self.stalls) > MAX_STALLS:
                 self.stalls.remove(min(self.stalls, key=lambda stall: stall[1]))
@@ -115,6 +126,7 @@ class Watch:
             "cpu_wait_s": (account.queued_ns - self._began.queued_ns) / 1e9,
             "wall_s": (time.monotonic_ns() - self._began_ns) / 1e9,
             "cpu_busiest_share": self.cpu_busiest_share,
+            "cpu_slow_share": self._speed.slow_share,
             "loop_lags": self.loop_lags,
             "loop_lag_ns": self.loop_lag_ns,
             "gc_pause_ns": sorted(self.gc_pause_ns, reverse=True)[:100],
@@ -129,8 +141,10 @@ class Watch:
 
     def _queued_ns(self) -> int:
         """Time that this thread was ready to run and had no CPU, as Linux counts it; 0 where it does not."""
+        if self._schedstat is None:
+            return 0
         try:
-            return int(self._schedstat.read_bytes().split()[1])
+            return int(os.pread(self._schedstat.fileno(), 100, 0).split()[1])
         except (OSError, IndexError, ValueError):
             return 0
 
@@ -144,6 +158,14 @@ class Watch:
 
     def _on_continue(self, *_: Any) -> None:
         self._continued += 1
+
+
+def _opened(path: str) -> BinaryIO | None:
+    """A file that stays open: to find one in /proc takes far longer than to read it."""
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError:
+        return None
 
 
 def keep_worst(samples: list[int], sample: int) -> None:

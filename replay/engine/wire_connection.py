@@ -13,6 +13,7 @@ import httptools
 
 from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.flushing import write_now
+from replay.engine.pacer import Pacer
 from replay.engine.retry_after import MOST_LENGTH
 from replay.engine.sender import is_tls
 
@@ -22,6 +23,8 @@ _BODILESS = (204, 304)
 
 class Owner(Protocol):
     """Who holds the connection."""
+
+    pacer: Pacer
 
     def note_sent(self, exchange: Exchange) -> None:
         """The exchange's bytes have left."""
@@ -112,6 +115,7 @@ class WireConnection(asyncio.Protocol):
             exchange.first_byte_ns = now_ns
         exchange.last_read_ns = now_ns
         exchange.bytes_in += len(data)
+        self._owner.pacer.catch_up(now_ns)  # many answers may have come at once, this one is stamped
         before = self._body_bytes
         try:
             self._parser.feed_data(data)

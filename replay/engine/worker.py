@@ -24,7 +24,7 @@ from capture.failures import PeaktapeError
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import Exchange, finished
 from replay.engine.feed import Feed, FeederGoneError, Share
-from replay.engine.frames import FrameSplitter, frame
+from replay.engine.frames import FrameSplitter, frame, plain_frame
 from replay.engine.pacer import Pacer
 from replay.engine.rehearsing import rehearsal
 from replay.engine.requests import Prepared, Rewrite
@@ -144,12 +144,13 @@ class Worker:
         while (window := await feed.next()) is not None:
             for prepared in window:
                 slack_ns = self._zero_ns + prepared.due_ns - clock()
-                if slack_ns > self._job.lead_ns:
+                if slack_ns > self._job.lead_ns + sender.staging_step_ns:
                     await asyncio.sleep((slack_ns - self._job.lead_ns) / 1e9)
                     slack_ns = self._job.lead_ns
                 if slack_ns > LEAST_SLACK_NS:
                     await pacer.calm(sender.staging_ns, clock() + slack_ns - LEAST_SLACK_NS)
                 self._stage(prepared)
+                pacer.catch_up(clock())
             await asyncio.sleep(0)
         await sender.drained()
         while self._turns is not None and self._turns.waiting:
@@ -173,7 +174,7 @@ class Worker:
 
     def _report(self) -> None:
         if self._finished:
-            self._tell("finished", self._finished)
+            self._writer.write(plain_frame(("finished", self._finished)))
             self._finished, self._finished_bytes = [], 0
 
     def _note_sent(self, exchange: Exchange) -> None:

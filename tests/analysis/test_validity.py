@@ -200,6 +200,13 @@ def test_lag_and_pauses_of_the_generator_are_doubts() -> None:
     assert "70.0 ms" in second
 
 
+def test_a_cpu_that_something_outside_slowed_is_a_doubt() -> None:
+    worker = {"worker": 0, "cpu_s": 1, "wall_s": 9, "cpu_slow_share": 0.061}
+    (warning,) = judge(healthy().run(workers=(worker,))).warnings
+    assert warning.startswith("worker 0: its CPU ran at less than half its speed 6.1 % of the time")
+    assert judge(healthy().run(workers=(worker | {"cpu_slow_share": 0.002},))).warnings == ()
+
+
 def test_late_requests_that_waited_for_a_connection_say_so() -> None:
     run = stalled(healthy(), 0.02, 5 * MS).run()
     connected = run.due_ns + np.where(np.arange(1000) < 20, 4 * MS, -1.0)

@@ -26,6 +26,7 @@ from replay.analysis.run_table import RunTable
 from replay.analysis.validity import judge
 from replay.analysis.values import Validity
 from replay.engine import supervisor as supervisor_room
+from replay.engine.run_format import RunMetadata
 from replay.engine.run_writer import RunWriter
 from replay.engine.sender import SENDERS, WIRE
 from replay.engine.supervisor import Progress, Supervisor
@@ -227,16 +228,20 @@ def test_a_wall_clock_that_is_set_is_named_and_harmless(
 def test_a_slow_disk_for_results_is_named_and_harmless(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = RunWriter._write
-
-    slow_writes = iter(range(4))
+    write, begin = RunWriter._write, RunWriter.begin
+    slow_writes = iter(range(3))
 
     def slowly(writer: RunWriter, batch: pa.RecordBatch) -> None:
         if next(slow_writes, None) is not None:
             time.sleep(1.5)
         write(writer, batch)
 
+    def begin_slowly(writer: RunWriter, metadata: RunMetadata) -> None:
+        time.sleep(1.5)
+        begin(writer, metadata)
+
     monkeypatch.setattr(RunWriter, "_write", slowly)
+    monkeypatch.setattr(RunWriter, "begin", begin_slowly)
     rows = [request(i, i * 5 * MS) for i in range(600)]
     with answering(lambda whole: OK, []) as url:
         done = replay_rows(tmp_path, rows, url, sender=WIRE)
@@ -246,6 +251,8 @@ def test_a_slow_disk_for_results_is_named_and_harmless(
     found = failed(validity)
     assert {"achieved load", "open loop"}.isdisjoint(found)
     assert BUSY not in found.get("generator stalls", ""), "the loop waits for no disk"
+    first = done.rows["r0", 0]
+    assert first["sent_ns"] - first["due_ns"] < 10**9, "nor does the start"
 
 
 STALL_NS = 2_000 * MS

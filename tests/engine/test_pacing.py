@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.engine import timerfd
-from replay.engine.pacer import LEAST_SPIN_NS, MOST_SPIN_NS, DueQueue, Pacer, SpinAllowance, next_spin_ns
+from replay.engine.pacer import (
+    ACTIONS_BETWEEN,
+    LEAST_SPIN_NS,
+    MOST_SPIN_NS,
+    DueQueue,
+    Pacer,
+    SpinAllowance,
+    next_spin_ns,
+)
 
 
 @given(st.lists(st.integers(0, 50), max_size=40), st.lists(st.integers(0, 60), max_size=12))
@@ -95,6 +103,31 @@ async def test_on_a_loop_nothing_is_early_dropped_or_reordered(
     pacer.close()
     assert all(at >= dues[number] for number, at in came)
     assert [number for number, _ in came] == [1, 5, 4, 2, 3, 0]
+
+
+async def test_between_other_work_a_few_actions_catch_up_and_the_others_come_by_themselves() -> None:
+    pacer, came, finished = Pacer(asyncio.get_running_loop()), list[int](), asyncio.Event()
+    zero_ns, count = time.monotonic_ns(), 3 * ACTIONS_BETWEEN
+
+    def act(number: int) -> None:
+        came.append(number)
+        if len(came) == count + 1:
+            finished.set()
+
+    pacer.catch_up(zero_ns)  # nothing is queued
+    for number in range(count):
+        pacer.at(zero_ns + number, lambda number=number: act(number))
+    pacer.at(zero_ns + 20_000_000, lambda: act(count))
+    pacer.catch_up(zero_ns - 1)
+    assert came == []
+    pacer.catch_up(zero_ns)
+    assert came == [0], "what is not due by then stays"
+    pacer.catch_up(zero_ns + count)
+    assert came == list(range(1 + ACTIONS_BETWEEN))
+    await finished.wait()
+    pacer.close()
+    assert came == list(range(count + 1))
+    assert time.monotonic_ns() >= zero_ns + 20_000_000
 
 
 @pytest.mark.skipif(not timerfd.available(), reason="this system has no timerfd")

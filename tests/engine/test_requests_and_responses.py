@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import brotli
 import pytest
@@ -12,7 +14,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.engine.frames import FrameSplitter, frame
+from replay.engine.frames import FrameSplitter, frame, plain_frame
 from replay.engine.requests import TAG_HEADER, Headers, Rewrite, kept_headers, tagged, url_of
 from replay.engine.responses import CUT_SHORT, read_response
 from replay.engine.target import parse_target
@@ -73,14 +75,25 @@ def test_paths_go_to_the_target_as_they_were(path: str, url: str) -> None:
     assert url_of(parse_target("http://h:1/p"), path) == url
 
 
-@given(st.lists(st.binary(max_size=300), max_size=20), st.integers(1, 50))
-def test_frames_survive_any_cut(messages: list[bytes], size: int) -> None:
-    stream = b"".join(frame(message) for message in messages)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.binary(max_size=300),
+    lambda inner: st.lists(inner, max_size=4) | st.lists(inner, max_size=4).map(tuple),
+)
+
+
+@given(st.lists(PLAIN, max_size=20), st.integers(1, 50), st.sampled_from([frame, plain_frame]))
+def test_frames_survive_any_cut(messages: list[Any], size: int, framed: Callable[[Any], bytes]) -> None:
+    stream = b"".join(framed(message) for message in messages)
     splitter = FrameSplitter()
     found = [
         message for at in range(0, len(stream), size) for message in splitter.feed(stream[at : at + size])
     ]
     assert found == messages
+
+
+def test_what_is_not_plain_is_framed_all_the_same() -> None:
+    target = parse_target("http://h:1/p")
+    assert FrameSplitter().feed(plain_frame(("finished", [target]))) == [("finished", [target])]
 
 
 def event(content: str) -> bytes:

@@ -276,6 +276,9 @@ def test_the_default_goes_by_peak_rate_and_options() -> None:
     assert choose("auto", 20, plain) == (SESSION, "its busiest second holds 20 requests, up to 300")
     assert choose("auto", 5000, plain) == (WIRE, "its busiest second holds 5000 requests")
     assert choose("auto", 5000, proxied) == (SESSION, "a proxy was given")
+    streaming = choose("auto", 20, plain, chunks_per_s=30_000)
+    assert streaming == (WIRE, "its busiest second is expected to bring 30000 chunks of streams")
+    assert choose("auto", 20, plain, chunks_per_s=5000)[0] == SESSION
     assert choose(WIRE, 20, plain) == (WIRE, "chosen with --sender")
     assert choose("auto", 20, plain, RECORDED) == (WIRE, "recorded connections were asked for")
     for wanted, connecting in ((SESSION, plain), ("auto", proxied)):

@@ -23,15 +23,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ceiling import ceiling_section
 from large import large_section
 from loads import BURSTY_CV, SEED, bursty, constant
 from ours import ours, program
-from pacing import run_all
+from pacing import merged, read_kept, run_all, write_kept
 from peers_http import LOCUST_USER_RATE_PER_S, http_peers
 from peers_llm import llm_peers
 from processes import CORES, adopt_orphans
 from senders import Places, Sender, limits, version_of
 from server import BenchmarkError, compiled
+from steadiness import steadiness
 from streams import streams_section
 from table import pacing_table
 
@@ -85,13 +87,18 @@ def _pacing(places: Places, senders: Sequence[Sender], chosen: argparse.Namespac
     rates = [float(word) for word in chosen.rates.split(",")]
     shapes = {"constant": constant, "bursty": bursty}
     loads = [shapes[shape](rate, chosen.seconds) for shape in chosen.shapes.split(",") for rate in rates]
-    found, failed = run_all(places, paths, loads, chosen.repeats, chosen.slow_up_to, _tell)
+    earlier = read_kept(chosen.keep)
+    done = max((len(runs) for senders in earlier.values() for runs in senders.values()), default=0)
+    repeats = range(done, done + chosen.repeats)
+    found, failed = run_all(places, paths, loads, repeats, chosen.slow_up_to, _tell)
+    found = merged(earlier, found)
+    write_kept(chosen.keep, found)
     limit = f"timerfd + {chosen.spin_us} µs spin"
     versions = [f"- {sender.name}: {version_of(sender, path)}" for sender, path in paths]
     not_run = [f"- {name}: not run here: not found on this machine" for name in absent]
     not_run += [f"- {name}, {load}: not run here: {reason}" for (load, name), reason in failed.items()]
     return (
-        f"## Arrivals, {chosen.seconds:g} s each, {chosen.repeats} repeats\n\n"
+        f"## Arrivals, {chosen.seconds:g} s each, {repeats.stop} repeats\n\n"
         + pacing_table(found, limit, "peaktape wire", failed)
         + f"\n{NOTES}\nVersions:\n\n"
         + "\n".join([*versions, *not_run])
@@ -122,7 +129,12 @@ def _parse() -> argparse.Namespace:
         help="the server never sleeps, so that its own wake-up is not counted to the sender",
     )
     parser.add_argument("--large", action="store_true", help="instead: 1 MB bodies among small requests")
+    parser.add_argument("--ceiling", action="store_true", help="instead: up to which rate each is punctual")
+    parser.add_argument("--bisect", type=int, default=3, help="steps of --ceiling (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="arrivals, then --streams, then --large")
+    parser.add_argument(
+        "--keep", type=Path, help="add arrivals to this file's, so that repeats may be made one at a time"
+    )
     parser.add_argument("--results", type=Path, help="write what is printed to this file too")
     return parser.parse_args()
 
@@ -137,7 +149,13 @@ def _sections(chosen: argparse.Namespace) -> list[str]:
         peaktape = program(places)
         if peaktape is None:
             raise BenchmarkError("no peaktape beside this Python or on PATH")
-        sections = []
+        sections = ["\n".join([*steadiness(places.programs), ""])]
+        if chosen.ceiling:
+            paths = [(sender, path) for sender in senders if (path := sender.path(places))]
+            sections.append(
+                ceiling_section(places, paths, chosen.seconds, chosen.bisect, "peaktape wire", _tell)
+            )
+            return sections
         if chosen.all or not (chosen.streams or chosen.large):
             sections.append(_pacing(places, senders, chosen))
         if chosen.all or chosen.streams:
@@ -157,7 +175,7 @@ def main() -> None:
         sections = _sections(chosen)
     except BenchmarkError as failure:
         raise SystemExit(f"pacing: {failure}") from failure
-    text = "\n".join(["# Pacing\n", *_machine(), "", *sections])
+    text = "\n".join(["# Pacing\n", *_machine(), *sections])
     if chosen.peers:  # where they lie on this machine is nobody's business
         for path in (str(chosen.peers.absolute()), str(chosen.peers)):
             text = text.replace(path, "DIR")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,11 +76,11 @@ def run_all(
     places: Places,
     senders: Sequence[tuple[Sender, str]],
     loads: Sequence[Load],
-    repeats: int,
+    repeats: Sequence[int],
     slow_up_to_per_s: float,
     tell: Callable[[str], None],
 ) -> tuple[Found, Failed]:
-    """Every sender on every load it can take, `repeats` times, another one first in each repeat.
+    """Every sender on every load it can take, once in each of `repeats` (numbers), another one first in each.
 
     Returns figures by load and sender, and for what failed the reason; it is not tried again on that load.
     """
@@ -86,7 +88,7 @@ def run_all(
         load.name: {s.name: [] for s, _ in senders if _can_take(s, load, slow_up_to_per_s)} for load in loads
     }
     failed: Failed = {}
-    for repeat in range(repeats):
+    for repeat in repeats:
         for load in loads:
             turn = repeat % len(senders)
             for sender, program in (*senders[turn:], *senders[:turn]):
@@ -101,3 +103,32 @@ def run_all(
                 found[load.name][sender.name].append(figures)
                 tell(f"repeat {repeat + 1} {load.name} {sender.name}: p99 {figures.values[1]:.0f} µs")
     return found, failed
+
+
+def read_kept(path: Path | None) -> Found:
+    """The figures that an earlier call left; none without a file."""
+    if path is None or not path.exists():
+        return {}
+    kept = json.loads(path.read_text())
+    return {
+        load: {
+            name: [Figures(**run | {"values": tuple(run["values"])}) for run in runs]
+            for name, runs in senders.items()
+        }
+        for load, senders in kept.items()
+    }
+
+
+def write_kept(path: Path | None, found: Found) -> None:
+    """Leave the figures for a later call."""
+    if path is not None:
+        path.write_text(json.dumps(found, default=dataclasses.asdict))
+
+
+def merged(earlier: Found, later: Found) -> Found:
+    """The runs of both, by load and sender."""
+    result: Found = {load: {name: list(runs) for name, runs in one.items()} for load, one in earlier.items()}
+    for load, senders in later.items():
+        for name, runs in senders.items():
+            result.setdefault(load, {}).setdefault(name, []).extend(runs)
+    return result
