@@ -30,10 +30,12 @@ _SHORTEST_S: Final = 1e-3
 _SCALES: Final = 40
 _LEAST_WEIGHT: Final = 0.005
 _ROUNDS: Final = 80
-_RIDGE: Final = 1e-3
-_LONG_COSTS: Final = 200.0
+_RIDGE: Final = 1e-4
+_LONG_COSTS: Final = 20.0
 """How much more weight costs for shifts as long as the trace: the rate curve is smoothed where it pays."""
-_CLOSE: Final = 0.02
+_SHRINK: Final = 0.1
+_WEIGHINGS: Final = 4
+_CLOSE: Final = 0.2
 """A target this close (relative) is as good as met: chance in long windows weighs less than this in short."""
 
 
@@ -100,8 +102,6 @@ class _Model:
     """The expected burst curve as a function of φ (float64[bands]), and its distance to the target."""
 
     def __init__(self, spectrum: Spectrum, factor: float) -> None:
-        from scipy.optimize import isotonic_regression
-
         self._bands = spectrum.bands
         self._rate = spectrum.total - spectrum.own
         self._own = spectrum.own
@@ -113,10 +113,8 @@ class _Model:
         own = self._bands.dispersion(self._own)
         windows = spectrum.span_s / self._bands.windows_s
         from_rate = self._bands.dispersion(self._rate)
-        # What the rate adds is never negative and grows with the window; what looks otherwise is chance.
-        weights = windows / (own + np.maximum(from_rate, 0)) ** 2
-        from_rate = isotonic_regression(from_rate, weights=weights, increasing=True).x
-        self.target: Float64 = own + factor * np.maximum(from_rate, 0)
+        from_rate, chance = _growing(from_rate, own, windows, spectrum.chance)
+        self.target: Float64 = own + factor * shrunk_to_chance(from_rate, chance)
         self._weight = 1 / np.sqrt(1 + 2 / windows / _CLOSE**2)
 
     def expected(self, phi: Float64) -> Float64:
@@ -137,6 +135,33 @@ class _Model:
         slope = self._bands.dispersion(change[:, None] * phis / self._factor)
         slope *= (self._weight / self.target)[:, None]
         return slope
+
+
+def _growing(from_rate: Float64, own: Float64, windows: Float64, even: Float64) -> tuple[Float64, Float64]:
+    """What the rate adds to the dispersion, float64[windows], and its standard deviation.
+
+    It is never negative and grows with the window; what looks otherwise is taken for chance. `own` is what
+    sessions bring, `windows` how many of each length there are, `even` the deviation were there no variation
+    of the rate.
+    """
+    from scipy.optimize import isotonic_regression
+
+    grown = np.zeros_like(from_rate)
+    for _ in range(_WEIGHINGS):  # a window weighs by what it is thought to vary, not by what it happened to
+        grown = isotonic_regression(from_rate, weights=windows / (own + grown) ** 2, increasing=True).x
+        grown = np.maximum(grown, 0)
+    return grown, even * (1 + grown / own)
+
+
+def shrunk_to_chance(from_rate: Float64, chance: Float64) -> Float64:
+    """What the rate's variation adds, 0 or more, with next to no bias where chance is as large.
+
+    Cutting off what is below 0 makes too much of chance; so less is made of what is small beside it, as
+    James and Stein do, by a constant that keeps the bias small all over.
+    """
+    known = np.maximum(from_rate, 1e-12)
+    shrunk: Float64 = np.maximum(known - _SHRINK * chance**2 / known, 0)
+    return shrunk
 
 
 def _wanted(slope: Float64, error: Float64, weights: Float64, dislike: Float64) -> Float64:

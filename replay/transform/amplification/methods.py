@@ -22,6 +22,8 @@ from replay.transform.steps import clone_rows, moved
 
 Int64 = npt.NDArray[np.int64]
 
+LEAST_ROOM: Final = 64
+"""Every clone can be moved by 1/64 of the time, the longest sessions' beyond its end."""
 _FLAGS: Final = 1 << 22
 
 
@@ -71,8 +73,10 @@ class ShiftedClones(Step):
     """`factor` times as many sessions: each cloned whole, ⌊factor⌋ times, and once more by chance.
 
     Copy 0 stays where it was; every other copy is shifted as a whole by a draw from `shifts`, mirrored where
-    its session would begin before zero or end after `span_ns`. A factor up to 1 thins. `copies_before` is the
-    product of the earlier steps' `most_copies`; `told` is what the lineage says besides the factor.
+    its session would begin before zero or end after `span_ns`. A session that lasts nearly as long as the
+    time has no room in it: its clones may end up to 1/64 of the time later, or they would tie. A factor up to
+    1 thins. `copies_before` is the product of the earlier steps' `most_copies`; `told` is what the lineage
+    says besides the factor.
     """
 
     factor: float
@@ -113,6 +117,8 @@ class ShiftedClones(Step):
         most_ns = self.shifts.most_ns
         shift = self.shifts.drawn_ns(uniform(self.key, np.repeat(rows.session, copies), nth))
         room = self.late.room_ns(rows.session, self.span_ns, most_ns)
+        least_ns = min(most_ns, self.span_ns // LEAST_ROOM)
+        room = np.maximum(room, least_ns - rows.start_ns)
         near_an_end = (rows.start_ns < most_ns) | (room < most_ns)
         if near_an_end.any():
             edge = np.flatnonzero(np.repeat(near_an_end, copies))
