@@ -187,7 +187,7 @@ def test_the_spectrum_gives_the_dispersion_that_counting_gives(
 
 @pytest.mark.parametrize("turns", [1, 6])
 def test_the_spectrum_says_how_far_chance_may_be_taken_for_a_rate(turns: int) -> None:
-    """Sessions begun at an even rate, drawn 40 times: the stated deviation within 35 % (11 % its own error)."""
+    """Sessions begun at an even rate, drawn 40 times: the deviation within 35 %, three standard errors."""
     parts, stated = [], []
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -204,7 +204,7 @@ def test_the_spectrum_says_how_far_chance_may_be_taken_for_a_rate(turns: int) ->
 
 
 def test_what_is_small_beside_chance_is_made_little_of() -> None:
-    """The bias of a part of 0 to 5 deviations: below that of cutting off at 0, and never much under the part."""
+    """The bias for 0 to 5 deviations: below that of cutting off at 0, and never much under the part."""
     noise = np.random.default_rng(1).normal(size=200_000)
     for part in (0.0, 0.5, 1.0, 2.0, 5.0):
         seen = part + noise

@@ -162,7 +162,7 @@ def typical_key(
     The burst curve's target is the fit's; of the envelope it is the median over the draws.
     """
     rows = _bare_rows(due_ns, session)
-    windows_s = [window_s for window_s in WINDOWS_S if window_s <= fit.windows_s[-1]]
+    windows_s = [one for one in WINDOWS_S if fit.windows_s[0] <= one <= fit.windows_s[-1]]
     target = np.exp(np.interp(np.log(windows_s), np.log(fit.windows_s), np.log(fit.target)))
     keys = [key, *(_another(key, nth) for nth in range(1, DRAWS))]
     curves, envelopes = [], []

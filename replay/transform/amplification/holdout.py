@@ -116,7 +116,7 @@ def _measures(due_ns: Int64, span_ns: int, seed: int) -> Float64:
 
 
 def _by_users(dispersion: Float64, rows: Rows, span_ns: int) -> Float64:
-    """The dispersion by window, not below that of the sessions where it is so by two standard errors or less."""
+    """The dispersion by window; that of the sessions where it is below by two standard errors or less."""
     own = [session_dispersion(rows.due_ns, rows.session, window_s) for window_s in WINDOWS_S]
     alone = np.array([np.nan if value is None else value for value in own])
     by_chance = dispersion >= alone * (1 - 2 * dispersion_error(span_ns))

@@ -117,12 +117,11 @@ class ShiftedClones(Step):
         most_ns = self.shifts.most_ns
         shift = self.shifts.drawn_ns(uniform(self.key, np.repeat(rows.session, copies), nth))
         room = self.late.room_ns(rows.session, self.span_ns, most_ns)
-        least_ns = min(most_ns, self.span_ns // LEAST_ROOM)
-        room = np.maximum(room, least_ns - rows.start_ns)
         near_an_end = (rows.start_ns < most_ns) | (room < most_ns)
         if near_an_end.any():
             edge = np.flatnonzero(np.repeat(near_an_end, copies))
             low = -np.minimum(cloned.start_ns[edge], most_ns)
+            room = np.maximum(room, min(most_ns, self.span_ns // LEAST_ROOM) - rows.start_ns)
             shift[edge] = folded_ns(shift[edge], low, np.repeat(room, copies)[edge])
         shift[nth == 0] = 0
         return shift

@@ -1,7 +1,7 @@
 """Hold-outs of amplification on traffic of many kinds, real and made, as RESULTS.md has them.
 
-`python tests/benchmarks/amplification/others.py [KIND…]`; without kinds, all. Made traffic is one draw of a known
-process. It needs the public traces beside the checkout (see tests/importers/real_files.py).
+`python tests/benchmarks/amplification/others.py [KIND…]`; without kinds, all. Made traffic is one draw of a
+known process. It needs the public traces beside the checkout (see tests/importers/real_files.py).
 """
 
 from __future__ import annotations
