@@ -142,7 +142,8 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
     tied = expected_fit(measured.spectrum, factor, TIED)
     reasons = [
         "auto: fitted to the burst curve of that many times the users, expected within "
-        f"{max(fit.miss(), 0.001):.1%} (tied clones: {tied.miss():.0%})"
+        f"{max(fit.miss(), 0.001):.1%} (tied clones: {tied.miss():.0%}), that curve known by a "
+        f"standard error of {max(fit.unsure(), 0.01):.0%}"
     ]
     if most_ns < measured.span_ns // LONGEST_SHARE:
         reasons.append(f"shifts kept to ±{most_ns / 1e9:.3g}s to sort in memory")

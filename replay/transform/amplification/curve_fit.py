@@ -43,18 +43,29 @@ _CLOSE: Final = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Shifts, and the burst curve they give by calculation against its target, float64[windows] each."""
+    """Shifts, and the burst curve they give by calculation against its target, float64[windows] each.
+
+    `doubt` is the standard error of the target, which the trace's few arrivals estimate.
+    """
 
     shifts: Shifts
     windows_s: Float64
     expected: Float64
     target: Float64
+    doubt: Float64
 
-    def miss(self, shortest_s: float = 0.1, longest_s: float = 60.0) -> float:
-        """The largest relative distance to the target over windows in this range (all, where none is)."""
-        inside = (self.windows_s >= shortest_s * 0.99) & (self.windows_s <= longest_s * 1.01)
-        inside = inside if inside.any() else np.ones_like(inside)
-        return float(np.abs(self.expected / self.target - 1)[inside].max())
+    def miss(self) -> float:
+        """The largest relative distance to the target over windows of 0.1 to 60 s (all, where none is)."""
+        return float(np.abs(self.expected / self.target - 1)[self._judged].max())
+
+    def unsure(self) -> float:
+        """The largest relative standard error of the target over these windows."""
+        return float((self.doubt / self.target)[self._judged].max())
+
+    @property
+    def _judged(self) -> npt.NDArray[np.bool_]:
+        inside = (self.windows_s >= 0.099) & (self.windows_s <= 60.6)
+        return inside if inside.any() else np.ones_like(inside)
 
 
 def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
@@ -87,7 +98,7 @@ def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
     shifts = Shifts(
         tuple(round(float(scale) * 1e9) for scale in scales_s[used]), tuple(weights[used].tolist())
     )
-    return Fit(shifts, spectrum.bands.windows_s, model.expected(phis @ weights), model.target)
+    return Fit(shifts, spectrum.bands.windows_s, model.expected(phis @ weights), model.target, model.doubt)
 
 
 def expected_fit(spectrum: Spectrum, factor: float, shifts: Shifts) -> Fit:
@@ -97,7 +108,7 @@ def expected_fit(spectrum: Spectrum, factor: float, shifts: Shifts) -> Fit:
         angle = spectrum.bands.per_s * scale_ns / 1e9
         phi += weight * (np.sinc(angle / np.pi) if shifts.uniform else np.sinc(angle / (2 * np.pi)) ** 2)
     model = _Model(spectrum, factor)
-    return Fit(shifts, spectrum.bands.windows_s, model.expected(phi), model.target)
+    return Fit(shifts, spectrum.bands.windows_s, model.expected(phi), model.target, model.doubt)
 
 
 class _Model:
@@ -117,6 +128,7 @@ class _Model:
         from_rate = self._bands.dispersion(self._rate)
         from_rate, chance = _growing(from_rate, own, windows, spectrum.chance)
         self.target: Float64 = own + factor * shrunk_to_chance(from_rate, chance)
+        self.doubt: Float64 = factor * chance
         self._weight = 1 / np.sqrt(1 + 2 / windows / _CLOSE**2)
 
     def expected(self, phi: Float64) -> Float64:
