@@ -48,10 +48,11 @@ OFF: Final = "off"
 class Compared:
     """One measure: the truth, what amplification made of it, and how sure that is.
 
-    `truth` of the held-out trace (see above where it is steadier than its sessions), `amplified` the mean over
+    `truth` of the held-out trace (see above where it is steadier than its sessions), `amplified` the mean of
     the thinnings, `ratio` of these; `error` is the standard error of the ratio, of the thinnings and of the
-    truth's own chance together. `lowest` and `highest` are the extreme ratios of single thinnings. `verdict`: `within` the bound, `within chance` (not
-    inside, but by less than two standard errors, or a count that differs by at most one), or `off`.
+    truth's own chance together. `lowest` and `highest` are the extreme ratios of single thinnings. `verdict`:
+    `within` the bound, `within chance` (not inside, but by less than two standard errors, or a count that
+    differs by at most one), or `off`.
     """
 
     name: str
