@@ -231,12 +231,13 @@ def test_the_calculated_curve_is_the_one_that_comes_out() -> None:
     span_ns = int(rows.due_ns.max())
     shifts = Shifts((S // 2, 20 * S), (0.4, 0.6))
     fit = expected_fit(measured(rows.due_ns, rows.session, span_ns), 3, shifts)
+    many = fit.windows_s <= SPAN_S / 20  # of longer windows there are too few
     curves = []
     for seed in range(6):
         late = LateSessions.of(rows.due_ns, rows.session)
         due_ns = np.sort(ShiftedClones(3, key(seed), shifts, span_ns, late).apply(rows).due_ns)
-        curves.append(dispersion_curve(due_ns, fit.windows_s.tolist()))
-    assert np.mean(curves, axis=0) == pytest.approx(fit.expected, rel=0.1)
+        curves.append(dispersion_curve(due_ns, fit.windows_s[many].tolist()))
+    assert np.mean(curves, axis=0) == pytest.approx(fit.expected[many], rel=0.1)
 
 
 @given(st.lists(st.tuples(st.integers(-S, S), st.integers(0, S), st.integers(0, S)), min_size=1))
