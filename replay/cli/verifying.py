@@ -21,7 +21,8 @@ def verify_amplification(
 
     Compared are burstiness (index of dispersion) and the largest number of arrivals in 0.1, 1, 10 and 60 s,
     within 10 %, and the 99th percentile of the wait in a simulated queue at 75 % load, within a factor of 2.
-    A small sample of a bursty trace says little: what may be chance is told apart. Exit codes: 0 fine,
+    A small sample of a bursty trace says little: what may be chance is told apart. No users are steadier than
+    their sessions alone: where a trace is so by chance, these are the truth. Exit codes: 0 fine,
     1 something is off by more than chance.
 
     \b

@@ -64,6 +64,19 @@ def test_made_users_hold_and_methods_that_are_not_true_to_them_are_found_out() -
         assert f"dispersion, {window}" in [one.name for one in found.compared if one.verdict == OFF]
 
 
+def test_what_is_steadier_than_chance_by_chance_is_held_against_chance() -> None:
+    """Of Poisson arrivals, half have an index of dispersion below 1; f times the users can't."""
+    at = np.sort(np.random.default_rng(8).integers(0, 600 * S, 3000))
+    found = hold_out(rows_at(at, np.arange(len(at))), 2, "auto", thinnings=2, seed=0)
+    dispersions = {one.name: one.truth for one in found.compared if one.name.startswith("dispersion")}
+    assert len(dispersions) == 4
+    assert min(dispersions.values()) == 1
+    every_tenth = rows_at(np.arange(3000) * S // 5, np.arange(3000))
+    steady = hold_out(every_tenth, 2, "auto", thinnings=2, seed=0)
+    assert not steady.holds
+    assert steady.compared[2].truth < 0.1
+
+
 @pytest.mark.parametrize(
     ("rows", "factor", "words"),
     [

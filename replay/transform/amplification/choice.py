@@ -17,7 +17,7 @@ from replay.transform.amplification.curve_fit import Fit, expected_fit, fit_shif
 from replay.transform.amplification.methods import LateSessions, ShiftedClones
 from replay.transform.amplification.shifts import TIED, Shifts
 from replay.transform.amplification.spectrum import ArrivalCounts, Spectrum
-from replay.transform.burst_curve import WINDOWS_S, dispersion_curve, envelope, target_dispersion
+from replay.transform.burst_curve import WINDOWS_S, dispersion_curve, envelope
 from replay.transform.draws import mix
 from replay.transform.rows import Rows
 
@@ -28,8 +28,9 @@ FEWEST_ARRIVALS: Final = 100
 SHORTEST_SPAN_NS: Final = 1_000_000_000
 FEWEST_TICKS: Final = 200
 COARSE_TICK_NS: Final = 100_000_000
-LONGEST_SHARE: Final = 4
-"""No clone is moved by more than this part (1/4) of the time; and see `curve_fit`, where long shifts cost."""
+LONGEST_SHARE: Final = 2
+"""No clone is moved by more than this part (1/2) of the time: sessions of many requests need far moves not to
+add up, but a rate curve is levelled by them."""
 MOST_IN_WINDOW: Final = 400_000
 """Amplified rows that may lie within one shift of each other on average, so that they sort in memory."""
 DRAWS: Final = 8
@@ -121,7 +122,7 @@ class Choice:
 
 
 def longest_shift_ns(span_ns: int, arrivals: int, factor: float) -> int:
-    """The longest shift that may be fitted: a quarter of the time; less where too many rows would wait."""
+    """The longest shift that may be fitted: half the time; less where too many rows would wait."""
     per_ns = max(arrivals * factor, 1) / max(span_ns, 1)
     return max(1, min(span_ns // LONGEST_SHARE, int(MOST_IN_WINDOW / per_ns)))
 
@@ -141,37 +142,39 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
     tied = expected_fit(measured.spectrum, factor, TIED)
     reasons = [
         "auto: fitted to the burst curve of that many times the users, expected within "
-        f"{max(fit.miss(), 0.001):.1%} (tied clones: {tied.miss():.0%})"
+        f"{max(fit.miss(), 0.001):.1%} (tied clones: {tied.miss():.0%}), that curve known by a "
+        f"standard error of {max(fit.unsure(), 0.01):.0%}"
     ]
     if most_ns < measured.span_ns // LONGEST_SHARE:
         reasons.append(f"shifts kept to ±{most_ns / 1e9:.3g}s to sort in memory")
     if measured.tick_ns >= COARSE_TICK_NS:
         reasons.append(f"nothing finer than the clock's tick of {measured.tick_ns / 1e9:.3g}s was judged")
     if measured.sample is not None:
-        key = typical_key(*measured.sample, measured, fit.shifts, factor, key)
+        key = typical_key(*measured.sample, measured, fit, factor, key)
         reasons.append(f"the most typical of {DRAWS} draws")
     return Choice(fit.shifts, key, tuple(reasons), fit)
 
 
 def typical_key(
-    due_ns: Int64, session: Int64, measured: Measured, shifts: Shifts, factor: float, key: np.uint64
+    due_ns: Int64, session: Int64, measured: Measured, fit: Fit, factor: float, key: np.uint64
 ) -> np.uint64:
     """Of several keys derived from `key`, the one whose clones come closest to the burst curve and envelope.
 
-    The burst curve's target is known; of the envelope it is the median over the draws.
+    The burst curve's target is the fit's; of the envelope it is the median over the draws.
     """
     rows = _bare_rows(due_ns, session)
-    order = np.argsort(due_ns, kind="stable")
-    target = target_dispersion(due_ns[order], session[order], factor)
-    judged = np.isfinite(target)
+    windows_s = [one for one in WINDOWS_S if fit.windows_s[0] <= one <= fit.windows_s[-1]]
+    target = np.exp(np.interp(np.log(windows_s), np.log(fit.windows_s), np.log(fit.target)))
     keys = [key, *(_another(key, nth) for nth in range(1, DRAWS))]
     curves, envelopes = [], []
     for one in keys:
-        step = ShiftedClones(factor, one, shifts, measured.span_ns, measured.late)
+        step = ShiftedClones(factor, one, fit.shifts, measured.span_ns, measured.late)
         amplified = np.sort(step.apply(rows).due_ns)
-        curves.append(dispersion_curve(amplified)[judged] / target[judged])
+        curves.append(dispersion_curve(amplified, windows_s) / target)
         envelopes.append(envelope(amplified, WINDOWS_S))
-    off_curve = np.abs(np.log(np.maximum(np.array(curves), 1e-9))).max(axis=1, initial=0)
+    ratios = np.array(curves)
+    ratios[~np.isfinite(ratios)] = 1
+    off_curve = np.abs(np.log(np.maximum(ratios, 1e-9))).max(axis=1, initial=0)
     peaks = np.array(envelopes, np.float64)
     off_envelope = np.abs(np.log(peaks / np.median(peaks, axis=0))).max(axis=1)
     return keys[int(np.argmin(off_curve + off_envelope / 2))]

@@ -3,6 +3,8 @@
 Compared are the index of dispersion and the arrival envelope by window, and the 99th percentile of the wait
 in a simulated G/G/k queue. One trace is one draw of chance: so several thinnings are tried, and the truth is
 drawn again, with its sessions moved by up to a minute, to see how far a peak or a wait would differ anyway.
+Users can't be steadier than their sessions alone would make them: where the whole is, by no more than chance,
+its index of dispersion counts as theirs (C(w) of `burst_curve`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ from replay.transform.amplification.amplify import Amplify
 from replay.transform.amplification.methods import LateSessions, ShiftedClones
 from replay.transform.amplification.settling import settled
 from replay.transform.amplification.shifts import Shifts
-from replay.transform.burst_curve import WINDOWS_S, dispersion_curve, envelope
+from replay.transform.burst_curve import (
+    WINDOWS_S,
+    dispersion_curve,
+    dispersion_error,
+    envelope,
+    session_dispersion,
+)
 from replay.transform.queue_wait import p99_wait_s
 from replay.transform.rows import Rows, Step
 
@@ -40,10 +48,11 @@ OFF: Final = "off"
 class Compared:
     """One measure: the truth, what amplification made of it, and how sure that is.
 
-    `truth` of the held-out trace, `amplified` the mean over the thinnings, `ratio` of these; `error` is the
-    standard error of the ratio, of the thinnings and of the truth's own chance together. `lowest` and
-    `highest` are the extreme ratios of single thinnings. `verdict`: `within` the bound, `within chance` (not
-    inside, but by less than two standard errors, or a count that differs by at most one), or `off`.
+    `truth` of the held-out trace (see above where it is steadier than its sessions), `amplified` the mean of
+    the thinnings, `ratio` of these; `error` is the standard error of the ratio, of the thinnings and of the
+    truth's own chance together. `lowest` and `highest` are the extreme ratios of single thinnings. `verdict`:
+    `within` the bound, `within chance` (not inside, but by less than two standard errors, or a count that
+    differs by at most one), or `off`.
     """
 
     name: str
@@ -89,6 +98,7 @@ def hold_out(rows: Rows, factor: float, method: str, thinnings: int, seed: int, 
     rows = rows.take(order)
     span_ns = int(rows.due_ns[-1])
     truth = _measures(rows.due_ns, span_ns, seed)
+    truth[: len(WINDOWS_S)] = _by_users(truth[: len(WINDOWS_S)], rows, span_ns)
     streams = np.random.default_rng([seed, round(factor * 1000)]).spawn(thinnings)
     again = [_measures(_redrawn(rows, span_ns, draws.key_of(stream)), span_ns, seed) for stream in streams]
     found, step = [], ""
@@ -104,6 +114,14 @@ def _measures(due_ns: Int64, span_ns: int, seed: int) -> Float64:
     """Dispersion and envelope by window, and the wait, one after the other."""
     wait_s = p99_wait_s(due_ns, span_ns, np.random.default_rng(seed))
     return np.concatenate([dispersion_curve(due_ns), envelope(due_ns).astype(np.float64), [wait_s]])
+
+
+def _by_users(dispersion: Float64, rows: Rows, span_ns: int) -> Float64:
+    """The dispersion by window; that of the sessions where it is below by two standard errors or less."""
+    own = [session_dispersion(rows.due_ns, rows.session, window_s) for window_s in WINDOWS_S]
+    alone = np.array([np.nan if value is None else value for value in own])
+    by_chance = dispersion >= alone * (1 - 2 * dispersion_error(span_ns))
+    return np.where(by_chance, np.maximum(dispersion, alone), dispersion)
 
 
 def _redrawn(rows: Rows, span_ns: int, key: np.uint64) -> Int64:

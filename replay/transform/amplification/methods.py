@@ -22,6 +22,8 @@ from replay.transform.steps import clone, moved
 
 Int64 = npt.NDArray[np.int64]
 
+LEAST_ROOM: Final = 64
+"""Every clone can be moved by 1/64 of the time, the longest sessions' beyond its end."""
 _FLAGS: Final = 1 << 22
 
 
@@ -71,8 +73,10 @@ class ShiftedClones(Step):
     """`factor` times as many sessions: each cloned whole, ⌊factor⌋ times, and once more by chance.
 
     Copy 0 stays where it was; every other copy is shifted as a whole by a draw from `shifts`, mirrored where
-    its session would begin before zero or end after `span_ns`. A factor up to 1 thins. `copies_before` is the
-    product of the earlier steps' `most_copies`; `told` is what the lineage says besides the factor.
+    its session would begin before zero or end after `span_ns`. A session that lasts nearly as long as the
+    time has no room in it: its clones may end up to 1/64 of the time later, or they would tie. A factor up to
+    1 thins. `copies_before` is the product of the earlier steps' `most_copies`; `told` is what the lineage
+    says besides the factor.
     """
 
     factor: float
@@ -127,8 +131,10 @@ class ShiftedClones(Step):
         shift = self.shifts.drawn_ns(uniform(self.key, rows.session, nth))
         if room_ns is not None:
             edge = np.flatnonzero((rows.start_ns < most_ns) | (room_ns < most_ns))
-            low = -np.minimum(rows.start_ns[edge], most_ns)
-            shift[edge] = folded_ns(shift[edge], low, room_ns[edge])
+            starts_ns = rows.start_ns[edge]
+            least_ns = min(most_ns, self.span_ns // LEAST_ROOM) - starts_ns
+            room = np.maximum(room_ns[edge], least_ns)
+            shift[edge] = folded_ns(shift[edge], -np.minimum(starts_ns, most_ns), room)
         return moved(cloned, shift)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ Which clones go where is not decided here.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ _USUAL_BIN_NS: Final = 10_000_000
 _USUAL_BINS: Final = 1 << 19
 _MOST_BINS: Final = 1 << 21
 _FEWEST_BINS: Final = 1 << 12
-_BINS_PER_ARRIVAL: Final = 64
+_BINS_PER_ARRIVAL: Final = 1024
 _MOST_SAMPLED: Final = 1 << 20
 _SIGNS: Final = 2
 _SIGNS_FOR_SLOW: Final = 32
@@ -33,6 +34,7 @@ _COARSER: Final = 16
 _SINGLE_FREQUENCIES: Final = 16
 _BANDS_PER_OCTAVE: Final = 4
 _WINDOWS: Final = 28
+_WINDOWS_TO: Final = 10
 _SAMPLE_KEY: Final = np.uint64(0xA0761D6478BD642F)
 _SIGN_KEY: Final = np.uint64(0xE7037ED1A0B428DB)
 
@@ -66,12 +68,15 @@ class Spectrum:
     """What was measured: the density of all arrivals and that of sessions by themselves, float64[bands].
 
     `total` − `own` is what the rate's variation adds (it may be negative by chance); `own` is 1 where every
-    session has one request. `arrivals` and `span_s` say how much there was to measure.
+    session has one request. `chance`, float64[windows], is the standard deviation that the dispersion of
+    `total` − `own` would have, were there no such variation. `arrivals` and `span_s` say how much there was
+    to measure.
     """
 
     bands: Bands
     total: Float64
     own: Float64
+    chance: Float64
     arrivals: int
     span_s: float
 
@@ -110,10 +115,13 @@ class ArrivalCounts:
         span_s = bins * self._bin_ns / 1e9
         bands = _bands(rad_per_s, edges, self._bin_ns / 1e9, span_s)
         total = _banded(_power(self._counts.astype(np.float64)), edges) / self.arrivals
-        return Spectrum(bands, total, self._own(edges, bands), self.arrivals, span_s)
+        own, uneven = self._own(edges, bands)
+        chance = uneven * _chance(bands, own)
+        return Spectrum(bands, total, own, chance, self.arrivals, span_s)
 
-    def _own(self, edges: Int64, bands: Bands) -> Float64:
-        """The density of sessions by themselves, of a sample of them.
+    def _own(self, edges: Int64, bands: Bands) -> tuple[Float64, Float64]:
+        """The density of sessions by themselves, of a sample of them; and how much more it varies with the
+        signs than one of even arrivals would, as a factor by window (few heavy sessions do that).
 
         With a random sign for each session, what different sessions have in common cancels out on average,
         and what a session's requests have in common stays. Few frequencies want many signs, but not all bins.
@@ -122,18 +130,19 @@ class ArrivalCounts:
         session = np.concatenate([piece[1] for piece in self._sampled])
         ordered = np.sort(session)
         if not len(session) or not (ordered[1:] == ordered[:-1]).any():
-            return np.ones(len(edges) - 1)
+            return np.ones(len(edges) - 1), np.ones(len(bands.windows_s))
         bins = len(self._counts)
-        density = _signed_density(place, session, bins, edges, _SIGNS)
+        density = _signed_densities(place, session, bins, edges, range(_SIGNS)).mean(axis=1)
         slow = edges <= bins // _COARSER // 2
         slow[: _SINGLE_FREQUENCIES // 2] = True
         coarse_edges = edges[slow]
+        uneven = np.ones(len(bands.windows_s))
         if len(coarse_edges) > 1 and bins // _COARSER > coarse_edges[-1]:
-            coarse = _signed_density(
-                place // _COARSER, session, bins // _COARSER, coarse_edges, _SIGNS_FOR_SLOW, _SIGNS
-            )
-            density[: len(coarse)] = coarse
-        return _smoothed(density, bands)
+            signs = range(_SIGNS, _SIGNS + _SIGNS_FOR_SLOW)
+            coarse = _signed_densities(place // _COARSER, session, bins // _COARSER, coarse_edges, signs)
+            density[: len(coarse)] = coarse.mean(axis=1)
+            uneven = _unevenness(coarse, bands)
+        return _smoothed(density, bands), uneven
 
 
 def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
@@ -143,16 +152,36 @@ def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
     return counts.spectrum()
 
 
-def _signed_density(
-    place: Int64, session: Int64, bins: int, edges: Int64, signs: int, first_sign: int = 0
-) -> Float64:
-    """The mean density of counts with a random sign per session, float64[bands], over several such signs."""
-    density = np.zeros(len(edges) - 1)
-    for nth in range(first_sign, first_sign + signs):
+def _signed_densities(place: Int64, session: Int64, bins: int, edges: Int64, signs: Iterable[int]) -> Float64:
+    """The density of counts with a random sign per session, float64[bands, signs]."""
+    densities = []
+    for nth in signs:
         sign = np.where(uniform(_SIGN_KEY, session, nth) < 0.5, 1.0, -1.0)
         signed = np.bincount(place, weights=sign, minlength=bins)
-        density += _banded(_power(signed), edges) / (len(session) * signs)
-    return density
+        densities.append(_banded(_power(signed), edges) / len(session))
+    return np.stack(densities, axis=1)
+
+
+def _unevenness(densities: Float64, bands: Bands) -> Float64:
+    """How much more the dispersion varies with the signs than that of even arrivals, a factor by window.
+
+    `densities` float64[slow bands, signs]. Where few heavy sessions meet, they do so in few places.
+    """
+    slow = len(densities)
+    transfer = bands.transfer[:, :slow]
+    found = (transfer @ densities).std(axis=1, ddof=1)
+    even = densities.mean(axis=1) * np.sqrt(2 / bands.frequencies[:slow])
+    uneven: Float64 = np.maximum(found / np.sqrt(transfer**2 @ even**2), 1.0)
+    return uneven
+
+
+def _chance(bands: Bands, own: Float64) -> Float64:
+    """The standard deviation of the dispersion of even arrivals with density `own`, float64[windows].
+
+    A spectral estimate from n cosines has a relative variance of 2/n (Cox & Lewis 1966, ch. 5).
+    """
+    chance: Float64 = np.sqrt(bands.transfer**2 @ (own**2 * 2 / bands.frequencies))
+    return chance
 
 
 def _bins(span_ns: int, expected: int, tick_ns: int) -> tuple[int, int]:
@@ -192,7 +221,7 @@ def _banded(values: Float64, edges: Int64) -> Float64:
 def _bands(rad_per_s: Float64, edges: Int64, bin_s: float, span_s: float) -> Bands:
     frequencies = np.diff(edges)
     shortest_s = max(0.01, 4 * bin_s)
-    windows_s = np.geomspace(shortest_s, max(span_s / 20, 2 * shortest_s), _WINDOWS)
+    windows_s = np.geomspace(shortest_s, max(span_s / _WINDOWS_TO, 2 * shortest_s), _WINDOWS)
     step = rad_per_s[1]
     transfer = np.empty((len(windows_s), len(frequencies)))
     for band, (start, end) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
