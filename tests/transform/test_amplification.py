@@ -17,7 +17,7 @@ from replay.transform.amplification.curve_fit import expected_fit, shrunk_to_cha
 from replay.transform.amplification.methods import LEAST_ROOM, LateSessions, ShiftedClones
 from replay.transform.amplification.settling import settled
 from replay.transform.amplification.shifts import TIED, Shifts, folded_ns
-from replay.transform.amplification.spectrum import measured
+from replay.transform.amplification.spectrum import ArrivalCounts, measured
 from replay.transform.burst_curve import dispersion_curve, envelope, session_dispersion, target_dispersion
 from replay.transform.plan import Plan
 from replay.transform.rows import Rows, Step
@@ -200,7 +200,9 @@ def test_the_spectrum_says_how_far_chance_may_be_taken_for_a_rate(turns: int) ->
         due_ns = (rng.integers(0, 590 * S, len(many))[session] + rng.integers(0, 10 * S, len(session))) % (
             600 * S
         )
-        spectrum = measured(due_ns, session, 600 * S)
+        counts = ArrivalCounts(600 * S, len(due_ns), tick_ns=S // 20)
+        counts.add(due_ns, session)
+        spectrum = counts.spectrum()
         judged = (spectrum.bands.windows_s > 0.5) & (spectrum.bands.windows_s < 20)
         parts.append(spectrum.bands.dispersion(spectrum.total - spectrum.own)[judged])
         stated.append(spectrum.chance[judged])

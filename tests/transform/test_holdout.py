@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from capture.failures import BadInput
 from replay.cli import app
 from replay.transform.amplification.holdout import OFF, HeldOut, hold_out
+from replay.transform.burst_curve import dispersion_curve
 from replay.transform.rows import Rows
 from tests.importers.real_files import real
 from tests.transform.made_arrivals import S, rows_at, smooth
@@ -44,8 +45,11 @@ def ratios(found: HeldOut) -> dict[str, float]:
     ("rows_of", "factor"), [(azure_conversations, 4), (azure_conversations, 10), (nasa_hosts, 4)]
 )
 def test_amplified_real_traffic_is_what_was_held_out(rows_of, factor: float) -> None:  # type: ignore[no-untyped-def]
-    """With the same defaults: nothing off by more than chance; the wait within a factor of 2 in the mean."""
-    found = hold_out(rows_of(), factor, "auto", thinnings=5, seed=0)
+    """With the same defaults: nothing off by more than chance; the wait within a factor of 2 in the mean.
+
+    The wait scatters by as much between thinnings of the NASA trace; so it takes some.
+    """
+    found = hold_out(rows_of(), factor, "auto", thinnings=12 if rows_of is nasa_hosts else 5, seed=0)
     assert found.holds, found.compared
     assert 0.5 <= ratios(found)["p99 wait in a G/G/k queue"] <= 2
 
@@ -66,7 +70,8 @@ def test_made_users_hold_and_methods_that_are_not_true_to_them_are_found_out() -
 
 def test_what_is_steadier_than_chance_by_chance_is_held_against_chance() -> None:
     """Of Poisson arrivals, half have an index of dispersion below 1; f times the users can't."""
-    at = np.sort(np.random.default_rng(8).integers(0, 600 * S, 3000))
+    at = np.sort(np.random.default_rng(4).integers(0, 700 * S, 3000))
+    assert np.nanmin(dispersion_curve(at)) < 1
     found = hold_out(rows_at(at, np.arange(len(at))), 2, "auto", thinnings=2, seed=0)
     dispersions = {one.name: one.truth for one in found.compared if one.name.startswith("dispersion")}
     assert len(dispersions) == 4
@@ -74,7 +79,7 @@ def test_what_is_steadier_than_chance_by_chance_is_held_against_chance() -> None
     every_tenth = rows_at(np.arange(3000) * S // 5, np.arange(3000))
     steady = hold_out(every_tenth, 2, "auto", thinnings=2, seed=0)
     assert not steady.holds
-    assert steady.compared[2].truth < 0.1
+    assert steady.compared[0].truth == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
