@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from capture.choice import shares_told
 from replay.report.figures import (
     MISSING,
     format_change_ratio,
@@ -43,7 +44,8 @@ def inspect_page(
     warnings = [
         f"{name}: {warning}" if other is not None else warning
         for facts, name in zip(both, names, strict=True)
-        for warning in facts.warnings
+        for warning in (sampled_text(facts), *facts.warnings)
+        if warning
     ]
     lines = [("line baseline", names[0]), *(("line candidate", name) for name in names[1:])]
     sections = [
@@ -115,8 +117,8 @@ def _figures_of(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "span", format_seconds(arrivals.span_s)
     yield "mean rate", format_rate(arrivals.mean_per_s)
     yield "busiest second", format_rate(arrivals.peak_1s_per_s)
-    if sampled := sampled_text(facts):
-        yield "sampled", sampled
+    if isinstance(facts, TraceFacts) and sampled_text(facts):
+        yield "share recorded", shares_told(facts.samples)
     if arrivals.gaps_s is not None:
         yield "gap p50", format_seconds(arrivals.gaps_s.at(0.5))
         yield "gap CV", format_number(arrivals.gap_cv)

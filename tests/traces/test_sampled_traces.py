@@ -14,6 +14,7 @@ from capture.session_sample import SessionSample
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import write_trace
 from replay.cli.transforming import plan_of, planned, transform
+from replay.report.inspect_page import inspect_page
 from replay.report.trace_json import facts_json
 from replay.report.trace_text import facts_lines
 from replay.transform.inspection import inspect_trace
@@ -103,6 +104,8 @@ def test_inspect_tells_it_beside_the_rate(quarter: Trace) -> None:
     stated = float(lines[rate + 1].rpartition(", ")[2].removesuffix("/s"))
     assert stated == pytest.approx(4 * facts.arrivals.mean_per_s, rel=0.01)
     assert facts_json(facts)["production_factor"] == 4
+    page = inspect_page(facts, None, None, (), ())
+    assert "recorded at 25% of sessions: production had some 4x of this" in page
 
 
 @pytest.mark.parametrize(
