@@ -43,8 +43,8 @@ def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
     # The environment is the one the tests run in; everything else is taken from the README as it stands.
     script = script.replace(". .venv/bin/activate", f'PATH="{Path(sys.executable).parent}:$PATH"')
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
-    # On a busy test machine a run may be late; the README's own figures are no test's concern. Nor need a test
-    # wait for three replays of 12 s.
+    # On a busy test machine a run may be late; the README's own figures are no test's concern, and no test
+    # need wait for three replays of 12 s.
     script = script.replace("--speed 5 --target", "--speed 15 --target")
     script = re.sub(
         r"(peaktape replay .*)", r"\1 --max-lateness-p99 1s --max-lateness 10s --attempts 3", script
