@@ -1,11 +1,12 @@
 """How the stamps of a row's chunks and messages lie on disk, and back: the one room that knows.
 
 In memory such a column is a list of instants, int64 ns from the trace's zero. On disk it is a list of gaps,
-int64 µs: the first since another instant of the row, each other since the one before it. So each costs what
-its jitter holds, less than 2 bytes of most streams (`tests/benchmarks/capture/encodings.py` compares).
+int64, in steps of 10 µs: the first since another instant of the row, each other since the one before it. So
+each costs what its jitter holds, some 2 bytes or less (`tests/benchmarks/capture/encodings.py` compares), in an
+encoding that other readers of Parquet have known for long. In steps of 1 µs it would take half a byte more.
 
-Each stamp is rounded to a whole µs after the instant that its row counts from, and differences are taken of
-what was rounded: an error of at most 0.5 µs, which does not add up, neither along a row nor from file to
+Each stamp is rounded to whole steps after the instant that its row counts from, and differences are taken of
+what was rounded: an error of at most 5 µs, which does not add up, neither along a row nor from file to
 file, and which leaves the order. The stamps themselves are good to some 50 µs. A stamp that rounding would
 put after the row's end is the end; one at the end is rounded up, so that it comes back as just that. Both
 ways are pure; files are `trace_writer`'s and `trace_reader`'s.
@@ -26,7 +27,7 @@ from capture.trace_format import STORED_AS, STORED_SCHEMA
 
 Int64 = npt.NDArray[np.int64]
 
-_US: Final = 1000
+_STEP_NS: Final = 10_000
 _NEVER_NS: Final = np.iinfo(np.int64).max
 
 
@@ -85,24 +86,24 @@ def restored(batch: pa.RecordBatch, name: str) -> pa.Array | None:
 def _gaps(stamps: pa.Array, since_ns: Int64, until_ns: Int64) -> pa.Array:
     instants_ns, lengths = _flat(stamps)
     ends_ns = np.repeat(until_ns, lengths)
-    ending = (instants_ns >= ends_ns) & (instants_ns - ends_ns < _US)
+    ending = (instants_ns >= ends_ns) & (instants_ns - ends_ns < _STEP_NS)
     offsets_ns = np.where(ending, ends_ns, instants_ns) - np.repeat(since_ns, lengths)
-    since_us = (offsets_ns + np.where(ending, _US - 1, _US // 2)) // _US
-    gaps_us = np.diff(since_us, prepend=0)
+    steps = (offsets_ns + np.where(ending, _STEP_NS - 1, _STEP_NS // 2)) // _STEP_NS
+    gaps = np.diff(steps, prepend=0)
     begins = _begins(lengths)
-    gaps_us[begins] = since_us[begins]
-    return _listed(gaps_us, lengths, stamps)
+    gaps[begins] = steps[begins]
+    return _listed(gaps, lengths, stamps)
 
 
-def _instants(gaps: pa.Array, since_ns: Int64, until_ns: Int64) -> pa.Array:
-    gaps_us, lengths = _flat(gaps)
-    running_us = np.cumsum(gaps_us)
-    before_us = np.concatenate((np.zeros(1, np.int64), running_us))[_begins(lengths)]
+def _instants(stored_gaps: pa.Array, since_ns: Int64, until_ns: Int64) -> pa.Array:
+    gaps, lengths = _flat(stored_gaps)
+    running = np.cumsum(gaps)
+    before = np.concatenate((np.zeros(1, np.int64), running))[_begins(lengths)]
     filled = lengths[lengths > 0]
-    instants_ns = (running_us - np.repeat(before_us, filled)) * _US + np.repeat(since_ns, lengths)
+    instants_ns = (running - np.repeat(before, filled)) * _STEP_NS + np.repeat(since_ns, lengths)
     ends_ns = np.repeat(until_ns, lengths)
-    rounded_over = (instants_ns > ends_ns) & (instants_ns - ends_ns < _US)
-    return _listed(np.where(rounded_over, ends_ns, instants_ns), lengths, gaps)
+    rounded_over = (instants_ns > ends_ns) & (instants_ns - ends_ns < _STEP_NS)
+    return _listed(np.where(rounded_over, ends_ns, instants_ns), lengths, stored_gaps)
 
 
 def _flat(lists: pa.Array) -> tuple[Int64, Int64]:

@@ -103,16 +103,16 @@ response's usage says, else null. `turn` counts from 0 within `session_id`; a nu
 its own."""
 
 STORED_AS: Final = {
-    "chunk_ns": "chunk_gap_us",
-    "request_chunk_ns": "request_chunk_gap_us",
-    "message_ns": "message_gap_us",
+    "chunk_ns": "chunk_gap_10us",
+    "request_chunk_ns": "request_chunk_gap_10us",
+    "message_ns": "message_gap_10us",
 }
 """Columns that are lists of instants, and the names under which a file has them as gaps."""
 
 STORED_SCHEMA: Final = pa.schema(
     [field.with_name(STORED_AS.get(field.name, field.name)) for field in TRACE_SCHEMA]
 )
-"""`TRACE_SCHEMA` as it is on disk: the gaps are µs, int64."""
+"""`TRACE_SCHEMA` as it is on disk: the gaps are steps of 10 µs, int64."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ _FEW_VALUES: Final = [
 ]
 _ENCODINGS: Final = {
     **dict.fromkeys(("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns"), "DELTA_BINARY_PACKED"),
-    **{f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in STORED_AS.values()},
+    **{f"{name}.list.element": "DELTA_BINARY_PACKED" for name in STORED_AS.values()},
 }
 
 

@@ -25,7 +25,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 HOUR_NS = 3_600_000_000_000
 
 gaps_ns = st.lists(
-    st.integers(0, 1500) | st.integers(0, 40_000_000) | st.integers(0, 3 * HOUR_NS), max_size=6
+    st.integers(0, 15_000) | st.integers(0, 40_000_000) | st.integers(0, 3 * HOUR_NS), max_size=6
 )
 
 
@@ -43,10 +43,10 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     uploaded, messages = (draw(st.none() | st.just(0)) for _ in range(2))
     sent = None if uploaded is None else stamps(arrival_ns)
     said = None if messages is None else stamps(arrival_ns)
-    body_ns = max([arrival_ns, *(sent or ())]) + draw(st.integers(0, 1000))
+    body_ns = max([arrival_ns, *(sent or ())]) + draw(st.integers(0, 10_000))
     ended = draw(st.booleans())
     last_ns = max([first_byte_ns or 0, body_ns, *chunks, *(said or ())]) + draw(
-        st.just(0) | st.integers(0, 1000)
+        st.just(0) | st.integers(0, 10_000)
     )
     return trace_row(
         0,
@@ -70,7 +70,7 @@ def back(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(rows(), max_size=5), st.integers(0, 3))
-def test_stamps_come_back_within_half_a_microsecond_in_order_and_within_their_row(
+def test_stamps_come_back_within_five_microseconds_in_order_and_within_their_row(
     made: list[dict[str, Any]], skipped: int
 ) -> None:
     batch = batch_of(made).slice(skipped)  # as row groups are cut
@@ -86,7 +86,7 @@ def test_stamps_come_back_within_half_a_microsecond_in_order_and_within_their_ro
                 assert found[name] is None
                 continue
             assert len(found[name]) == len(row[name])
-            assert all(abs(one - other) <= 500 for one, other in zip(found[name], row[name], strict=True))
+            assert all(abs(one - other) <= 5000 for one, other in zip(found[name], row[name], strict=True))
             assert found[name] == sorted(found[name])
             assert all(instant >= row["arrival_ns"] for instant in found[name])
             for one, other in zip(found[name], row[name], strict=True):
@@ -99,21 +99,21 @@ def test_stamps_come_back_within_half_a_microsecond_in_order_and_within_their_ro
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-(10**13), 10**13), min_size=1, max_size=8), st.integers(0, 10**13))
-@example([2_000_001_000, 2_000_001_100, 2_000_001_200, 2_000_002_500], 2_000_001_100)
+@example([2_000_010_000, 2_000_011_000, 2_000_012_000, 2_000_025_000], 2_000_011_000)
 def test_stamps_that_no_capture_makes_keep_their_place_too(stamps: list[int], end_ns: int) -> None:
     """Importers may hand over stamps out of order, before the answer, or after the end."""
     odd = trace_row(0, 10**9, first_byte_ns=2 * 10**9, end_ns=end_ns, chunk_ns=stamps)
     found = back(stored(batch_of([odd]))).to_pylist()[0]["chunk_ns"]
-    assert all(abs(one - other) <= 1500 for one, other in zip(found, stamps, strict=True))
+    assert all(abs(one - other) <= 15_000 for one, other in zip(found, stamps, strict=True))
     order = np.argsort(stamps, kind="stable")
     assert (np.diff(np.array(found)[order]) >= 0).all()
 
 
 def test_rounding_does_not_add_up_over_a_long_answer() -> None:
-    stamps = (np.arange(1, 20_001) * 333).tolist()  # gaps of 0.333 µs: each alone would be none
+    stamps = (np.arange(1, 20_001) * 3333).tolist()  # gaps of 3.333 µs: each alone would be none
     row = trace_row(0, 0, first_byte_ns=0, chunk_ns=stamps)
     found = back(stored(batch_of([row]))).to_pylist()[0]["chunk_ns"]
-    assert np.abs(np.array(found) - np.array(stamps)).max() <= 500
+    assert np.abs(np.array(found) - np.array(stamps)).max() <= 5000
 
 
 def test_a_file_of_format_1_reads_to_the_nanosecond_and_is_written_anew_in_todays(tmp_path: Path) -> None:
@@ -134,24 +134,24 @@ def test_a_file_of_format_1_reads_to_the_nanosecond_and_is_written_anew_in_today
             if name not in STORED_AS or before[name] is None:
                 assert after[name] == before[name]
             else:
-                assert np.abs(np.array(after[name]) - np.array(before[name])).max(initial=0) <= 500
+                assert np.abs(np.array(after[name]) - np.array(before[name])).max(initial=0) <= 5000
 
 
 def test_files_of_both_formats_are_one_trace(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(OLD.read_bytes())
     old = open_trace(OLD)
-    one = trace_row(9, 5, first_byte_ns=7000, chunk_ns=[9000, 11000], chunk_bytes=[1, 1])
+    one = trace_row(9, 5, first_byte_ns=7000, chunk_ns=[27_000, 47_000], chunk_bytes=[1, 1])
     write_rows(tmp_path / "b.parquet", [one], wall_zero_ns=old.metadata.wall_zero_ns)
     stamps = open_trace(tmp_path).column("chunk_ns").to_pylist()
-    assert stamps == [[9000, 11000], *old.column("chunk_ns").to_pylist()]
+    assert stamps == [[27_000, 47_000], *old.column("chunk_ns").to_pylist()]
 
 
 def test_other_readers_find_gaps_and_how_to_make_instants_of_them(tmp_path: Path) -> None:
-    chunks = {"first_byte_ns": 7001, "chunk_ns": [9001, 11_001, 12_345_001], "chunk_bytes": [1, 1, 1]}
+    chunks = {"first_byte_ns": 7001, "chunk_ns": [27_001, 47_001, 123_457_001], "chunk_bytes": [1, 1, 1]}
     path = write_rows(tmp_path / "t.parquet", [trace_row(0, 5, **chunks)])
-    assert pq.read_table(path)["chunk_gap_us"].to_pylist() == [[2, 2, 12_334]]
+    assert pq.read_table(path)["chunk_gap_10us"].to_pylist() == [[2, 2, 12_341]]
     instants = (
-        "list_transform(chunk_gap_us, lambda gap, i: first_byte_ns + 1000 * list_sum(chunk_gap_us[:i]))"
+        "list_transform(chunk_gap_10us, lambda gap, i: first_byte_ns + 10_000 * list_sum(chunk_gap_10us[:i]))"
     )
     assert duckdb.read_parquet(str(path)).select(duckdb.SQLExpression(instants)).fetchall() == [
         (chunks["chunk_ns"],)
@@ -162,7 +162,7 @@ def test_other_readers_find_gaps_and_how_to_make_instants_of_them(tmp_path: Path
 def test_only_what_is_asked_for_and_what_it_is_counted_from_is_read() -> None:
     assert needed(["path"], STORED_SCHEMA.names) == ["path"]
     assert needed(["chunk_ns"], STORED_SCHEMA.names) == [
-        "chunk_gap_us",
+        "chunk_gap_10us",
         "first_byte_ns",
         "arrival_ns",
         "end_ns",
@@ -174,8 +174,8 @@ def test_only_what_is_asked_for_and_what_it_is_counted_from_is_read() -> None:
 def test_a_gap_that_is_null_is_damage(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "t.parquet", [trace_row(0, 5, chunk_ns=[9], chunk_bytes=[1])])
     table = pq.read_table(path)
-    at = table.column_names.index("chunk_gap_us")
-    holed = table.set_column(at, "chunk_gap_us", pa.array([[None]], pa.list_(pa.int64())))
+    at = table.column_names.index("chunk_gap_10us")
+    holed = table.set_column(at, "chunk_gap_10us", pa.array([[None]], pa.list_(pa.int64())))
     footer = {METADATA_KEY: pq.read_metadata(path).metadata[METADATA_KEY]}
     pq.write_table(holed.replace_schema_metadata(footer), path)
     with pytest.raises(BadInput, match="a list of instants holds a null"):
