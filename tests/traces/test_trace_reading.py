@@ -27,13 +27,13 @@ def ids(trace_name: str | Path) -> list[str]:
 
 def test_a_file_reads_back_as_written(tmp_path: Path) -> None:
     second = 1_000_000_000
-    chunks = {"chunk_ns": [second, second + 4000], "chunk_bytes": [3, 4]}
+    chunks = {"chunk_ns": [second, second + 40_000], "chunk_bytes": [3, 4]}
     rows = [trace_row(i, 10 * i, first_byte_ns=second, **chunks) for i in range(2500)]
     trace = open_trace(write_rows(tmp_path / "t.parquet", rows))
     assert trace.rows == 2500
     assert trace.arrival_ns.tolist() == [10 * i for i in range(2500)]
     found = [row for batch in trace.iter_batches() for row in batch.to_pylist()]
-    assert found[1234]["chunk_ns"] == [second, second + 4000]
+    assert found[1234]["chunk_ns"] == [second, second + 40_000]
     assert found[1234]["request_headers"] == [{"name": "content-type", "value": "application/json"}]
     assert trace.take(np.array([2400, 3, 3]), ["request_id"]).column(0).to_pylist() == ["r2400", "r3", "r3"]
 
@@ -51,7 +51,7 @@ def test_segments_that_overlap_read_as_one_in_arrival_order(tmp_path: Path) -> N
 def test_segments_of_two_captures_meet_on_the_wall_clock(tmp_path: Path) -> None:
     write_rows(
         tmp_path / "s" / "b.parquet",
-        [trace_row(1, 0, end_ns=5000, chunk_ns=[3000], chunk_bytes=[1])],
+        [trace_row(1, 0, end_ns=50_000, chunk_ns=[30_000], chunk_bytes=[1])],
         wall_zero_ns=1000,
     )
     write_rows(tmp_path / "s" / "a.parquet", [trace_row(2, 7)], wall_zero_ns=400)
@@ -59,7 +59,7 @@ def test_segments_of_two_captures_meet_on_the_wall_clock(tmp_path: Path) -> None
     assert trace.arrival_ns.tolist() == [7, 600]
     rows = [row for batch in trace.iter_batches() for row in batch.to_pylist()]
     assert [(row["request_id"], row["arrival_ns"]) for row in rows] == [("r2", 7), ("r1", 600)]
-    assert (rows[1]["end_ns"], rows[1]["chunk_ns"]) == (5600, [3600])
+    assert (rows[1]["end_ns"], rows[1]["chunk_ns"]) == (50_600, [30_600])
 
 
 def test_counts_of_segments_of_one_capture_are_running_totals(tmp_path: Path) -> None:
@@ -199,16 +199,18 @@ def test_writing_refuses_what_exists_and_leaves_nothing_half(tmp_path: Path) -> 
 
 
 def test_messages_meet_on_the_wall_clock_too_and_rows_without_any_stay_so(tmp_path: Path) -> None:
-    talk = trace_row(1, 0, message_ns=[3000, 4000], message_bytes=[1, 2], message_from_client=[True, False])
+    talk = trace_row(
+        1, 0, message_ns=[30_000, 40_000], message_bytes=[1, 2], message_from_client=[True, False]
+    )
     write_rows(tmp_path / "s" / "b.parquet", [talk, trace_row(3, 1)], wall_zero_ns=1000)
     write_rows(
         tmp_path / "s" / "a.parquet",
-        [trace_row(2, 7, request_body_ns=9000, request_chunk_ns=[8007])],
+        [trace_row(2, 7, request_body_ns=90_000, request_chunk_ns=[80_007])],
         wall_zero_ns=400,
     )
     rows = [row for batch in open_trace(tmp_path / "s").iter_batches() for row in batch.to_pylist()]
-    assert [row["message_ns"] for row in rows] == [None, [3600, 4600], None]
-    assert [row["request_chunk_ns"] for row in rows] == [[8007], None, None]
+    assert [row["message_ns"] for row in rows] == [None, [30_600, 40_600], None]
+    assert [row["request_chunk_ns"] for row in rows] == [[80_007], None, None]
 
 
 def test_a_trace_from_before_messages_were_kept_reads_as_one_without_them(tmp_path: Path) -> None:

@@ -132,8 +132,9 @@ def main() -> None:
         cells = (f"{size:.2f}" for size in sizes.values())
         table.rows.append((name, f"{count:,}", f"{entropy_bytes(streams):.2f}", *cells))
     table.notes.append(
-        "A trace has gaps in steps of 10 µs under DELTA_BINARY_PACKED; format 1 had instants in ns. Gaps in µs under "
-        "BYTE_STREAM_SPLIT are as small, but few readers know that encoding of whole numbers yet (DuckDB 1 does not)."
+        "A trace has gaps in steps of 10 µs under DELTA_BINARY_PACKED; format 1 had instants in ns. Gaps in "
+        "µs under BYTE_STREAM_SPLIT are as small, but few readers know that encoding of whole numbers yet "
+        "(DuckDB 1 does not)."
     )
     print(table.markdown())
     if chosen.write:
