@@ -2,8 +2,8 @@
 
 In memory such a column is a list of instants, int64 ns from the trace's zero. On disk it is a list of gaps,
 int64, in steps of 10 µs: the first since another instant of the row, each other since the one before it. So
-each costs what its jitter holds, some 2 bytes or less (`tests/benchmarks/capture/encodings.py` compares), in an
-encoding that other readers of Parquet have known for long. In steps of 1 µs it would take half a byte more.
+each costs what its jitter holds, some 2 bytes or less (`tests/benchmarks/capture/encodings.py` compares), in
+an encoding that other readers of Parquet have known for long. Steps of 1 µs would take half a byte more.
 
 Each stamp is rounded to whole steps after the instant that its row counts from, and differences are taken of
 what was rounded: an error of at most 5 µs, which does not add up, neither along a row nor from file to
