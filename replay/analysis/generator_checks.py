@@ -6,7 +6,7 @@ Only its own samples are judged here; whether requests left on time, and what th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from replay.analysis.run_table import RunTable
@@ -120,7 +120,7 @@ def generator_warnings(run: RunTable, bound_ns: float) -> Iterator[str]:
             yield f"{name}: event loop late by {ms(lag)} (p99): answers may be stamped as much too late"
         if len(pauses) and (pause := float(max(pauses))) > WORST_LAG_NS / 5:
             yield f"{name}: garbage collection paused it for {ms(pause)}"
-        for at_ns, length_ns, cause in sorted(worker.get("stalls") or (), key=lambda s: -s[1])[:1]:
+        for at_ns, length_ns, cause in _longest_by_cause(worker.get("stalls") or ()):
             if length_ns >= WORTH_A_WORD_NS:
                 yield (
                     f"{name}: stood still for {ms(length_ns)} at {at_ns / 1e9:.1f} s ({cause}): answers "
@@ -134,6 +134,15 @@ def generator_warnings(run: RunTable, bound_ns: float) -> Iterator[str]:
                 f"{name}: its CPU ran at less than half its speed {100 * slow:.1f} % of the time: something "
                 "outside this system shares or slows it; sends and stamps were late by it"
             )
+
+
+def _longest_by_cause(stalls: Iterable[Sequence[Any]]) -> Iterator[tuple[int, int, str]]:
+    """Of each cause the longest stall (at ns, length ns, cause), longest first: none hides another cause."""
+    told = set()
+    for at_ns, length_ns, cause in sorted(stalls, key=lambda stall: -stall[1]):
+        if cause not in told:
+            told.add(cause)
+            yield at_ns, length_ns, cause
 
 
 def _lag_p99(worst: Sequence[float], of: int) -> float:

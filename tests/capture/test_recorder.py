@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -62,6 +63,20 @@ def test_a_full_spool_drops_and_counts_and_never_waits(tmp_path: Path) -> None:
     recorder.forget()
 
 
+def recorder_process() -> int:
+    """The one that runs: a killed one is still a child until it has been waited for."""
+
+    def running() -> list[int]:
+        told = subprocess.run(
+            ["ps", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True, text=True
+        )
+        lines = [line.split(maxsplit=1) for line in told.stdout.splitlines()]
+        return [int(pid) for pid, command in lines if "recorder_process" in command]
+
+    eventually(lambda: len(running()) == 1)
+    return running()[0]
+
+
 @pytest.mark.slow
 def test_a_recorder_that_is_killed_is_started_again_and_goes_on(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, RecorderOptions(segment_s=0.2), "test")
@@ -70,7 +85,7 @@ def test_a_recorder_that_is_killed_is_started_again_and_goes_on(tmp_path: Path) 
     ask(recorder, long)
     for round_ in range(1, 4):
         give(recorder, *(exchange(10 * round_ + n) for n in range(5)))
-        (child,) = children_of(os.getpid())
+        child = recorder_process()
         os.kill(child, signal.SIGKILL)
         give(recorder, *(exchange(10 * round_ + 5 + n) for n in range(5)))
         eventually(lambda wanted=round_: recorder.counts().restarts == wanted)
@@ -88,7 +103,7 @@ def test_a_compactor_that_is_killed_is_started_again_and_its_journal_stays(tmp_p
     recorder.start()
     give(recorder, exchange(1))
     eventually(lambda: recorder.counts().recorded == 1)
-    (child,) = children_of(os.getpid())
+    child = recorder_process()
     (compactor,) = children_of(child)
     os.kill(compactor, signal.SIGKILL)
     give(recorder, exchange(2))
