@@ -137,7 +137,7 @@ async def test_a_capture_killed_at_a_random_instant_loses_nothing(
 ) -> None:
     chance = np.random.default_rng(SEED)
     async with running_upstream() as upstream:
-        for number in range(4):
+        for number in range(3):
             folder = tmp_path / str(number)
             folder.mkdir()
             await killed_once(upstream, folder, chance, whom)
