@@ -5,7 +5,7 @@ Rows come in the numbering of `Trace` (see `trace_reader`), which holds 8 bytes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -24,14 +24,25 @@ from capture.trace_reader import (
 Int64 = npt.NDArray[np.int64]
 
 STREAM_ROWS: Final = 1 << 18
+_HEAVY: Final = frozenset(("request_headers", "request_body", "response_headers", "response_body"))
+_HEAVY_ROWS: Final = 1000
+
+
+def untold(rows: int) -> None:
+    """Tells nobody how far it is."""
 
 
 def stream_batches(
     trace: Trace, columns: Sequence[str], batch_rows: int = STREAM_ROWS
 ) -> Iterator[pa.RecordBatch]:
-    """The columns of all rows in arrival order, batches of some `batch_rows` rows; equal instants keep the
-    order of the files. Raises `BadInput` for what is damaged, out of order, or no value of a trace."""
+    """The columns of all rows in arrival order, batches of some `batch_rows` rows, fewer with heavy columns.
+
+    Equal instants keep the order of the files. Raises `BadInput` for what is damaged, out of order, or no
+    value of a trace.
+    """
     names = list(columns)
+    if _HEAVY.intersection(names):
+        batch_rows = min(batch_rows, _HEAVY_ROWS)
     read = names if "arrival_ns" in names else ["arrival_ns", *names]
     readings = [_Reading(place, segment, read, batch_rows) for place, segment in enumerate(trace.segments)]
     if len(readings) == 1:
@@ -40,6 +51,17 @@ def stream_batches(
         return
     for table in _merge(readings):
         yield from table.select(names).combine_chunks().to_batches(max_chunksize=batch_rows)
+
+
+def numbered_batches(
+    trace: Trace, columns: Sequence[str], on_rows: Callable[[int], None] = untold
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """`stream_batches`, each with its first row's number; `on_rows` is told how many rows more were read."""
+    first = 0
+    for batch in stream_batches(trace, columns, STREAM_ROWS):
+        yield first, batch
+        first += batch.num_rows
+        on_rows(batch.num_rows)
 
 
 class _Reading:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from capture.failures import BadInput
 from capture.trace_reader import Segment, Trace, segment_batches
-from capture.trace_stream import stream_batches
+from capture.trace_stream import numbered_batches
 from replay.transform.rows import Rows
 from replay.transform.selecting import Int32, Mask, Selection, selected, tenants_of
 from replay.transform.sessions import among, distinct, number_sessions
@@ -84,11 +84,8 @@ class Ground:
 
     def _session_numbers(self) -> Iterator[tuple[int, Int64]]:
         """The session's number of every row, batch by batch, and the first row of each."""
-        first = 0
-        for batch in stream_batches(self._needed(), ("session_id",)):
+        for first, batch in numbered_batches(self._needed(), ["session_id"], self.on_rows):
             yield first, number_sessions(batch.column(0), first)
-            first += batch.num_rows
-            self.on_rows(batch.num_rows)
 
     def tenants(self, header: str) -> Int32:
         """A number per value of a request header (see `tenants_of`)."""

@@ -11,6 +11,7 @@ from capture.__about__ import VERSION
 from capture.choice import shares_told
 from capture.object_store import is_url
 from capture.trace_reader import Trace
+from capture.trace_stream import untold
 from replay.transform.ground import Ground
 from replay.transform.pipeline import stream
 from replay.transform.plan import Plan, phase_names
@@ -20,10 +21,6 @@ from replay.transform.rows import Rows
 from replay.transform.schedule_format import Lineage, Schedule
 from replay.transform.shapes.phases import BASE
 from replay.transform.trace_rows import TraceRows
-
-
-def _nothing(rows: int) -> None:
-    """Tells nobody how far it is."""
 
 
 def unsampled(plan: Plan, trace: Trace) -> Plan:
@@ -70,7 +67,7 @@ class Making:
         self.rows_to_read = trace.rows * (self._read.passes + binding)
         """Trace rows that will be read in all, those read several times counted so."""
 
-    def pieces(self, on_rows: Callable[[int], None] = _nothing) -> Iterator[Schedule]:
+    def pieces(self, on_rows: Callable[[int], None] = untold) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""
         steps = self._plan.bound(
             Ground(self._trace, on_rows=on_rows)

@@ -6,7 +6,7 @@ Light columns only, and the request's headers where a tenant is named; the rest 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from capture.failures import BadInput
 from capture.trace_reader import Trace
-from capture.trace_stream import STREAM_ROWS, stream_batches
+from capture.trace_stream import numbered_batches, untold
 from replay.transform.settings import COUNT, WORD, Kind, Settings, setting
 
 Mask = npt.NDArray[np.bool_]
@@ -39,8 +39,6 @@ def _tenant(text: str, place: str) -> str:
 
 ENDPOINT: Final = Kind(_endpoint, str)
 TENANT: Final = Kind(_tenant, str)
-_HEAVY: Final = {"request_headers", "request_body"}
-_HEAVY_ROWS: Final = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,11 +69,7 @@ class Selection(Settings):
         return Selection(**{field.name: getattr(self, field.name) for field in fields})
 
 
-def _nothing(rows: int) -> None:
-    """Tells nobody how far it is."""
-
-
-def selected(trace: Trace, selection: Selection, on_rows: Callable[[int], None] = _nothing) -> Mask:
+def selected(trace: Trace, selection: Selection, on_rows: Callable[[int], None] = untold) -> Mask:
     """Which rows of the trace fulfil `selection`, bool[rows]; raises `BadInput` when none does.
 
     `on_rows` is told how many rows more were read.
@@ -83,21 +77,21 @@ def selected(trace: Trace, selection: Selection, on_rows: Callable[[int], None] 
     found = np.ones(trace.rows, np.bool_)
     names = _columns(trace, selection)
     if names:
-        for first, batch in _batches(trace, names, on_rows):
+        for first, batch in numbered_batches(trace, names, on_rows):
             found[first : first + batch.num_rows] = _fulfil(batch, selection)
     if not found.any():
         raise BadInput(f"{trace.name}: no request in it has {selection}; look at it with `peaktape inspect`")
     return found
 
 
-def tenants_of(trace: Trace, header: str, on_rows: Callable[[int], None] = _nothing) -> Int32:
+def tenants_of(trace: Trace, header: str, on_rows: Callable[[int], None] = untold) -> Int32:
     """A number per value of the request header `header`, int32[rows]; −1 where a request has none.
 
     Raises `BadInput` when no request has it. `on_rows` as above.
     """
     numbers: dict[str, int] = {}
     found = np.full(trace.rows, -1, np.int32)
-    for first, batch in _batches(trace, ["request_headers"], on_rows):
+    for first, batch in numbered_batches(trace, ["request_headers"], on_rows):
         rows, values = _header_values(batch, header)
         # The first of several headers of one name counts: written last, it stays.
         found[first + rows[::-1]] = [numbers.setdefault(value, len(numbers)) for value in values][::-1]
@@ -106,18 +100,6 @@ def tenants_of(trace: Trace, header: str, on_rows: Callable[[int], None] = _noth
             f"{trace.name}: no request in it has the header {header!r}; was it kept by the capture's policy?"
         )
     return found
-
-
-def _batches(
-    trace: Trace, names: list[str], on_rows: Callable[[int], None]
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The columns of all rows, batch by batch, and the first row of each."""
-    first = 0
-    rows = _HEAVY_ROWS if _HEAVY.intersection(names) else STREAM_ROWS
-    for batch in stream_batches(trace, names, rows):
-        yield first, batch
-        first += batch.num_rows
-        on_rows(batch.num_rows)
 
 
 def _columns(trace: Trace, selection: Selection) -> list[str]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from capture.failures import BadInput
 from capture.trace_reader import Trace
-from capture.trace_stream import STREAM_ROWS, stream_batches
+from capture.trace_stream import STREAM_ROWS, stream_batches, untold
 from replay.transform.linking import TurnLinker
 from replay.transform.replayable import Choosing, told
 from replay.transform.rows import Rows, rows_of
@@ -23,12 +23,7 @@ from replay.transform.sessions import number_sessions
 BATCH_ROWS: Final = 1 << 17
 """Rows that a batch shall have after the steps: the columns of so many fit the processor's cache."""
 
-_HEAVY_ROWS: Final = 1000
 LINKED_ROWS: Final = 1 << 20
-
-
-def _nothing(rows: int) -> None:
-    """Tells nobody how far it is."""
 
 
 class TraceRows:
@@ -44,7 +39,7 @@ class TraceRows:
         self._has_sessions = trace.has_any("session_id")
         self.passes = 2 if self._has_sessions else 1
 
-    def followed(self, on_rows: Callable[[int], None] = _nothing) -> npt.NDArray[np.bool_] | None:
+    def followed(self, on_rows: Callable[[int], None] = untold) -> npt.NDArray[np.bool_] | None:
         """Which trace rows a later turn follows, bool[rows]; None where the trace has no sessions.
 
         `on_rows` is told how many rows more were read.
@@ -62,7 +57,7 @@ class TraceRows:
             on_rows(len(rows))
         return followed
 
-    def batches(self, on_rows: Callable[[int], None] = _nothing, copies: int = 1) -> Iterator[Rows]:
+    def batches(self, on_rows: Callable[[int], None] = untold, copies: int = 1) -> Iterator[Rows]:
         """The rows in the trace's order, at least `BATCH_ROWS` / `copies` at a time; `on_rows` as above.
 
         Raises `BadInput` when none can be replayed.
@@ -88,9 +83,8 @@ class TraceRows:
 
     def _light(self, choosing: Choosing, wanted: int) -> Iterator[pa.RecordBatch]:
         light = ("arrival_ns", "end_ns", "session_id") if self._has_sessions else ("arrival_ns",)
-        heavy = "request_headers" in choosing.columns
         names = tuple(dict.fromkeys((*light, *choosing.columns)))
-        for batch in stream_batches(self.trace, names, _HEAVY_ROWS if heavy else min(wanted, STREAM_ROWS)):
+        for batch in stream_batches(self.trace, names, min(wanted, STREAM_ROWS)):
             if not choosing.columns:  # all of them fit
                 yield batch
                 continue

@@ -24,7 +24,6 @@ from replay.transform.prompt_blocks import UInt64, chain_of, prompts_in
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 
-_ROWS_AT_ONCE: Final = 1000
 MOST_PROMPTS: Final = 20_000
 MOST_BLOCKS: Final = 4_000_000
 NEVER_SEEN: Final = "never seen"
@@ -67,7 +66,7 @@ class TrafficColumns:
 def read_columns(trace: Trace, on_rows: Callable[[int], None] = lambda _: None) -> TrafficColumns:
     """Read `trace`; `on_rows` hears how many rows are done."""
     reading = _Reading(trace)
-    for batch in stream_batches(trace, [*_LIGHT, "request_headers", "request_body"], _ROWS_AT_ONCE):
+    for batch in stream_batches(trace, [*_LIGHT, "request_headers", "request_body"]):
         reading.take(batch)
         on_rows(reading.rows)
     return reading.columns()

@@ -15,7 +15,7 @@ from capture.failures import BadInput
 from capture.trace_format import TraceMetadata
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
-from replay.transform import burst_curve, clock_doubts, draws, selecting
+from replay.transform import burst_curve, clock_doubts, draws
 from replay.transform.arrival_facts import arrival_facts
 from replay.transform.due_order import in_due_order
 from replay.transform.gaps import gap_blocks, some_gaps, window_counts
@@ -141,8 +141,8 @@ def test_a_plan_for_some_requests_streams_as_it_is_in_memory(
 ) -> None:
     expected = apply_plan(rows_of_trace(trace)[0], PLANS[name], trace)
     monkeypatch.setattr(replay.transform.trace_rows, "BATCH_ROWS", 50)
-    monkeypatch.setattr(selecting, "STREAM_ROWS", 70)
-    monkeypatch.setattr(selecting, "_HEAVY_ROWS", 30)
+    monkeypatch.setattr("capture.trace_stream.STREAM_ROWS", 70)
+    monkeypatch.setattr("capture.trace_stream._HEAVY_ROWS", 30)
     making = Making(trace, PLANS[name])
     read: list[int] = []
     found = Schedule.joined(list(making.pieces(read.append)))

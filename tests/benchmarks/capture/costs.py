@@ -74,6 +74,21 @@ def all_ways(folder: Path) -> Iterator[dict[str, ways.Way]]:
             yield found
 
 
+def costs_of(alive: dict[str, ways.Way], turns: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Of each way and turn: requests/s, CPU µs a request in the proxy, and in its children."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for way in alive.values():
+        load.closed_loop(way.port, 1)
+    for _ in range(turns):
+        for name, way in random.sample(list(alive.items()), len(alive)):
+            before = way.cpu_s()
+            rate = load.closed_loop(way.port, 1)  # for a second: as many requests
+            time.sleep(1.5)  # the children come after: what waits is the same turn's
+            own, others = (after - b for after, b in zip(way.cpu_s(), before, strict=True))
+            found.setdefault(name, []).append((rate, 1e6 * own / rate, 1e6 * others / rate))
+    return found
+
+
 def throughput(folder: Path, turns: int) -> Table:
     """Requests a second of 16 clients that ask at once again, and CPU time for each."""
     table = Table(
@@ -87,18 +102,8 @@ def throughput(folder: Path, turns: int) -> Table:
             "CPU µs/request, its children",
         ),
     )
-    found: dict[str, list[tuple[float, float, float]]] = {}
     with all_ways(folder) as all_:
-        for way in all_.values():
-            load.closed_loop(way.port, 0.5)
-        for _ in range(turns):
-            for name, way in random.sample(list(all_.items()), len(all_)):
-                before, began = way.cpu_s(), time.perf_counter()
-                rate = load.closed_loop(way.port, 1)
-                requests = rate * 1
-                time.sleep(max(0.0, 1.6 - (time.perf_counter() - began)))  # what waits is the same turn's
-                own, others = (after - b for after, b in zip(way.cpu_s(), before, strict=True))
-                found.setdefault(name, []).append((rate, 1e6 * own / requests, 1e6 * others / requests))
+        found = costs_of(all_, turns)
     middle = {name: [median(column) for column in zip(*turn, strict=True)] for name, turn in found.items()}
     slim = [own for _, own, _ in found["slim, not recording"]]
     for name in all_:
@@ -296,18 +301,14 @@ def share(folder: Path, turns: int) -> Table:
     """The share of a capture's CPU time that its hooks take."""
     table = Table("Recording's hooks, of the proxy's CPU time", ("hook", "share", "of all else"))
     told = folder / "told"
-    with ways.server() as up:
+    with ways.server() as up, contextlib.ExitStack() as stack:
         with ways.on_core(ways.PROXY_CORE):
-            capture = ways.capture(up, folder / "share.parquet", told=told)
-            way = capture.__enter__()
+            way = stack.enter_context(ways.capture(up, folder / "share.parquet", told=told))
         way.free_children([ways.OTHER_CORE])  # nobody takes the core from the proxy within a hook
-        try:
-            with ways.on_core(ways.OTHER_CORE):
-                load.closed_loop(way.port, 2)
-                first = len(told.read_text().splitlines())
-                load.closed_loop(way.port, 5 * turns)
-        finally:
-            capture.__exit__(None, None, None)
+        with ways.on_core(ways.OTHER_CORE):
+            load.closed_loop(way.port, 2)
+            first = len(told.read_text().splitlines())
+            load.closed_loop(way.port, 5 * turns)
     found = hook_share.shares(told, first)
     for name, part in found.items():
         table.rows.append((name, f"{part:.1%}", ""))
@@ -338,7 +339,6 @@ def options(folder: Path, turns: int) -> Table:
         "`--key`": ["--key", f"file:{key}"],
         "`--policy`: pseudonymise both": ["--policy", str(policy)],
     }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in given}
     with ways.server() as up, contextlib.ExitStack() as stack:
         with ways.on_core(ways.PROXY_CORE):
             alive = {
@@ -348,20 +348,13 @@ def options(folder: Path, turns: int) -> Table:
         for way in alive.values():
             way.free_children()
         with ways.on_core(ways.OTHER_CORE):
-            for way in alive.values():
-                load.closed_loop(way.port, 1)
-            for _ in range(turns):
-                for name, way in random.sample(list(alive.items()), len(alive)):
-                    before = way.cpu_s()
-                    requests = load.closed_loop(way.port, 1)
-                    time.sleep(1.5)  # the children come after
-                    own, others = (after - b for after, b in zip(way.cpu_s(), before, strict=True))
-                    found[name].append((1e6 * own / requests, 1e6 * others / requests))
+            found = costs_of(alive, turns)
     plain = found["no option"]
-    for name, parts in found.items():
-        own, others = (median(column) for column in zip(*parts, strict=True))
+    for name in given:
+        _, own, others = (median(column) for column in zip(*found[name], strict=True))
         ratios = [
-            median(part[at] / base[at] for part, base in zip(parts, plain, strict=True)) for at in (0, 1)
+            median(turn[at] / base[at] for turn, base in zip(found[name], plain, strict=True))
+            for at in (1, 2)
         ]
         table.rows.append((name, f"{own:,.0f}", f"{ratios[0]:.2f}x", f"{others:,.0f}", f"{ratios[1]:.2f}x"))
     table.notes.append(
