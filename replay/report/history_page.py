@@ -18,6 +18,7 @@ from replay.report.history_wording import (
     is_better,
     metric_words,
     series_name,
+    too_short,
     value_text,
 )
 from replay.report.page_frame import chart, legend, page, section, select, table
@@ -115,12 +116,8 @@ def _reasons(series: Sequence[Series], asked: str | None, baseline: BaselineChoi
 def _doubts(series: Sequence[Series], left_out: int) -> Iterator[str]:
     if left_out:
         yield f"{counted_runs(left_out)} INVALID or partial: marked, in no level, and no baseline"
-    short = [one for one in series if len(one.points) < 2 * LEAST_SIDE]
-    if short:
-        yield (
-            f"{len(short)} of {len(series)} figures have fewer than {2 * LEAST_SIDE} valid runs: no change "
-            "could be found in them"
-        )
+    if short := too_short(series):
+        yield short
 
 
 def _course_section(choices: Sequence[Choice], asked: str | None) -> str:

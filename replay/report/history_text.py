@@ -22,6 +22,7 @@ from replay.report.history_wording import (
     counted_runs,
     day,
     series_name,
+    too_short,
     value_text,
 )
 from replay.report.terminal_parts import blank, bullets, indented, plain_table, section
@@ -59,7 +60,9 @@ def history_report(
         title += f"latest build {longest.points[-1].label}"
         parts += [blank(), section(title), indented(_table(members))]
         changes = [change_sentence(one, change) for one in members for change in one.changes]
-        parts += bullets(changes or ["no change point: each figure stays on its level"])
+        short = too_short(members)
+        parts += bullets(changes or ([] if short else ["no change point: each figure stays on its level"]))
+        parts += bullets([short] if short else [])
     if asked is not None:
         parts += [blank(), *_baseline_lines(asked, baseline, folder)]
     return Group(*parts)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Final
 
-from replay.analysis.change_points import ChangePoint
+from replay.analysis.change_points import LEAST_SIDE, ChangePoint
 from replay.analysis.run_history import Series
 from replay.report.figures import (
     format_change_ratio,
@@ -33,6 +34,17 @@ def change_sentence(one: Series, change: ChangePoint) -> str:
         f"({format_change_ratio(change.change)}, {'better' if is_better(one, change) else 'worse'}) "
         f"from {point.run} on, build {point.label}, "
         f"{day(point.started_ns)} (p {format_p_value(change.p_value)})"
+    )
+
+
+def too_short(series: Sequence[Series]) -> str:
+    """Of how many figures too few valid runs are known for a change to be found; "" where of none."""
+    short = sum(len(one.points) < 2 * LEAST_SIDE for one in series)
+    if not short:
+        return ""
+    return (
+        f"{short} of {len(series)} figures have fewer than {2 * LEAST_SIDE} valid runs: no change could be "
+        "found in them"
     )
 
 

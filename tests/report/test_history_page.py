@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from browser import Page
+from rich.console import Console
 from sample_values import HOSTILE, MS
 from test_html_report import Outline, assert_sound, charts_of, opened
 
 from replay.analysis.run_history import BaselineChoice, Point, Series, with_changes
 from replay.report.history_page import history_page
+from replay.report.history_text import history_report
 
 DAY_NS = 86_400 * 10**9
 COMMAND = ("peaktape", "history", "runs/", "--html", "history.html")
@@ -117,3 +120,13 @@ async def test_the_page_draws_on_a_desk_and_on_a_phone(chromium: Page, tmp_path:
     assert await chromium.value("window.hacked === undefined")
     panels = "document.querySelectorAll('#chart-history .ytitle, #chart-history .annotation-text').length"
     assert await chromium.value(panels) >= 3
+
+
+def test_the_terminal_claims_no_level_either_where_too_few_runs_are_known() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    short = (series("ttft:p50", "ns", [1e8] * 5),)
+    console.print(history_report(short, 5, 0, folder="runs"))
+    assert isinstance(console.file, io.StringIO)
+    told = console.file.getvalue()
+    assert "1 of 1 figures have fewer than 6 valid runs: no change could be found in them" in told
+    assert "stays on its level" not in told
