@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from connection_rig import Authority, free_port, full_backlog, peaktape, site
+from command_line import peaktape_here
+from connection_rig import Authority, free_port, full_backlog, site
 from replay_rig import MS, request
 
 from capture.failures import TargetRefused
@@ -35,7 +36,7 @@ def trace(tmp_path: Path) -> Path:
 def replay(trace: Path, target: str, *options: object) -> subprocess.CompletedProcess[str]:
     wide = ("--max-lateness", "9s", "--max-lateness-p99", "9s")
     given = ("replay", trace, "--target", target, "-o", "r.parquet", *wide, *options)
-    return peaktape(*given, cwd=trace.parent)
+    return peaktape_here(*given, cwd=trace.parent)
 
 
 def assert_answered(said: subprocess.CompletedProcess[str], folder: Path) -> None:
