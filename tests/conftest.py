@@ -28,8 +28,11 @@ def runs_alone(item: pytest.Item | None) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that run alone first: each change between them and the others would leave cores idle."""
-    items.sort(key=runs_alone, reverse=True)
+    """Those that run alone first: each change between them and the others would leave cores idle.
+
+    Then what takes minutes, beside all others: begun late, it would be waited for at the end.
+    """
+    items.sort(key=lambda item: (runs_alone(item), bool(item.get_closest_marker("minutes"))), reverse=True)
 
 
 class Turn:
