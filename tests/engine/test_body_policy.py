@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command_line import peaktape_here
 from connection_rig import Arrival, free_port, site
 from replay_rig import MS, replay_rows, request
 from test_run_file import ABOUT, unsent
@@ -37,6 +36,7 @@ from replay.engine.run_format import (
 from replay.engine.run_rows import BATCH_ROWS, Gathering, batch_of_finished
 from replay.engine.run_writer import RunWriter
 from replay.engine.sender import SENDERS
+from tests.command_line import peaktape_here
 
 BODY = json.dumps({"usage": {"prompt_tokens": 3, "completion_tokens": 4}}).encode()
 ZIPPED = gzip.compress(BODY, mtime=0)

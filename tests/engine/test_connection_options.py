@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import peaktape_here
 from connection_rig import Authority, free_port, full_backlog, site
 from replay_rig import MS, request
 
@@ -21,6 +20,7 @@ from replay.cli.ordering import guarded, without_secrets
 from replay.engine.connecting import Connecting
 from replay.engine.run_format import read_run
 from replay.engine.target import parse_target
+from tests.command_line import peaktape_here
 
 pytestmark = pytest.mark.slow
 

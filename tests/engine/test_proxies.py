@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import peaktape_here
 from connection_rig import Authority, free_port, header, proxy, site
 from replay_rig import MS, Replayed, replay_rows, request
 from test_connections import LARGE_BYTES, assert_staged, errors
@@ -20,6 +19,7 @@ from replay.engine.connecting import Connecting, proxy_target
 from replay.engine.dialling import connect_time_ns
 from replay.engine.run_format import read_run
 from replay.engine.target import parse_target
+from tests.command_line import peaktape_here
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import peaktape_here
 from connection_rig import Arrival, site
 from replay_rig import MS, chat
 
@@ -17,6 +16,7 @@ from replay.cli.ordering import content_of
 from replay.engine.run_format import read_run
 from replay.transform.content_rules import CLONES, HITS, UNIQUE, ContentRules
 from replay.transform.schedule_format import Lineage
+from tests.command_line import peaktape_here
 
 RECIPE = """\
 seed: 3
