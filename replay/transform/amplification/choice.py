@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from replay.transform.amplification.clock_fit import fit_clock, within_reach
+from replay.transform.amplification.clock_shifts import ClockShifts
 from replay.transform.amplification.curve_fit import Fit, expected_fit, fit_shifts
 from replay.transform.amplification.methods import LateSessions, ShiftedClones
 from replay.transform.amplification.shifts import TIED, Shifts
@@ -110,7 +112,7 @@ class Measuring:
 class Choice:
     """The shifts of clones and the key to draw them by; `reasons` say why, for the lineage."""
 
-    shifts: Shifts
+    shifts: Shifts | ClockShifts
     key: np.uint64
     reasons: tuple[str, ...]
     fit: Fit | None = None
@@ -138,8 +140,8 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
         why = f"auto: {measured.arrivals} requests in {measured.span_ns / 1e9:.3g}s say too little of bursts"
         return Choice(jitter, key, (why,))
     most_ns = longest_shift_ns(measured.span_ns, measured.arrivals, factor)
-    fit = fit_shifts(measured.spectrum, factor, most_ns)
-    tied = expected_fit(measured.spectrum, factor, TIED)
+    fit = fit_clock(measured.spectrum, factor, most_ns) or fit_shifts(measured.spectrum, factor, most_ns)
+    tied = dataclasses.replace(expected_fit(measured.spectrum, factor, TIED), target=fit.target)
     reasons = [
         "auto: fitted to the burst curve of that many times the users, expected within "
         f"{max(fit.miss(), 0.001):.1%} (tied clones: {tied.miss():.0%}), that curve known by a "
@@ -147,6 +149,11 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
     ]
     if most_ns < measured.span_ns // LONGEST_SHARE:
         reasons.append(f"shifts kept to ±{most_ns / 1e9:.3g}s to sort in memory")
+    clock = measured.spectrum.clock
+    if clock is not None and not within_reach(clock, most_ns):
+        reasons.append(
+            f"the clock of {clock.period_ns / 1e9:.4g}s in the traffic is too slow to move clones by"
+        )
     if measured.tick_ns >= COARSE_TICK_NS:
         reasons.append(f"nothing finer than the clock's tick of {measured.tick_ns / 1e9:.3g}s was judged")
     if measured.sample is not None:
@@ -164,7 +171,7 @@ def typical_key(
     """
     rows = _bare_rows(due_ns, session)
     windows_s = [one for one in WINDOWS_S if fit.windows_s[0] <= one <= fit.windows_s[-1]]
-    target = np.exp(np.interp(np.log(windows_s), np.log(fit.windows_s), np.log(fit.target)))
+    target = fit.target_at(windows_s)
     keys = [key, *(_another(key, nth) for nth in range(1, DRAWS))]
     curves, envelopes = [], []
     for one in keys:

@@ -16,11 +16,13 @@ of many widths can follow that, since their φ are sinc², positive and falling.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.transform.amplification.clock_shifts import ClockShifts
 from replay.transform.amplification.shifts import Shifts
 from replay.transform.amplification.spectrum import Spectrum
 
@@ -30,14 +32,14 @@ _SHORTEST_S: Final = 1e-3
 _SCALES: Final = 40
 _LEAST_WEIGHT: Final = 0.005
 _ROUNDS: Final = 80
-_RIDGE: Final = 1e-4
-_LONG_COSTS: Final = 20.0
+RIDGE: Final = 1e-4
+LONG_COSTS: Final = 20.0
 """How much more weight costs for shifts as long as the trace: the rate curve is smoothed where it pays."""
 _SHRINK: Final = 0.1
 """Of James and Stein's constant, as a part. The bias is 0.33 standard deviations where there is nothing but
 chance (0.4 with 0), and −0.05 at worst (−0.5 with 1)."""
 _WEIGHINGS: Final = 4
-_CLOSE: Final = 0.2
+CLOSE: Final = 0.2
 """A target this close (relative) is as good as met: chance in long windows weighs less than this in short."""
 
 
@@ -48,7 +50,7 @@ class Fit:
     `doubt` is the standard error of the target, which the trace's few arrivals estimate.
     """
 
-    shifts: Shifts
+    shifts: Shifts | ClockShifts
     windows_s: Float64
     expected: Float64
     target: Float64
@@ -61,6 +63,11 @@ class Fit:
     def unsure(self) -> float:
         """The largest relative standard error of the target over these windows."""
         return float((self.doubt / self.target)[self._judged].max())
+
+    def target_at(self, windows_s: Sequence[float]) -> Float64:
+        """The target for other windows within those fitted, float64[windows]."""
+        found: Float64 = np.exp(np.interp(np.log(windows_s), np.log(self.windows_s), np.log(self.target)))
+        return found
 
     @property
     def _judged(self) -> npt.NDArray[np.bool_]:
@@ -76,14 +83,30 @@ def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
     scales_s = np.geomspace(min(_SHORTEST_S, most_ns / 1e9), most_ns / 1e9, _SCALES)
     phis = np.sinc(spectrum.bands.per_s[:, None] * scales_s / (2 * np.pi)) ** 2
     model = _Model(spectrum, factor)
-    dislike = _RIDGE * (1 + scales_s / spectrum.span_s * _LONG_COSTS)
-    weights = np.full(_SCALES, 1 / _SCALES)
-    error = model.error(phis @ weights)
+    dislike = RIDGE * (1 + scales_s / spectrum.span_s * LONG_COSTS)
+    weights = closest_weights(lambda w: model.error(phis @ w), lambda w: model.slope(phis, w), dislike)
+    used = np.flatnonzero(weights)
+    shifts = Shifts(
+        tuple(round(float(scale) * 1e9) for scale in scales_s[used]), tuple(weights[used].tolist())
+    )
+    return Fit(shifts, spectrum.bands.windows_s, model.expected(phis @ weights), model.target, model.doubt)
+
+
+def closest_weights(
+    error_of: Callable[[Float64], Float64], slope_of: Callable[[Float64], Float64], dislike: Float64
+) -> Float64:
+    """The weights, 0 or more and of sum 1, of the least squared error; small ones are left out.
+
+    `error_of` gives float64[windows], `slope_of` its change with each weight, float64[windows, weights];
+    `dislike`, float64[weights], is what a weight costs.
+    """
+    weights = np.full(len(dislike), 1 / len(dislike))
+    error = error_of(weights)
     for _ in range(_ROUNDS):
-        step = _wanted(model.slope(phis, weights), error, weights, dislike) - weights
+        step = _wanted(slope_of(weights), error, weights, dislike) - weights
         length = 1.0
         while length > 1e-3:
-            closer = model.error(phis @ (weights + length * step))
+            closer = error_of(weights + length * step)
             if closer @ closer <= error @ error:
                 break
             length /= 2
@@ -94,11 +117,14 @@ def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
             break
     weights[weights < _LEAST_WEIGHT] = 0
     weights /= weights.sum()
-    used = np.flatnonzero(weights)
-    shifts = Shifts(
-        tuple(round(float(scale) * 1e9) for scale in scales_s[used]), tuple(weights[used].tolist())
-    )
-    return Fit(shifts, spectrum.bands.windows_s, model.expected(phis @ weights), model.target, model.doubt)
+    return weights
+
+
+def clone_pairs(factor: float) -> float:
+    """E[(K − 1)(K − 2)] for K copies, ⌊factor⌋ or one more, of mean `factor`."""
+    whole = np.floor(factor)
+    more = factor - whole
+    return float((1 - more) * (whole - 1) * (whole - 2) + more * whole * (whole - 1))
 
 
 def expected_fit(spectrum: Spectrum, factor: float, shifts: Shifts) -> Fit:
@@ -119,17 +145,15 @@ class _Model:
         self._rate = spectrum.total - spectrum.own
         self._own = spectrum.own
         self._factor = factor
-        whole = np.floor(factor)
-        more = factor - whole
         self._clones = factor - 1
-        self._pairs = (1 - more) * (whole - 1) * (whole - 2) + more * whole * (whole - 1)
+        self._pairs = clone_pairs(factor)
         own = self._bands.dispersion(self._own)
         windows = spectrum.span_s / self._bands.windows_s
         from_rate = self._bands.dispersion(self._rate)
-        from_rate, chance = _growing(from_rate, own, windows, spectrum.chance)
+        from_rate, chance = growing(from_rate, own, windows, spectrum.chance)
         self.target: Float64 = own + factor * shrunk_to_chance(from_rate, chance)
         self.doubt: Float64 = factor * chance
-        self._weight = 1 / np.sqrt(1 + 2 / windows / _CLOSE**2)
+        self._weight = 1 / np.sqrt(1 + 2 / windows / CLOSE**2)
 
     def expected(self, phi: Float64) -> Float64:
         """The index of dispersion by window, float64[windows]."""
@@ -151,7 +175,7 @@ class _Model:
         return slope
 
 
-def _growing(from_rate: Float64, own: Float64, windows: Float64, even: Float64) -> tuple[Float64, Float64]:
+def growing(from_rate: Float64, own: Float64, windows: Float64, even: Float64) -> tuple[Float64, Float64]:
     """What the rate adds to the dispersion, float64[windows], and its standard deviation.
 
     It is never negative and grows with the window; what looks otherwise is taken for chance. `own` is what

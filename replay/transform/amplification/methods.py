@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.quantities import check_factor
-from replay.transform.amplification.shifts import Shifts, folded_ns
+from replay.transform.amplification.clock_shifts import ClockShifts
+from replay.transform.amplification.shifts import Shifts
 from replay.transform.draws import uniform
 from replay.transform.rows import Rows, Step
 from replay.transform.steps import clone, moved
@@ -81,7 +82,7 @@ class ShiftedClones(Step):
 
     factor: float
     key: np.uint64
-    shifts: Shifts
+    shifts: Shifts | ClockShifts
     span_ns: int
     late: LateSessions = NO_LATE_SESSIONS
     copies_before: int = 1
@@ -134,7 +135,7 @@ class ShiftedClones(Step):
             starts_ns = rows.start_ns[edge]
             least_ns = min(most_ns, self.span_ns // LEAST_ROOM) - starts_ns
             room = np.maximum(room_ns[edge], least_ns)
-            shift[edge] = folded_ns(shift[edge], -np.minimum(starts_ns, most_ns), room)
+            shift[edge] = self.shifts.kept_within(shift[edge], -np.minimum(starts_ns, most_ns), room)
         return moved(cloned, shift)
 
     def __str__(self) -> str:

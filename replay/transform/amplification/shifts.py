@@ -45,6 +45,10 @@ class Shifts:
         place += low.take(piece)
         return np.rint(place, out=place).astype(np.int64)
 
+    def kept_within(self, shift_ns: Int64, low_ns: Int64, high_ns: Int64) -> Int64:
+        """Shifts (int64[n]) mirrored to lie in [low, high], int64[n] each (low ≤ 0 ≤ high)."""
+        return folded_ns(shift_ns, low_ns, high_ns)
+
     @functools.cached_property
     def _pieces_ns(self) -> tuple[Float64, Float64]:
         """Where each 1/4096 of the probability begins, and how wide it is: float64[4096] each, ns."""
@@ -66,11 +70,11 @@ class Shifts:
         if not self.most_ns:
             return "clones not shifted"
         if self.uniform:
-            return f"clones shifted evenly by up to ±{_seconds(self.most_ns)}"
+            return f"clones shifted evenly by up to ±{seconds(self.most_ns)}"
         half, most = np.quantile(np.abs(self._pieces_ns[0]), [0.5, 0.9])
         return (
-            f"clones shifted by up to ±{_seconds(self.most_ns)}, half of them within ±{_seconds(half)}, "
-            f"nine of ten within ±{_seconds(most)}"
+            f"clones shifted by up to ±{seconds(self.most_ns)}, half of them within ±{seconds(half)}, "
+            f"nine of ten within ±{seconds(most)}"
         )
 
 
@@ -85,5 +89,6 @@ def folded_ns(shift_ns: Int64, low_ns: Int64, high_ns: Int64) -> Int64:
     return inside
 
 
-def _seconds(time_ns: float) -> str:
+def seconds(time_ns: float) -> str:
+    """A time for people to read."""
     return f"{time_ns / 1e9:.3g}s"

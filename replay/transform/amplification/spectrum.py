@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from replay.transform.amplification.clock import Clock, find_clock
 from replay.transform.draws import uniform
 
 Int64 = npt.NDArray[np.int64]
@@ -26,6 +27,7 @@ _USUAL_BIN_NS: Final = 10_000_000
 _USUAL_BINS: Final = 1 << 19
 _MOST_BINS: Final = 1 << 21
 _FEWEST_BINS: Final = 1 << 12
+_LOOKED_AT: Final = 1 << 10
 _BINS_PER_ARRIVAL: Final = 1024
 _MOST_SAMPLED: Final = 1 << 20
 _SIGNS: Final = 2
@@ -70,7 +72,7 @@ class Spectrum:
     `total` − `own` is what the rate's variation adds (it may be negative by chance); `own` is 1 where every
     session has one request. `chance`, float64[windows], is the standard deviation that the dispersion of
     `total` − `own` would have, were there no such variation. `arrivals` and `span_s` say how much there was
-    to measure.
+    to measure. Where there is a `clock`, `beside` is what it leaves of `total`.
     """
 
     bands: Bands
@@ -79,6 +81,8 @@ class Spectrum:
     chance: Float64
     arrivals: int
     span_s: float
+    clock: Clock | None = None
+    beside: Float64 | None = None
 
 
 class ArrivalCounts:
@@ -91,6 +95,7 @@ class ArrivalCounts:
         self._counts = np.zeros(bins, np.int64)
         self._share = min(1.0, _MOST_SAMPLED / max(expected, 1))
         self._sampled: list[tuple[Int64, Int64]] = []
+        self._step_ns = 0
         self.arrivals = 0
 
     def add(self, due_ns: Int64, session: Int64) -> None:
@@ -102,6 +107,7 @@ class ArrivalCounts:
         counts = np.bincount(place - low)
         self._counts[low : low + len(counts)] += counts
         self.arrivals += len(due_ns)
+        self._step_ns = int(np.gcd.reduce(due_ns[:_LOOKED_AT], initial=self._step_ns))
         if self._share < 1:
             kept = uniform(_SAMPLE_KEY, session, 0) < self._share
             place, session = place[kept], session[kept]
@@ -114,10 +120,22 @@ class ArrivalCounts:
         rad_per_s: Float64 = np.pi * np.arange(bins, dtype=np.float64) / (bins * self._bin_ns / 1e9)
         span_s = bins * self._bin_ns / 1e9
         bands = _bands(rad_per_s, edges, self._bin_ns / 1e9, span_s)
-        total = _banded(_power(self._counts.astype(np.float64)), edges) / self.arrivals
+        counts = self._counts.astype(np.float64)
+        total = _banded(_power(counts), edges) / self.arrivals
         own, uneven = self._own(edges, bands)
+        clock, beside = find_clock(self._counts, self._bin_ns, max(self._step_ns, 1)), None
+        if clock is not None:
+            beside = _banded(_power(clock.without(counts, self._bin_ns)), edges) / self.arrivals
+            if (own != 1).any():
+                around = np.interp(clock.per_s, bands.per_s, own)
+                clock = clock.by_sessions(*self._sample(), self._bin_ns, around)
         chance = uneven * _chance(bands, own)
-        return Spectrum(bands, total, own, chance, self.arrivals, span_s)
+        return Spectrum(bands, total, own, chance, self.arrivals, span_s, clock, beside)
+
+    def _sample(self) -> tuple[Int64, Int64]:
+        """Bin and session of each request sampled, int64[n] each."""
+        places, sessions = zip(*self._sampled, strict=True)
+        return np.concatenate(places), np.concatenate(sessions)
 
     def _own(self, edges: Int64, bands: Bands) -> tuple[Float64, Float64]:
         """The density of sessions by themselves, of a sample of them; and how much more it varies with the
