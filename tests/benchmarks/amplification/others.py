@@ -110,6 +110,24 @@ def every_minute() -> Rows:
     return lone(_under(level, round(level.sum()), 1))
 
 
+def on_a_clock(period_s: int, batch: int, span_s: int = HOUR_S, base: float = 4.0) -> Rows:
+    """A batch of some `batch` within the first second of each period, over `base`/s."""
+    level = np.full(span_s, base)
+    level[::period_s] += batch
+    return lone(_under(level, round(level.sum()), 1))
+
+
+def cron_and_people() -> Rows:
+    """A rate of some 3.3/s that wanders, 30 within 0.3 s each minute, 100 within 2 s each fifth."""
+    rng = np.random.default_rng(7)
+    wander = np.exp(lfilter([1], [1, -(1 - 1 / 200)], rng.normal(size=HOUR_S * 10) * 0.08))
+    tenths = np.arange(HOUR_S * 10)
+    level = wander / wander.mean() * 3.3
+    level[tenths % 600 < 3] += 100
+    level[tenths % 3000 < 20] += 50
+    return lone(_under(level, round(level.sum() / 10), 1))
+
+
 def flash_crowd() -> Rows:
     """4/s, and 3,000 more that come at once and fade within a minute or two."""
     level = np.full(HOUR_S, 4.0)
@@ -181,6 +199,10 @@ KINDS: Final[dict[str, Callable[[], Rows]]] = {
     "wandering rate": wandering,
     "a day": day,
     "every minute": every_minute,
+    "every ten seconds": lambda: on_a_clock(10, 10),
+    "every five minutes": lambda: on_a_clock(300, 300),
+    "on the hour, a day": lambda: on_a_clock(3600, 600, 24 * HOUR_S, 0.25),
+    "cron and people": cron_and_people,
     "flash crowd": flash_crowd,
     "chats": lambda: chats(True),
     "chats, not known as such": lambda: chats(False),
