@@ -86,7 +86,7 @@ def sampled_text(facts: Facts) -> str:
     if len(facts.samples) > 1:
         return f"{recorded}, in parts: rates of one can't be held against those of another"
     rate = format_number(facts.arrivals.mean_per_s * facts.production_factor)
-    return f"{recorded}: production had some {facts.production_factor:.4g}x of this, {rate}/s"
+    return f"{recorded}: production had some {facts.production_factor:.3g}x of this, {rate}/s"
 
 
 def _arrival_lines(
