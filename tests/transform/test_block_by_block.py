@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import fft
 
+import replay.transform.due_slots
 import replay.transform.gaps
 import replay.transform.trace_rows
 from capture.failures import BadInput
@@ -16,8 +20,9 @@ from capture.trace_format import TraceMetadata
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.transform import burst_curve, clock_doubts, draws
+from replay.transform.amplification.spectrum import ArrivalCounts, fast_length
 from replay.transform.arrival_facts import arrival_facts
-from replay.transform.due_order import in_due_order
+from replay.transform.due_order import DueOrder, in_due_order
 from replay.transform.gaps import gap_blocks, some_gaps, window_counts
 from replay.transform.making import Making
 from replay.transform.mixing import Mix, TenantLimit
@@ -160,3 +165,55 @@ def test_what_is_made_ahead_comes_in_order_and_its_errors_with_it() -> None:
     assert [next(made) for _ in range(3)] == [1, 2, 3]
     with pytest.raises(BadInput, match="row 4"):
         next(made)
+
+
+@law
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), min_size=1, max_size=60),
+    st.sampled_from([0, 3, 25]),
+    st.sampled_from([1, 1000]),
+    st.randoms(use_true_random=False),
+)
+def test_rows_that_wait_in_slots_leave_in_the_order_of_all_at_once(
+    wanted: list[tuple[int, int]], spread: int, unit_ns: int, chance: Random
+) -> None:
+    """Batches whose rows lie within `spread` of their place in time, and slots of two rows."""
+    at = np.cumsum([gap for gap, _ in wanted])
+    due = np.array([max(0, int(one) + chance.randint(-spread, spread)) for one in at], np.int64) * unit_ns
+    copy = np.array([nth for _, nth in wanted], np.int32)
+    n = len(due)
+    row = np.arange(n, dtype=np.int64)
+    rows = dataclasses.replace(Rows.lone(0, due), copy=copy, session=draws.lone_session(row * 4 + copy))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay.transform.due_slots, "SLOT_ROWS", 2)
+        patch.setattr(replay.transform.due_slots, "_SHORTEST_NS", 1)
+        patch.setattr(replay.transform.due_slots, "_FEW_SLOTS", chance.choice([1, 3, 16]))
+        patch.setattr(replay.transform.due_slots, "_MOST_SLOTS", chance.choice([2, 256]))
+        in_order = DueOrder(4, None)
+        pieces = []
+        for start in range(0, n, 5):
+            end = min(n, start + 5)
+            pieces.append(in_order.push(rows.part(start, end), (int(at[end - 1]) - spread) * unit_ns))
+        pieces.append(in_order.finish())
+    found = Schedule.joined([piece for piece in pieces if piece is not None])
+    expected = rows.take(np.lexsort((copy, row, due)))
+    for name in ("due_ns", "row", "copy", "session"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+
+
+def test_arrivals_counted_by_borders_make_the_spectrum_of_those_counted_one_by_one() -> None:
+    due_ns = MADE["poisson"] - MADE["poisson"][0]
+    by_borders, one_by_one = (ArrivalCounts(int(due_ns[-1]), 100) for _ in range(2))
+    for part in np.array_split(due_ns, 7):
+        by_borders.add(part, None)
+        one_by_one.add(part[::-1], draws.lone_session(part))
+    assert by_borders.arrivals == one_by_one.arrivals == len(due_ns)
+    a, b = by_borders.spectrum(), one_by_one.spectrum()
+    np.testing.assert_array_equal(a.total, b.total)
+    np.testing.assert_array_equal(a.own, b.own)
+
+
+@law
+@given(st.integers(1, 1 << 21))
+def test_a_fast_length_is_the_one_that_the_transform_says(least: int) -> None:
+    assert fast_length(least) == fft.next_fast_len(least, real=True)
