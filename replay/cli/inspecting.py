@@ -10,6 +10,8 @@ import typer
 from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -75,7 +77,7 @@ def inspect(
     if html is not None:
         refuse_input(html, [first, second, key_file_of(keys)])
         refuse_existing(html, overwrite=overwrite)
-    sides = _Sides(keys)
+    sides = _Sides(keys, [name for name in (first, second) if name is not None])
     one = sides.facts(first)
     other = target = None
     doubts: tuple[str, ...] = ()
@@ -131,8 +133,13 @@ def _show(
 class _Sides:
     """Reads A, and B; a trace that both need is read once."""
 
-    def __init__(self, keys: Keys | None) -> None:
+    def __init__(self, keys: Keys | None, names: Sequence[str]) -> None:
+        from replay.transform.schedule_format import is_schedule
+
         self._keys = keys
+        # A trace by itself is told from samples: nothing is looked up by row, and no row compared.
+        self._schedules = {name for name in names if Path(name).is_file() and is_schedule(Path(name))}
+        self._by_row = len(names) > 1 or bool(self._schedules)
         self._shaped = False
         self._traces: dict[str, Trace] = {}
         self._columns: dict[str, TrafficColumns] = {}
@@ -148,11 +155,10 @@ class _Sides:
         """The facts of a trace or a schedule; raises `BadInput`."""
         from capture.trace_reader import open_trace
         from replay.transform.inspection import inspect_schedule, inspect_trace, trace_of
-        from replay.transform.schedule_format import is_schedule, read_schedule
+        from replay.transform.schedule_format import read_schedule
 
-        path = Path(name)
-        if path.is_file() and is_schedule(path):
-            schedule, lineage = read_schedule(path)
+        if name in self._schedules:
+            schedule, lineage = read_schedule(Path(name))
             trace = trace_of(lineage, self._traces, self._keys)
             columns = None if trace is None else self._read(trace)
             self._instants.append(schedule)
@@ -196,7 +202,7 @@ class _Sides:
                 def on_rows(rows: int) -> None:
                     progress.update(task, completed=rows, rows=f"· {rows:,} rows")
 
-                self._columns[trace.fingerprint] = read_columns(trace, on_rows)
+                self._columns[trace.fingerprint] = read_columns(trace, on_rows, by_row=self._by_row)
         return self._columns[trace.fingerprint]
 
 

@@ -1,8 +1,8 @@
 """Putting rows in due order through a bounded window, and finding the turn that each follows.
 
 Batches come in the order of the trace, and a step moves an instant by a bounded spread. So what is due before
-all that may still come is sorted and leaves; the rest waits. Where more waits than a batch brings, rows wait in
-slots of time, unsorted, so that each is sorted once. Which rows there are is not decided here.
+all that may still come is sorted and leaves; the rest waits. Where more waits than a batch brings, rows wait
+in slots of time, unsorted, so that each is sorted once. Which rows there are is not decided here.
 """
 
 from __future__ import annotations

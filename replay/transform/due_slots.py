@@ -1,10 +1,11 @@
-"""Rows that wait for their time, in slots of equal length, unsorted: a slot is sorted once, when it is complete.
+"""Rows that wait for their time, in slots of equal length, unsorted: each slot is sorted once, when complete.
 
 Sorting and when rows may leave is in `due_order`.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import numpy as np
@@ -61,7 +62,7 @@ class DueSlots:
             order = np.argsort(slot, kind="stable")
             ordered, numbers = rows.take(order), slot[order]
             edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
-            for start, end in zip(edges[:-1], edges[1:], strict=True):
+            for start, end in itertools.pairwise(edges):
                 self._keep(int(numbers[start]), ordered.part(start, end))
         self.waiting += len(rows)
 

@@ -26,6 +26,7 @@ from replay.transform.content_facts import (
     lengths_of,
     lone_facts,
     prefix_reuse,
+    sampling_notes,
     session_facts,
     think_times_s,
 )
@@ -106,16 +107,12 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
     """All facts of a trace; `columns` where they have been read already."""
     columns = read_columns(trace) if columns is None else columns
     metadata = trace.metadata
-    asked, answered = columns.input_tokens, columns.output_tokens
-    lengths: dict[str, npt.NDArray[Any]] = {
-        "input_tokens": asked,
-        "output_tokens": answered,
-        "body_bytes": columns.body_bytes,
-    }
-    sessions = lone_facts(trace.rows)
-    if columns.numbers is not None:
-        think_s = think_times_s(columns.arrival_ns, columns.end_ns, columns.numbers)
-        sessions = session_facts(columns.numbers, think_s)
+    lengths = {name: one.distribution() for name, one in columns.lengths.items()}
+    sessions, sampled = lone_facts(trace.rows), ()
+    if columns.sessions is not None:
+        numbers, arrival_ns, end_ns = columns.sessions.requests()
+        sessions = session_facts(numbers, think_times_s(arrival_ns, end_ns, numbers), columns.sessions.one_in)
+        sampled = sampling_notes(columns.sessions.one_in)
     return TraceFacts(
         name=trace.name,
         fingerprint=trace.fingerprint,
@@ -124,7 +121,7 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         arrivals=arrival_facts(columns.arrival_ns),
         content=ContentFacts(
             sessions=sessions,
-            lengths=lengths_of(lengths),
+            lengths={name: one for name, one in lengths.items() if one is not None},
             prefix=prefix_reuse(columns.chains.values()),
         ),
         endpoints=dict(columns.tally["endpoint"].most_common()),
@@ -132,16 +129,16 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         outcomes=dict(columns.tally["outcome"].most_common()),
         statuses=dict(sorted(columns.tally["status"].items())),
         streams=columns.streams,
-        request_body_bytes=_sum(columns.body_bytes),
-        input_tokens=_sum(asked),
-        output_tokens=_sum(answered),
-        rows_with_usage=int(((asked >= 0) | (answered >= 0)).sum()),
+        request_body_bytes=columns.lengths["body_bytes"].sum,
+        input_tokens=columns.lengths["input_tokens"].sum,
+        output_tokens=columns.lengths["output_tokens"].sum,
+        rows_with_usage=columns.rows_with_usage,
         counts=metadata.counts,
         sampling=metadata.sampling,
         samples=metadata.samples,
         choice=metadata.choice,
         redaction=metadata.redaction,
-        notes=metadata.notes,
+        notes=(*metadata.notes, *sampled),
         warnings=all_doubts(
             columns.arrival_ns, metadata.clock_tick_ns, metadata.recorded_ns, columns.ended_early
         ),
@@ -156,7 +153,8 @@ def inspect_schedule(
     columns: TrafficColumns | None,
     rewrite: Rewrite | None = None,
 ) -> InspectedSchedule:
-    """All facts of a schedule; those of its requests' contents where its trace and its columns are given.
+    """All facts of a schedule; those of its requests' contents where its trace and its columns, by row,
+    are given.
 
     Prefix reuse is that of the prompts as `rewrite` has them sent, None leaving them as they were; lengths
     are always the recorded ones.
@@ -212,20 +210,11 @@ def reuse_warnings(one: Facts, other: Facts) -> tuple[str, ...]:
     )
 
 
-def _sum(known: npt.NDArray[np.integer]) -> int:
-    """The sum of what is known, −1 standing for what isn't."""
-    return int(known.sum(dtype=np.int64, where=known >= 0))
-
-
 def _scheduled_content(
     schedule: Schedule, trace: Trace, columns: TrafficColumns, rewrite: Rewrite | None
 ) -> ContentFacts:
     row = schedule.row
-    lengths: dict[str, npt.NDArray[Any]] = {
-        "input_tokens": columns.input_tokens[row],
-        "output_tokens": columns.output_tokens[row],
-        "body_bytes": columns.body_bytes[row],
-    }
+    lengths = {name: of_all[row] for name, of_all in columns.by_row.items()}
     first = row[:MOST_PROMPTS].tolist()
     if rewrite is None:
         known = chains_of(trace, np.unique(first).tolist(), MOST_BLOCKS)

@@ -17,7 +17,6 @@ from replay.transform.pipeline import stream
 from replay.transform.plan import Plan, phase_names
 from replay.transform.recipe_file import recipe_text
 from replay.transform.replayable import told
-from replay.transform.rows import Rows
 from replay.transform.schedule_format import Lineage, Schedule
 from replay.transform.shapes.phases import BASE
 from replay.transform.trace_rows import TraceRows
@@ -77,8 +76,6 @@ class Making:
         followed = self._read.followed(on_rows)
         copies = math.prod(step.most_copies for step in steps)
         batches = self._read.batches(on_rows, copies)
-        if any(step.whole_trace for step in steps):
-            batches = iter([Rows.joined(list(batches))])
         return stream(batches, steps, followed)
 
     def lineage(self) -> Lineage:
