@@ -63,8 +63,10 @@ class Making:
         self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
         binding = self._plan.passes_to_bind(has_sessions=self._read.passes > 1)
-        self.rows_to_read = trace.rows * (self._read.passes + binding)
-        """Trace rows that will be read in all, those read several times counted so."""
+        self.rows_to_prepare = trace.rows * (self._read.passes - 1 + binding)
+        """Trace rows that are read before the first piece comes, those read several times counted so."""
+        self.rows_to_read = self.rows_to_prepare + trace.rows
+        """Trace rows that will be read in all."""
 
     def pieces(self, on_rows: Callable[[int], None] = untold) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""
