@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from replay.transform.burst_target import BurstTarget
     from replay.transform.inspection import Facts
     from replay.transform.prompt_blocks import Rewrite
-    from replay.transform.schedule_format import Lineage, Schedule
+    from replay.transform.schedule_columns import ScheduleColumns
+    from replay.transform.schedule_format import Lineage
     from replay.transform.traffic_columns import TrafficColumns
 
 _MOST_WIDTH = 100
@@ -139,11 +140,12 @@ class _Sides:
         self._keys = keys
         # A trace by itself is told from samples: nothing is looked up by row, and no row compared.
         self._schedules = {name for name in names if Path(name).is_file() and is_schedule(Path(name))}
-        self._by_row = len(names) > 1 or bool(self._schedules)
+        self._compared = len(names) > 1
+        self._by_row = self._compared or bool(self._schedules)
         self._shaped = False
         self._traces: dict[str, Trace] = {}
         self._columns: dict[str, TrafficColumns] = {}
-        self._instants: list[TrafficColumns | Schedule] = []
+        self._instants: list[TrafficColumns | ScheduleColumns] = []
         self._lineages: list[Lineage | None] = []
 
     @property
@@ -155,16 +157,18 @@ class _Sides:
         """The facts of a trace or a schedule; raises `BadInput`."""
         from capture.trace_reader import open_trace
         from replay.transform.inspection import inspect_schedule, inspect_trace, trace_of
-        from replay.transform.schedule_format import read_schedule
+        from replay.transform.schedule_columns import read_schedule_columns
+        from replay.transform.schedule_format import read_lineage
 
         if name in self._schedules:
-            schedule, lineage = read_schedule(Path(name))
+            lineage = read_lineage(Path(name))
             trace = trace_of(lineage, self._traces, self._keys)
-            columns = None if trace is None else self._read(trace)
+            by_row = {} if trace is None else self._read(trace).by_row
+            schedule = read_schedule_columns(Path(name), by_row, sessions_by_row=self._compared)
             self._instants.append(schedule)
             self._lineages.append(lineage)
             rewrite = _rewrite_of(lineage)
-            found = inspect_schedule(name, schedule, lineage, trace, columns, rewrite)
+            found = inspect_schedule(name, schedule, lineage, trace, rewrite)
             self._shaped = len(found.phases) > 1
             return found
         trace = open_trace(name, self._keys)
@@ -206,10 +210,10 @@ class _Sides:
         return self._columns[trace.fingerprint]
 
 
-def _instants_of(side: TrafficColumns | Schedule) -> npt.NDArray[np.int64]:
-    from replay.transform.schedule_format import Schedule
+def _instants_of(side: TrafficColumns | ScheduleColumns) -> npt.NDArray[np.int64]:
+    from replay.transform.schedule_columns import ScheduleColumns
 
-    return side.due_ns if isinstance(side, Schedule) else side.arrival_ns
+    return side.due_ns if isinstance(side, ScheduleColumns) else side.arrival_ns
 
 
 def _rewrite_of(lineage: Lineage) -> Rewrite | None:

@@ -105,12 +105,6 @@ def think_times_s(arrival_ns: Int64, end_ns: Int64, session: Int64) -> npt.NDArr
     return np.concatenate(pieces)
 
 
-def lengths_of(columns: Mapping[str, npt.NDArray[np.integer]]) -> dict[str, Distribution]:
-    """The distribution of each column over its values from 0 on; columns without any are left out."""
-    found = {name: distribution_of(column[column >= 0]) for name, column in columns.items()}
-    return {name: one for name, one in found.items() if one is not None}
-
-
 def prefix_reuse(chains: Iterable[UInt64]) -> PrefixReuse | None:
     """Reuse over requests with these chains (see `prompt_blocks`), in whatever order: a block that was seen
     before is one that isn't the first of its kind. None where no prompt fills a block."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from replay.transform.arrival_facts import Distribution, distribution_from
+from replay.transform.arrival_facts import Distribution, distribution_from, distribution_of
 from replay.transform.gaps import MOST_VALUES
 
 
@@ -39,10 +39,11 @@ class EvenSample:
             halved = np.concatenate(self._pieces)[::2].copy()
             self._pieces, self._held, self._step = [halved], len(halved), 2 * self._step
 
-    def distribution(self) -> Distribution | None:
-        """Of what was taken in; None where nothing was known."""
+    def distribution(self, unit: float = 1.0) -> Distribution | None:
+        """Of what was taken in, in so large units; None where nothing was known."""
         if not self.count:
             return None
-        return distribution_from(
-            np.concatenate(self._pieces).astype(np.float64), self.sum / self.count, self.count
-        )
+        some = np.concatenate(self._pieces) / unit
+        if self._step == 1:
+            return distribution_of(some)
+        return distribution_from(some, self.sum / self.count / unit, self.count)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
 
-MOST_REQUESTS: Final = 16_000_000
+MOST_REQUESTS: Final = 8_000_000
 
 
 class SessionSample:
