@@ -131,7 +131,8 @@ def test_a_schedule_is_inspected_in_batches_as_it_is_whole(
     assert found.lengths["input_tokens"].sum == whole.row.sum()
     thinks = distribution_of(whole.think_ns[whole.after >= 0] / 1e9)
     again = found.think_ns.distribution(1e9)
-    assert thinks is not None and again is not None
+    assert thinks is not None
+    assert again is not None
     assert (again.count, again.mean) == (thinks.count, thinks.mean)
     np.testing.assert_array_equal(again.values, thinks.values)
 
