@@ -30,11 +30,8 @@ def content(n: int, seed: int) -> ContentFacts:
     rng = np.random.default_rng(seed)
     lengths = {"input_tokens": rng.geometric(0.002, n), "output_tokens": rng.geometric(0.01, n)}
     sessions = session_facts(rng.integers(0, n // 2, n), rng.exponential(3, n))
-    return ContentFacts(
-        sessions,
-        {name: one for name, column in lengths.items() if (one := distribution_of(column[column >= 0]))},
-        PrefixReuse(0.25, n, 9 * n),
-    )
+    known = {name: one for name, column in lengths.items() if (one := distribution_of(column))}
+    return ContentFacts(sessions, known, PrefixReuse(0.25, n, 9 * n))
 
 
 def both() -> tuple[TraceFacts, InspectedSchedule, BurstTarget]:
