@@ -10,6 +10,8 @@ import typer
 from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from replay.transform.burst_target import BurstTarget
     from replay.transform.inspection import Facts
     from replay.transform.prompt_blocks import Rewrite
-    from replay.transform.schedule_format import Lineage, Schedule
+    from replay.transform.schedule_columns import ScheduleColumns
+    from replay.transform.schedule_format import Lineage
     from replay.transform.traffic_columns import TrafficColumns
 
 _MOST_WIDTH = 100
@@ -75,7 +78,7 @@ def inspect(
     if html is not None:
         refuse_input(html, [first, second, key_file_of(keys)])
         refuse_existing(html, overwrite=overwrite)
-    sides = _Sides(keys)
+    sides = _Sides(keys, [name for name in (first, second) if name is not None])
     one = sides.facts(first)
     other = target = None
     doubts: tuple[str, ...] = ()
@@ -131,12 +134,18 @@ def _show(
 class _Sides:
     """Reads A, and B; a trace that both need is read once."""
 
-    def __init__(self, keys: Keys | None) -> None:
+    def __init__(self, keys: Keys | None, names: Sequence[str]) -> None:
+        from replay.transform.schedule_format import is_schedule
+
         self._keys = keys
+        # A trace by itself is told from samples: nothing is looked up by row, and no row compared.
+        self._schedules = {name for name in names if Path(name).is_file() and is_schedule(Path(name))}
+        self._compared = len(names) > 1
+        self._by_row = self._compared or bool(self._schedules)
         self._shaped = False
         self._traces: dict[str, Trace] = {}
         self._columns: dict[str, TrafficColumns] = {}
-        self._instants: list[TrafficColumns | Schedule] = []
+        self._instants: list[TrafficColumns | ScheduleColumns] = []
         self._lineages: list[Lineage | None] = []
 
     @property
@@ -148,17 +157,18 @@ class _Sides:
         """The facts of a trace or a schedule; raises `BadInput`."""
         from capture.trace_reader import open_trace
         from replay.transform.inspection import inspect_schedule, inspect_trace, trace_of
-        from replay.transform.schedule_format import is_schedule, read_schedule
+        from replay.transform.schedule_columns import read_schedule_columns
+        from replay.transform.schedule_format import read_lineage
 
-        path = Path(name)
-        if path.is_file() and is_schedule(path):
-            schedule, lineage = read_schedule(path)
+        if name in self._schedules:
+            lineage = read_lineage(Path(name))
             trace = trace_of(lineage, self._traces, self._keys)
-            columns = None if trace is None else self._read(trace)
+            by_row = {} if trace is None else self._read(trace).by_row
+            schedule = read_schedule_columns(Path(name), by_row, sessions_by_row=self._compared)
             self._instants.append(schedule)
             self._lineages.append(lineage)
             rewrite = _rewrite_of(lineage)
-            found = inspect_schedule(name, schedule, lineage, trace, columns, rewrite)
+            found = inspect_schedule(name, schedule, lineage, trace, rewrite)
             self._shaped = len(found.phases) > 1
             return found
         trace = open_trace(name, self._keys)
@@ -196,14 +206,14 @@ class _Sides:
                 def on_rows(rows: int) -> None:
                     progress.update(task, completed=rows, rows=f"· {rows:,} rows")
 
-                self._columns[trace.fingerprint] = read_columns(trace, on_rows)
+                self._columns[trace.fingerprint] = read_columns(trace, on_rows, by_row=self._by_row)
         return self._columns[trace.fingerprint]
 
 
-def _instants_of(side: TrafficColumns | Schedule) -> npt.NDArray[np.int64]:
-    from replay.transform.schedule_format import Schedule
+def _instants_of(side: TrafficColumns | ScheduleColumns) -> npt.NDArray[np.int64]:
+    from replay.transform.schedule_columns import ScheduleColumns
 
-    return side.due_ns if isinstance(side, Schedule) else side.arrival_ns
+    return side.due_ns if isinstance(side, ScheduleColumns) else side.arrival_ns
 
 
 def _rewrite_of(lineage: Lineage) -> Rewrite | None:

@@ -14,8 +14,9 @@ from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
 if TYPE_CHECKING:
     from capture.trace_reader import Trace
     from replay.transform.content_rules import ContentRules
+    from replay.transform.making import Making
     from replay.transform.plan import Plan
-    from replay.transform.schedule_facts import ScheduleFacts
+    from replay.transform.schedule_facts import Gathering, ScheduleFacts
     from replay.transform.schedule_format import Lineage, Schedule
     from replay.transform.shapes import Shape
 
@@ -260,14 +261,41 @@ def _made(opened: Trace, plan: Plan, output: Path, *, overwrite: bool) -> tuple[
 
     with progress_bar(Console(stderr=True, highlight=False)) as progress:
         making = Making(opened, plan, _surveyed(opened, plan))
-        task = progress.add_task(f"writing {output.name}", total=making.rows_to_read, rows="")
         gathering = Gathering()
-
-        def on_rows(rows: int) -> None:
-            progress.update(task, advance=rows, rows=f"· {gathering.rows:,} rows")
-
-        write_pieces(output, gathering.passing(making.pieces(on_rows)), making.lineage, overwrite=overwrite)
+        shown = _Shown(progress, making, output.name, gathering)
+        pieces = making.pieces(shown.on_rows)
+        write_pieces(output, gathering.passing(pieces), making.lineage, overwrite=overwrite)
     return gathering.facts(), making.lineage()
+
+
+class _Shown:
+    """Shows how far a making is: first the arrivals that must be read before, then the schedule.
+
+    Each has a bar and a time left of its own: a row costs many times as much in the second as in the first.
+    """
+
+    def __init__(self, progress: Any, making: Making, name: str, gathering: Gathering) -> None:
+        self._progress = progress
+        self._gathering = gathering
+        self._before = making.rows_to_prepare
+        self._read = 0
+        self._first = progress.add_task(
+            "measuring arrivals", total=self._before, rows="", visible=self._before > 0
+        )
+        total = making.rows_to_read - self._before
+        self._second = progress.add_task(f"writing {name}", total=total, rows="", start=self._before == 0)
+
+    def on_rows(self, rows: int) -> None:
+        """So many rows more were read."""
+        if self._read < self._before:
+            self._read += rows
+            self._progress.update(self._first, completed=min(self._read, self._before))
+            if self._read < self._before:
+                return
+            self._progress.start_task(self._second)
+            rows = self._read - self._before
+        told = f"· {self._gathering.rows:,} rows"
+        self._progress.update(self._second, advance=rows, rows=told)
 
 
 def _show(output: Path, facts: ScheduleFacts, lineage: Lineage) -> None:

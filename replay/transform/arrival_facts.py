@@ -94,7 +94,7 @@ def arrival_facts(at_ns: Int64, windows_s: tuple[float, ...] = WINDOWS_S) -> Arr
         peak_1s_per_s=float(max(int(counts.max(initial=0)) for counts in of_a_second)),
         rate=rate_curve(at_ns),
         bursts=tuple(point for point in points if point is not None),
-        gaps_s=_distribution(some_gaps(at_ns) / 1e9, mean_s, gaps) if gaps else None,
+        gaps_s=distribution_from(some_gaps(at_ns) / 1e9, mean_s, gaps) if gaps else None,
         gap_cv=math.sqrt(squares / gaps) / mean_s if mean_s > 0 else math.nan,
         ties=ties / gaps if gaps else 0.0,
     )
@@ -134,9 +134,10 @@ def distribution_of(values: npt.NDArray[np.integer] | Float64) -> Distribution |
     if not len(values):
         return None
     some = values[:: math.ceil(len(values) / MOST_VALUES)].astype(np.float64)
-    return _distribution(some, float(values.mean(dtype=np.float64)), len(values))
+    return distribution_from(some, float(values.mean(dtype=np.float64)), len(values))
 
 
-def _distribution(some: Float64, mean: float, count: int) -> Distribution:
+def distribution_from(some: Float64, mean: float, count: int) -> Distribution:
+    """The distribution of `count` values of this mean, its quantiles those of `some` of them, float64[k]."""
     levels = np.array(_LEVELS)
     return Distribution(levels, np.quantile(some, levels), mean, count)

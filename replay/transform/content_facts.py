@@ -54,18 +54,31 @@ class ContentFacts:
     prefix: PrefixReuse | None
 
 
-def session_facts(session: Int64, think_s: npt.NDArray[np.float64]) -> SessionFacts:
-    """Facts of sessions from a number per request, int64[n], and the think times between their turns."""
+def session_facts(session: Int64, think_s: npt.NDArray[np.float64], one_in: int = 1) -> SessionFacts:
+    """Facts of sessions from a number per request, int64[n], and the think times between their turns.
+
+    Of sessions of which only one in `one_in` is there, counts are estimates: so many times those found.
+    """
     ordered = np.sort(session)
     firsts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     turns = np.diff(firsts, prepend=0, append=len(ordered)) if len(ordered) else firsts
     counts = np.bincount(np.minimum(turns, MOST_TURNS))
     return SessionFacts(
-        sessions=len(turns),
-        several_turns=int((turns > 1).sum()),
+        sessions=len(turns) * one_in,
+        several_turns=int((turns > 1).sum()) * one_in,
         longest=int(turns.max(initial=0)),
-        by_turns={number: int(count) for number, count in enumerate(counts) if count},
+        by_turns={number: int(count) * one_in for number, count in enumerate(counts) if count},
         think_s=distribution_of(think_s),
+    )
+
+
+def sampling_notes(one_in: int) -> tuple[str, ...]:
+    """What is to be said where only one session in `one_in` was looked at; nothing where all were."""
+    if one_in == 1:
+        return ()
+    return (
+        f"sessions, turns and think times are those of one session in {one_in}, the longest is the longest "
+        "of these: there are too many to hold all",
     )
 
 
@@ -90,12 +103,6 @@ def think_times_s(arrival_ns: Int64, end_ns: Int64, session: Int64) -> npt.NDArr
         think_ns = arrival_ns[row] - ended
         pieces.append(think_ns[think_ns >= 0] / 1e9)
     return np.concatenate(pieces)
-
-
-def lengths_of(columns: Mapping[str, npt.NDArray[np.integer]]) -> dict[str, Distribution]:
-    """The distribution of each column over its values from 0 on; columns without any are left out."""
-    found = {name: distribution_of(column[column >= 0]) for name, column in columns.items()}
-    return {name: one for name, one in found.items() if one is not None}
 
 
 def prefix_reuse(chains: Iterable[UInt64]) -> PrefixReuse | None:

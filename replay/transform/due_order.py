@@ -1,7 +1,8 @@
 """Putting rows in due order through a bounded window, and finding the turn that each follows.
 
 Batches come in the order of the trace, and a step moves an instant by a bounded spread. So what is due before
-all that may still come is sorted and leaves; the rest waits. Which rows there are is not decided here.
+all that may still come is sorted and leaves; the rest waits. Where more waits than a batch brings, rows wait
+in slots of time, unsorted, so that each is sorted once. Which rows there are is not decided here.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.failures import BadInput
+from replay.transform.due_slots import DueSlots
 from replay.transform.linking import LOOK_BACK_ROWS
 from replay.transform.rows import Gate, Rows, taken
 from replay.transform.schedule_format import Schedule
+from replay.transform.sessions import distinct
 
 Int64 = npt.NDArray[np.int64]
 
 MOST_WAITING: Final = 4_000_000
 """Rows that may wait in the window, some 150 bytes each while they are sorted."""
 
-_MOST_RANKS: Final = 1 << 22
+_SPARSE: Final = 4
+_MANY_TIES: Final = 4
 
 MOST_OPEN_TURNS: Final = 16_000_000
 """Scheduled turns whose next may still come, 16 bytes each."""
@@ -51,6 +55,7 @@ class DueOrder:
         self._pieces: list[Rows] = []
         self._sorted = 0
         self._new = 0
+        self._slots: DueSlots | None = None
         self.rows = 0
 
     def push(self, rows: Rows, bound_ns: int) -> Schedule | None:
@@ -60,7 +65,11 @@ class DueOrder:
         """
         if len(rows):
             # Only `due_ns` matters from here on: one column less to carry.
-            self._pieces.append(dataclasses.replace(rows, start_ns=rows.due_ns))
+            rows = dataclasses.replace(rows, start_ns=rows.due_ns)
+        if self._slots is not None:
+            return self._through_slots(self._slots, rows, bound_ns)
+        if len(rows):
+            self._pieces.append(rows)
             self._new += len(rows)
         if not self._new or self._new < self._sorted:  # else the waiting rows are sorted over and over
             return None
@@ -68,7 +77,18 @@ class DueOrder:
 
     def finish(self) -> Schedule | None:
         """All rows that still wait, in order; None where there are none."""
+        if self._slots is not None:
+            self._pieces = self._slots.all()
         return self._leave(None) if self._pieces else None
+
+    def _through_slots(self, slots: DueSlots, rows: Rows, bound_ns: int) -> Schedule | None:
+        if len(rows):
+            slots.add(rows)
+        due = slots.before(bound_ns)
+        if slots.waiting > self._most_waiting or slots.unfit:
+            self._pieces, self._slots = [*due, *slots.all()], None
+            return self._leave(bound_ns)
+        return self._scheduled(in_due_order(Rows.joined(due), self._copies)) if due else None
 
     def _leave(self, bound_ns: int | None) -> Schedule:
         rows = in_due_order(Rows.joined(self._pieces), self._copies)
@@ -80,6 +100,14 @@ class DueOrder:
             )
         left, rest = rows.part(0, cut), rows.part(cut, len(rows))
         self._pieces, self._sorted, self._new = [rest] if len(rest) else [], len(rest), 0
+        if bound_ns is not None and len(rest) >= max(len(left), 1):
+            self._slots = DueSlots.of(rest)
+            if self._slots is not None:
+                self._pieces = []
+        return self._scheduled(left)
+
+    def _scheduled(self, left: Rows) -> Schedule:
+        """The rows, in due order, as the schedule's next piece."""
         for gate in self._gates:
             left = left.take(gate(left.due_ns, left.row))
         after, think_ns = left.follows, left.think_ns
@@ -108,10 +136,11 @@ def in_due_order(rows: Rows, copies: int) -> Rows:
     low_ns, first_row = int(rows.due_ns.min()), int(rows.row.min())
     copy_bits = (copies - 1).bit_length()
     ranks = (int(rows.row.max()) - first_row + 1) << copy_bits
+    if ranks > _SPARSE * len(rows):
+        return _in_due_order_sparse(rows, low_ns)
     bits = (ranks - 1).bit_length()
-    if (int(rows.due_ns.max()) - low_ns).bit_length() + bits > 63 or ranks > 8 * len(rows) + _MOST_RANKS:
-        rows = dataclasses.replace(rows, start_ns=rows.due_ns)
-        return rows.take(np.lexsort((rows.copy, rows.row, rows.due_ns)))
+    if (int(rows.due_ns.max()) - low_ns).bit_length() + bits > 63:
+        return _in_due_order_anyhow(rows)
     # Instant, row and copy in one int64: sorting values is many times as fast as sorting places, and what
     # was sorted by needs no gathering.
     rank = rows.row - first_row
@@ -143,6 +172,35 @@ def in_due_order(rows: Rows, copies: int) -> Rows:
         think_ns=taken(rows.think_ns, order),
         phase=taken(rows.phase, order),
     )
+
+
+def _in_due_order_sparse(rows: Rows, low_ns: int) -> Rows:
+    """`in_due_order` of rows of a far longer stretch of the trace: a table of that stretch would be large."""
+    n = len(rows)
+    bits = (n - 1).bit_length()
+    if (int(rows.due_ns.max()) - low_ns).bit_length() + bits > 63:
+        return _in_due_order_anyhow(rows)
+    key = rows.due_ns - low_ns
+    key <<= bits
+    key |= np.arange(n)
+    key.sort()
+    order = np.bitwise_and(key, (1 << bits) - 1)
+    key >>= bits
+    tied = np.flatnonzero(key[1:] == key[:-1])
+    if len(tied) > n // _MANY_TIES:
+        return _in_due_order_anyhow(rows)
+    if len(tied):  # their order is still that of their places
+        places = distinct([tied, tied + 1])
+        some = order[places]
+        order[places] = some[np.lexsort((rows.copy[some], rows.row[some], key[places]))]
+    key += low_ns
+    ordered = dataclasses.replace(rows, due_ns=rows.row, start_ns=rows.row).take(order)
+    return dataclasses.replace(ordered, due_ns=key, start_ns=key)
+
+
+def _in_due_order_anyhow(rows: Rows) -> Rows:
+    rows = dataclasses.replace(rows, start_ns=rows.due_ns)
+    return rows.take(np.lexsort((rows.copy, rows.row, rows.due_ns)))
 
 
 class OpenTurns:

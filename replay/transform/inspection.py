@@ -18,20 +18,22 @@ import numpy.typing as npt
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.trace_reader import Trace, open_trace
-from replay.transform.arrival_facts import ArrivalFacts, arrival_facts
+from replay.transform.arrival_facts import ArrivalFacts, Distribution, arrival_facts
 from replay.transform.burst_curve import WINDOWS_S
 from replay.transform.clock_doubts import all_doubts, short_warnings
 from replay.transform.content_facts import (
     ContentFacts,
-    lengths_of,
     lone_facts,
     prefix_reuse,
+    sampling_notes,
     session_facts,
     think_times_s,
 )
+from replay.transform.even_sample import EvenSample
 from replay.transform.prompt_blocks import Rewrite, chains_as_sent, chains_of
-from replay.transform.schedule_format import Lineage, Schedule
-from replay.transform.traffic_columns import MOST_BLOCKS, MOST_PROMPTS, TrafficColumns, read_columns
+from replay.transform.schedule_columns import ScheduleColumns
+from replay.transform.schedule_format import Lineage
+from replay.transform.traffic_columns import MOST_BLOCKS, TrafficColumns, read_columns
 
 Int64 = npt.NDArray[np.int64]
 
@@ -106,16 +108,11 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
     """All facts of a trace; `columns` where they have been read already."""
     columns = read_columns(trace) if columns is None else columns
     metadata = trace.metadata
-    asked, answered = columns.input_tokens, columns.output_tokens
-    lengths: dict[str, npt.NDArray[Any]] = {
-        "input_tokens": asked,
-        "output_tokens": answered,
-        "body_bytes": columns.body_bytes,
-    }
-    sessions = lone_facts(trace.rows)
-    if columns.numbers is not None:
-        think_s = think_times_s(columns.arrival_ns, columns.end_ns, columns.numbers)
-        sessions = session_facts(columns.numbers, think_s)
+    sessions, sampled = lone_facts(trace.rows), ()
+    if columns.sessions is not None:
+        numbers, arrival_ns, end_ns = columns.sessions.requests()
+        sessions = session_facts(numbers, think_times_s(arrival_ns, end_ns, numbers), columns.sessions.one_in)
+        sampled = sampling_notes(columns.sessions.one_in)
     return TraceFacts(
         name=trace.name,
         fingerprint=trace.fingerprint,
@@ -124,7 +121,7 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         arrivals=arrival_facts(columns.arrival_ns),
         content=ContentFacts(
             sessions=sessions,
-            lengths=lengths_of(lengths),
+            lengths=_known(columns.lengths),
             prefix=prefix_reuse(columns.chains.values()),
         ),
         endpoints=dict(columns.tally["endpoint"].most_common()),
@@ -132,16 +129,16 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         outcomes=dict(columns.tally["outcome"].most_common()),
         statuses=dict(sorted(columns.tally["status"].items())),
         streams=columns.streams,
-        request_body_bytes=_sum(columns.body_bytes),
-        input_tokens=_sum(asked),
-        output_tokens=_sum(answered),
-        rows_with_usage=int(((asked >= 0) | (answered >= 0)).sum()),
+        request_body_bytes=columns.lengths["body_bytes"].sum,
+        input_tokens=columns.lengths["input_tokens"].sum,
+        output_tokens=columns.lengths["output_tokens"].sum,
+        rows_with_usage=columns.rows_with_usage,
         counts=metadata.counts,
         sampling=metadata.sampling,
         samples=metadata.samples,
         choice=metadata.choice,
         redaction=metadata.redaction,
-        notes=metadata.notes,
+        notes=(*metadata.notes, *sampled),
         warnings=all_doubts(
             columns.arrival_ns, metadata.clock_tick_ns, metadata.recorded_ns, columns.ended_early
         ),
@@ -150,26 +147,25 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
 
 def inspect_schedule(
     name: str,
-    schedule: Schedule,
+    schedule: ScheduleColumns,
     lineage: Lineage,
     trace: Trace | None,
-    columns: TrafficColumns | None,
     rewrite: Rewrite | None = None,
 ) -> InspectedSchedule:
-    """All facts of a schedule; those of its requests' contents where its trace and its columns are given.
+    """All facts of a schedule; those of its requests' contents where its trace is given.
 
     Prefix reuse is that of the prompts as `rewrite` has them sent, None leaving them as they were; lengths
     are always the recorded ones.
     """
-    if not len(schedule):
+    if not len(schedule.due_ns):
         raise BadInput(f"{name}: a schedule without requests; make it again with `peaktape transform`")
-    phases = np.bincount(schedule.phase).tolist()
-    notes = []
+    phases = schedule.phases.tolist()
+    notes = list(sampling_notes(schedule.sessions.one_in))
     content = None
-    if trace is None or columns is None:
+    if trace is None:
         notes.append(f"{lineage.trace_path} is not there as it was: lengths and prefixes are not known")
     else:
-        content = _scheduled_content(schedule, trace, columns, rewrite)
+        content = _scheduled_content(schedule, trace, rewrite)
         if rewrite is not None:
             notes.append("prefix reuse is that of the prompts as rewritten; lengths are the recorded ones")
     return InspectedSchedule(
@@ -212,32 +208,26 @@ def reuse_warnings(one: Facts, other: Facts) -> tuple[str, ...]:
     )
 
 
-def _sum(known: npt.NDArray[np.integer]) -> int:
-    """The sum of what is known, −1 standing for what isn't."""
-    return int(known.sum(dtype=np.int64, where=known >= 0))
-
-
-def _scheduled_content(
-    schedule: Schedule, trace: Trace, columns: TrafficColumns, rewrite: Rewrite | None
-) -> ContentFacts:
-    row = schedule.row
-    lengths: dict[str, npt.NDArray[Any]] = {
-        "input_tokens": columns.input_tokens[row],
-        "output_tokens": columns.output_tokens[row],
-        "body_bytes": columns.body_bytes[row],
-    }
-    first = row[:MOST_PROMPTS].tolist()
+def _scheduled_content(schedule: ScheduleColumns, trace: Trace, rewrite: Rewrite | None) -> ContentFacts:
+    row = schedule.first.row.tolist()
     if rewrite is None:
-        known = chains_of(trace, np.unique(first).tolist(), MOST_BLOCKS)
-        chains = [known[number] for number in first if number in known]
+        known = chains_of(trace, np.unique(row).tolist(), MOST_BLOCKS)
+        chains = [known[number] for number in row if number in known]
     else:
         places = [
             {"copy": int(copy), "session": int(session)}
-            for copy, session in zip(schedule.copy[: len(first)], schedule.session[: len(first)], strict=True)
+            for copy, session in zip(schedule.first.copy, schedule.first.session, strict=True)
         ]
-        chains = list(chains_as_sent(trace, first, places, rewrite, MOST_BLOCKS))
+        chains = list(chains_as_sent(trace, row, places, rewrite, MOST_BLOCKS))
+    numbers, _, _ = schedule.sessions.requests()
+    sessions = session_facts(numbers, np.empty(0), schedule.sessions.one_in)
     return ContentFacts(
-        sessions=session_facts(schedule.session, schedule.think_ns[schedule.after >= 0] / 1e9),
-        lengths=lengths_of(lengths),
+        sessions=dataclasses.replace(sessions, think_s=schedule.think_ns.distribution(1e9)),
+        lengths=_known(schedule.lengths),
         prefix=prefix_reuse(chains),
     )
+
+
+def _known(lengths: Mapping[str, EvenSample]) -> dict[str, Distribution]:
+    found = {name: one.distribution() for name, one in lengths.items()}
+    return {name: one for name, one in found.items() if one is not None}

@@ -17,7 +17,6 @@ from replay.transform.pipeline import stream
 from replay.transform.plan import Plan, phase_names
 from replay.transform.recipe_file import recipe_text
 from replay.transform.replayable import told
-from replay.transform.rows import Rows
 from replay.transform.schedule_format import Lineage, Schedule
 from replay.transform.shapes.phases import BASE
 from replay.transform.trace_rows import TraceRows
@@ -64,8 +63,10 @@ class Making:
         self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
         binding = self._plan.passes_to_bind(has_sessions=self._read.passes > 1)
-        self.rows_to_read = trace.rows * (self._read.passes + binding)
-        """Trace rows that will be read in all, those read several times counted so."""
+        self.rows_to_prepare = trace.rows * (self._read.passes - 1 + binding)
+        """Trace rows that are read before the first piece comes, those read several times counted so."""
+        self.rows_to_read = self.rows_to_prepare + trace.rows
+        """Trace rows that will be read in all."""
 
     def pieces(self, on_rows: Callable[[int], None] = untold) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""
@@ -77,8 +78,6 @@ class Making:
         followed = self._read.followed(on_rows)
         copies = math.prod(step.most_copies for step in steps)
         batches = self._read.batches(on_rows, copies)
-        if any(step.whole_trace for step in steps):
-            batches = iter([Rows.joined(list(batches))])
         return stream(batches, steps, followed)
 
     def lineage(self) -> Lineage:

@@ -34,9 +34,13 @@ def stream(
     turn follows, None where no turn follows any. An `after` counts from the first piece's first row. Raises
     `BadInput` for a step whose window holds no request, when nothing is left, and what `DueOrder` raises.
     """
+    copies = _copies(steps)
     chain = _Chain(steps)
+    whole = next((at for at, step in enumerate(steps) if step.whole_trace), None)
+    if whole is not None:
+        batches, chain = _all_at_once(batches, steps, whole, most_waiting)
     gates = [gate for step in steps if (gate := step.gate()) is not None]
-    in_order = DueOrder(chain.copies, followed, most_waiting, gates)
+    in_order = DueOrder(copies, followed, most_waiting, gates)
     for rows, bound_ns in ahead(map(chain.apply, batches)):
         piece = in_order.push(rows, bound_ns)
         if in_order.rows > MAX_ROWS:
@@ -79,6 +83,36 @@ def ahead[Of](items: Iterator[Of], most: int = 3) -> Iterator[Of]:
             thread.shutdown(cancel_futures=True)
 
 
+def _all_at_once(
+    batches: Iterable[Rows], steps: Sequence[Step], whole: int, most: int
+) -> tuple[Iterable[Rows], _Chain]:
+    """What reaches step `whole`, which wants all rows in one batch, and the chain from there on.
+
+    Steps before it act batch by batch. Raises `BadInput` as soon as more than `most` rows would be due.
+    """
+    before, step = _Chain(steps[:whole]), steps[whole]
+    held: list[Rows] = []
+    due = 0.0
+    for batch in batches:
+        held.append(before.apply(batch)[0])
+        due += len(held[-1]) * step.rows_a_row
+        if due > most:
+            raise BadInput(
+                f"{step}: looks at all requests at once, and more than {most:,} found to be due, at most so "
+                "many wanted; --slice or --thin the trace, or take --method auto, which has no such bound"
+            )
+    before.check()
+    return [Rows.joined(held)], _Chain(steps[whole:])
+
+
+def _copies(steps: Sequence[Step]) -> int:
+    """The product of the steps' `most_copies`; raises `BadInput` where numbers of copies can't hold it."""
+    copies = int(np.prod([step.most_copies for step in steps], dtype=np.int64))
+    if copies > np.iinfo(np.int32).max:
+        raise BadInput(f"transform: up to {copies:,} copies of a request found; amplify less")
+    return copies
+
+
 class _Chain:
     """All steps, one after the other, and what must be known of what went through each."""
 
@@ -86,9 +120,6 @@ class _Chain:
         self._steps = tuple(steps)
         self._in_window = [0] * len(self._steps)
         self._span_ns = [0] * len(self._steps)
-        self.copies = int(np.prod([step.most_copies for step in self._steps], dtype=np.int64))
-        if self.copies > np.iinfo(np.int32).max:
-            raise BadInput(f"transform: up to {self.copies:,} copies of a request found; amplify less")
 
     def apply(self, rows: Rows) -> tuple[Rows, int]:
         """The rows after all steps, and an instant in ns before which no row of a later batch is due."""

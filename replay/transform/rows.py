@@ -140,13 +140,15 @@ class Step:
     """One step of a transformation; `str(step)` is what the lineage says. Defaults are those of no step.
 
     `spread_ns`: `apply` moves a row from `at(due_ns)` by at most this much. `most_copies`: it makes at most
-    so many of a row. `whole_trace`: it wants all rows in one batch. `window_ns`: where rows must be due
+    so many of a row. `whole_trace`: it wants all rows in one batch, and makes some `rows_a_row` of each.
+    `window_ns`: where rows must be due
     (before the step) for it to do anything, else None.
     """
 
     spread_ns: int = 0
     most_copies: int = 1
     whole_trace: bool = False
+    rows_a_row: float = 1.0
     window_ns: tuple[int, int] | None = None
 
     def apply(self, rows: Rows) -> Rows:

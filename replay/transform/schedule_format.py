@@ -87,6 +87,17 @@ class Schedule:
         """Time from the schedule's zero to the last due instant, in ns; 0 when empty."""
         return int(self.due_ns[-1]) if len(self) else 0
 
+    def part(self, start: int, end: int) -> Schedule:
+        """The rows in [start, end), not copied; `after` still counts from the whole schedule's first row."""
+        return Schedule(**{name: getattr(self, name)[start:end] for name in SCHEDULE_SCHEMA.names})
+
+    @staticmethod
+    def none() -> Schedule:
+        """A schedule without rows."""
+        return Schedule(
+            **{field.name: np.empty(0, field.type.to_pandas_dtype()) for field in SCHEDULE_SCHEMA}
+        )
+
     @staticmethod
     def joined(pieces: Sequence[Schedule]) -> Schedule:
         """The schedule of which `pieces` (at least one) are the pieces, in order."""
@@ -196,29 +207,79 @@ def read_schedule(path: Path) -> tuple[Schedule, Lineage]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise BadInput(
-            f"{path}: not a readable schedule ({error}); make one with `peaktape transform`"
-        ) from error
-    raw = (table.schema.metadata or {}).get(METADATA_KEY)
-    if raw is None or not table.schema.equals(SCHEDULE_SCHEMA):
-        raise BadInput(f"{path}: not a peaktape schedule; make one with `peaktape transform`")
-    lineage = _parse_lineage(raw, path)
+        raise _unreadable(path, error) from error
+    lineage = _lineage_of(table.schema, path)
     schedule = Schedule(**{name: table.column(name).to_numpy() for name in SCHEDULE_SCHEMA.names})
-    backwards = np.flatnonzero(np.diff(schedule.due_ns) < 0)
+    _check(schedule, path, 0, None, len(lineage.phases))
+    return schedule, lineage
+
+
+def read_lineage(path: Path) -> Lineage:
+    """The lineage of a schedule, without its rows; raises `BadInput` as `read_schedule` does."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+    return _lineage_of(schema, path)
+
+
+def read_rows(path: Path) -> int:
+    """How many rows a schedule has; raises `BadInput` where its file can't be read."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_batches(path: Path, batch_rows: int) -> Iterator[Schedule]:
+    """A schedule's rows in order, up to `batch_rows` at a time; raises what `read_schedule` raises.
+
+    Their `after` counts from the whole schedule's first row.
+    """
+    phases = len(read_lineage(path).phases)
+    first, last_ns = 0, None
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=batch_rows):
+                piece = Schedule(**{name: batch.column(name).to_numpy() for name in SCHEDULE_SCHEMA.names})
+                _check(piece, path, first, last_ns, phases)
+                yield piece
+                first += len(piece)
+                last_ns = int(piece.due_ns[-1]) if len(piece) else last_ns
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    return BadInput(f"{path}: not a readable schedule ({error}); make one with `peaktape transform`")
+
+
+def _lineage_of(schema: pa.Schema, path: Path) -> Lineage:
+    raw = (schema.metadata or {}).get(METADATA_KEY)
+    if raw is None or not schema.equals(SCHEDULE_SCHEMA):
+        raise BadInput(f"{path}: not a peaktape schedule; make one with `peaktape transform`")
+    return _parse_lineage(raw, path)
+
+
+def _check(piece: Schedule, path: Path, first: int, before_ns: int | None, phases: int) -> None:
+    """Raise `BadInput` for rows out of order, or of a phase without a name; `first` is the number of the
+    first row, `before_ns` when the row before it is due."""
+    gaps = np.diff(piece.due_ns, prepend=piece.due_ns[:1] if before_ns is None else before_ns)
+    backwards = np.flatnonzero(gaps < 0)
     if len(backwards):
-        row = int(backwards[0]) + 1
+        at = int(backwards[0])
         raise BadInput(
-            f"{path}: row {row}, column due_ns: {schedule.due_ns[row]} found after "
-            f"{schedule.due_ns[row - 1]}, ascending wanted; make the schedule again with `peaktape transform`"
+            f"{path}: row {first + at}, column due_ns: {piece.due_ns[at]} found after "
+            f"{piece.due_ns[at] - gaps[at]}, ascending wanted; make the schedule again with "
+            "`peaktape transform`"
         )
-    unnamed = np.flatnonzero((schedule.phase < 0) | (schedule.phase >= len(lineage.phases)))
+    unnamed = np.flatnonzero((piece.phase < 0) | (piece.phase >= phases))
     if len(unnamed):
-        row = int(unnamed[0])
+        at = int(unnamed[0])
         raise BadInput(
-            f"{path}: row {row}, column phase: {schedule.phase[row]} found, one of the {len(lineage.phases)} "
+            f"{path}: row {first + at}, column phase: {piece.phase[at]} found, one of the {phases} "
             "phases named wanted; make the schedule again with `peaktape transform`"
         )
-    return schedule, lineage
 
 
 def _parse_lineage(raw: bytes, path: Path) -> Lineage:

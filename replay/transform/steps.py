@@ -38,11 +38,10 @@ class Slice(Step):
     def apply(self, rows: Rows) -> Rows:
         """The rows due in the slice."""
         kept = rows.take((rows.due_ns >= self.from_ns) & (rows.due_ns < self.to_ns))
-        return dataclasses.replace(
-            kept,
-            due_ns=kept.due_ns - self.from_ns,
-            start_ns=np.maximum(kept.start_ns - self.from_ns, 0),
-        )
+        due_ns = kept.due_ns - self.from_ns
+        alone = kept.start_ns is kept.due_ns
+        start_ns = due_ns if alone else np.maximum(kept.start_ns - self.from_ns, 0)
+        return dataclasses.replace(kept, due_ns=due_ns, start_ns=start_ns)
 
     @property
     def window_ns(self) -> tuple[int, int]:  # type: ignore[override]
@@ -75,10 +74,11 @@ class Speed(Step):
 
     def apply(self, rows: Rows) -> Rows:
         """The rows with their instants divided."""
+        due_ns = self._divided(rows.due_ns)
         return dataclasses.replace(
             rows,
-            due_ns=self._divided(rows.due_ns),
-            start_ns=self._divided(rows.start_ns),
+            due_ns=due_ns,
+            start_ns=due_ns if rows.start_ns is rows.due_ns else self._divided(rows.start_ns),
             think_ns=self._divided(rows.think_ns),
         )
 

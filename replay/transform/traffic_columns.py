@@ -1,6 +1,7 @@
 """A trace's light columns as arrays, read in one pass, with tallies and the first prompts' blocks.
 
-Some 20 bytes per request are kept, 36 where there are sessions; bodies are measured and let go.
+Some 8 bytes per request are kept, 20 more where sessions and lengths are asked for by row; of sessions and
+lengths a bounded sample. Bodies are measured and let go.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,12 @@ import pyarrow.compute as pc
 from capture.trace_format import COMPLETE
 from capture.trace_reader import Trace
 from capture.trace_stream import stream_batches
+from replay.transform.content_facts import LENGTHS
 from replay.transform.draws import lone_session
+from replay.transform.even_sample import EvenSample
 from replay.transform.prompt_blocks import UInt64, chain_of, prompts_in
+from replay.transform.session_sample import SessionSample
+from replay.transform.sessions import number_sessions
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -40,18 +45,20 @@ _LIGHT: Final = (
 class TrafficColumns:
     """Arrays of one length, in arrival order; −1 stands for what isn't known.
 
-    `arrival_ns` counts from the first arrival; `numbers` has a number per session (a row without an id is one
-    of its own), None where no row has an id; then `end_ns` is not read either. `tally` counts values by what
-    they are of: endpoint, model, outcome, status. `chains` holds the block hashes of the first prompts, by
-    row.
+    `arrival_ns` counts from the first arrival. `sessions` holds requests of sessions (a row without an id is
+    one of its own), None where no row has an id; `numbers` a number per session for each row, where that was
+    asked for and rows have ids, else None. `lengths` are told of all
+    rows, `by_row` (int32[n] each) of each, where that was asked for, both by the names in `LENGTHS`. `tally`
+    counts values by what they are of: endpoint, model, outcome, status. `chains` holds the block hashes of
+    the first prompts, by row.
     """
 
     arrival_ns: Int64
-    end_ns: Int64
+    sessions: SessionSample | None
     numbers: Int64 | None
-    input_tokens: Int32
-    output_tokens: Int32
-    body_bytes: Int32
+    lengths: Mapping[str, EvenSample]
+    by_row: Mapping[str, Int32]
+    rows_with_usage: int
     tally: Mapping[str, collections.Counter[str]]
     streams: int
     ended_early: int
@@ -63,9 +70,14 @@ class TrafficColumns:
         return lone_session(np.arange(len(self.arrival_ns))) if self.numbers is None else self.numbers
 
 
-def read_columns(trace: Trace, on_rows: Callable[[int], None] = lambda _: None) -> TrafficColumns:
-    """Read `trace`; `on_rows` hears how many rows are done."""
-    reading = _Reading(trace)
+def read_columns(
+    trace: Trace, on_rows: Callable[[int], None] = lambda _: None, *, by_row: bool = False
+) -> TrafficColumns:
+    """Read `trace`; `on_rows` hears how many rows are done.
+
+    `by_row` asks for each row's session and lengths.
+    """
+    reading = _Reading(trace, by_row=by_row)
     for batch in stream_batches(trace, [*_LIGHT, "request_headers", "request_body"]):
         reading.take(batch)
         on_rows(reading.rows)
@@ -73,17 +85,16 @@ def read_columns(trace: Trace, on_rows: Callable[[int], None] = lambda _: None) 
 
 
 class _Reading:
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, *, by_row: bool) -> None:
         self.rows = 0
         n = trace.rows
         self._arrival_ns = np.empty(n, np.int64)
-        self._kept: dict[str, npt.NDArray[Any]] = {"body_bytes": np.empty(n, np.int32)}
-        self._has_sessions = trace.has_any("session_id")
-        if self._has_sessions:
-            self._kept |= {"end_ns": np.empty(n, np.int64), "numbers": np.empty(n, np.int64)}
-        for name in ("input_tokens", "output_tokens"):
-            if trace.has_any(name):
-                self._kept[name] = np.empty(n, np.int32)
+        self._sessions = SessionSample() if trace.has_any("session_id") else None
+        self._numbers = np.empty(n, np.int64) if by_row and self._sessions is not None else None
+        self._lengths = {name: EvenSample() for name in LENGTHS}
+        self._by_row = {name: np.empty(n, np.int32) for name in LENGTHS} if by_row else {}
+        self._counted = [name for name in ("input_tokens", "output_tokens") if trace.has_any(name)]
+        self._with_usage = 0
         self._tally: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         self._streams = self._ended_early = self._blocks = 0
         self._chains: dict[int, UInt64] = {}
@@ -93,12 +104,9 @@ class _Reading:
         self._count(column)
         here = slice(self.rows, self.rows + batch.num_rows)
         self._arrival_ns[here] = column["arrival_ns"].to_numpy()
-        for name in self._kept.keys() - {"body_bytes", "numbers"}:
-            self._kept[name][here] = column[name].fill_null(-1).to_numpy(zero_copy_only=False)
-        sizes = pc.binary_length(column["request_body"]).fill_null(-1)
-        self._kept["body_bytes"][here] = sizes.to_numpy(zero_copy_only=False)
-        if self._has_sessions:
-            self._kept["numbers"][here] = self._numbered(column["session_id"])
+        if self._sessions is not None:
+            self._follow(self._sessions, column, here)
+        self._measure(column, here)
         early = pc.or_kleene(
             pc.less(column["end_ns"], column["arrival_ns"]),
             pc.less(column["first_byte_ns"], column["arrival_ns"]),
@@ -108,6 +116,21 @@ class _Reading:
         if len(self._chains) < MOST_PROMPTS and self._blocks < MOST_BLOCKS:
             self._chain(batch)
         self.rows += batch.num_rows
+
+    def _measure(self, column: Mapping[str, pa.Array], here: slice) -> None:
+        found = {name: column[name] for name in self._counted}
+        found["body_bytes"] = pc.binary_length(column["request_body"])
+        used = np.zeros(here.stop - here.start, np.bool_)
+        for name, known in found.items():
+            values = known.fill_null(-1).to_numpy(zero_copy_only=False)
+            self._lengths[name].add(values)
+            if name in self._counted:
+                used |= values >= 0
+            if self._by_row:
+                self._by_row[name][here] = values
+        for name in self._by_row.keys() - found.keys():
+            self._by_row[name][here] = -1
+        self._with_usage += int(used.sum())
 
     def _count(self, column: Mapping[str, pa.Array]) -> None:
         path = pc.replace_substring_regex(column["path"], r"\?.*", "")
@@ -127,15 +150,13 @@ class _Reading:
                 full = name not in counter and len(counter) >= _MOST_NAMES
                 counter[_REST if full else name] += found["counts"]
 
-    def _numbered(self, names: pa.Array) -> Int64:
-        """A number per session: a hash of its name, so that no name is kept; of the row where it has none."""
-        alone = lone_session(self.rows + np.arange(len(names), dtype=np.int64))
-        if names.null_count == len(names):
-            return alone
-        encoded = names.dictionary_encode()
-        hashes = np.array([hash(name) for name in encoded.dictionary.to_pylist()], np.int64)
-        known = names.is_valid().to_numpy(zero_copy_only=False)
-        return np.where(known, hashes[encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)], alone)
+    def _follow(self, sessions: SessionSample, column: Mapping[str, pa.Array], here: slice) -> None:
+        numbers = number_sessions(column["session_id"], here.start)
+        zero_ns = self._arrival_ns[0]
+        end_ns = column["end_ns"].fill_null(-1).to_numpy(zero_copy_only=False)
+        sessions.add(numbers, self._arrival_ns[here] - zero_ns, np.where(end_ns >= 0, end_ns - zero_ns, -1))
+        if self._numbers is not None:
+            self._numbers[here] = numbers
 
     def _chain(self, batch: pa.RecordBatch) -> None:
         for row, prompt in enumerate(prompts_in(batch), start=self.rows):
@@ -148,17 +169,13 @@ class _Reading:
     def columns(self) -> TrafficColumns:
         zero_ns = int(self._arrival_ns[0])
         self._arrival_ns -= zero_ns
-        nothing: Int32 = np.broadcast_to(np.int32(-1), self.rows)
-        end_ns = self._kept.get("end_ns", np.broadcast_to(np.int64(-1), self.rows))
-        if self._has_sessions:
-            np.subtract(end_ns, zero_ns, out=end_ns, where=end_ns >= 0)
         return TrafficColumns(
             arrival_ns=self._arrival_ns,
-            end_ns=end_ns,
-            numbers=self._kept.get("numbers"),
-            input_tokens=self._kept.get("input_tokens", nothing),
-            output_tokens=self._kept.get("output_tokens", nothing),
-            body_bytes=self._kept["body_bytes"],
+            sessions=self._sessions,
+            numbers=self._numbers,
+            lengths=self._lengths,
+            by_row=self._by_row,
+            rows_with_usage=self._with_usage,
             tally=self._tally,
             streams=self._streams,
             ended_early=self._ended_early,

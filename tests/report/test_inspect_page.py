@@ -12,9 +12,9 @@ from sample_values import HOSTILE
 from test_html_report import Outline, assert_sound, opened
 
 from replay.report.inspect_page import inspect_page
-from replay.transform.arrival_facts import arrival_facts
+from replay.transform.arrival_facts import arrival_facts, distribution_of
 from replay.transform.burst_target import BurstTarget, Change, burst_target
-from replay.transform.content_facts import ContentFacts, PrefixReuse, lengths_of, session_facts
+from replay.transform.content_facts import ContentFacts, PrefixReuse, session_facts
 from replay.transform.inspection import InspectedSchedule, TraceFacts
 from replay.transform.schedule_format import Lineage
 
@@ -30,7 +30,8 @@ def content(n: int, seed: int) -> ContentFacts:
     rng = np.random.default_rng(seed)
     lengths = {"input_tokens": rng.geometric(0.002, n), "output_tokens": rng.geometric(0.01, n)}
     sessions = session_facts(rng.integers(0, n // 2, n), rng.exponential(3, n))
-    return ContentFacts(sessions, lengths_of(lengths), PrefixReuse(0.25, n, 9 * n))
+    known = {name: one for name, column in lengths.items() if (one := distribution_of(column))}
+    return ContentFacts(sessions, known, PrefixReuse(0.25, n, 9 * n))
 
 
 def both() -> tuple[TraceFacts, InspectedSchedule, BurstTarget]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import fft
 
+import replay.transform.due_slots
 import replay.transform.gaps
 import replay.transform.trace_rows
 from capture.failures import BadInput
@@ -16,17 +21,23 @@ from capture.trace_format import TraceMetadata
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.transform import burst_curve, clock_doubts, draws
-from replay.transform.arrival_facts import arrival_facts
-from replay.transform.due_order import in_due_order
+from replay.transform.amplification.spectrum import ArrivalCounts, fast_length
+from replay.transform.arrival_facts import arrival_facts, distribution_of
+from replay.transform.content_facts import sampling_notes, session_facts
+from replay.transform.due_order import DueOrder, in_due_order
+from replay.transform.even_sample import EvenSample
 from replay.transform.gaps import gap_blocks, some_gaps, window_counts
+from replay.transform.ground import Ground
 from replay.transform.making import Making
 from replay.transform.mixing import Mix, TenantLimit
-from replay.transform.pipeline import ahead
+from replay.transform.pipeline import ahead, stream
 from replay.transform.plan import Plan, apply_plan, rows_of_trace
 from replay.transform.rows import Rows, same
 from replay.transform.schedule_format import SCHEDULE_SCHEMA, Schedule
+from replay.transform.session_sample import SessionSample
 from replay.transform.sessions import among, distinct
 from replay.transform.shapes import Bursts, Spike, Stairs
+from replay.transform.trace_rows import TraceRows
 from tests.transform.made_requests import row as request
 
 S = 1_000_000_000
@@ -131,6 +142,8 @@ PLANS = {
     "bursts of a model": Plan(
         speed=2, shapes=(Stairs(start_x=1, end_x=2, steps=3), Bursts(cv=2, model="large"))
     ),
+    "superposed after a slice": Plan(slice_ns=(5 * S, 90 * S), thin=0.8, amplify=2.5, method="superposition"),
+    "upscaled": Plan(speed=2, amplify=2.5, method="traceupscaler"),
     "limits": Plan(amplify=2, method="jitter", limits=(TenantLimit(tenant="x-tenant", per_s=2, burst=3),)),
 }
 
@@ -151,6 +164,22 @@ def test_a_plan_for_some_requests_streams_as_it_is_in_memory(
     assert sum(read) == making.rows_to_read, "progress ends where it was said to end"
 
 
+@pytest.mark.parametrize("method", ["superposition", "traceupscaler", "resample"])
+def test_methods_that_look_at_all_requests_say_so_where_these_are_too_many(trace: Trace, method: str) -> None:
+    plan = Plan(amplify=2, method=method)
+    steps = plan.bound(Ground(trace))
+    taken = []
+
+    def batches() -> Iterator[Rows]:
+        for batch in TraceRows(trace).batches(copies=1 << 12):
+            taken.append(len(batch))
+            yield batch
+
+    with pytest.raises(BadInput, match=r"looks at all requests at once, and more than 300 .* --method auto"):
+        list(stream(batches(), steps, None, most_waiting=300))
+    assert sum(taken) < trace.rows, "said before all was read"
+
+
 def test_what_is_made_ahead_comes_in_order_and_its_errors_with_it() -> None:
     def items() -> Any:
         yield from (1, 2, 3)
@@ -160,3 +189,94 @@ def test_what_is_made_ahead_comes_in_order_and_its_errors_with_it() -> None:
     assert [next(made) for _ in range(3)] == [1, 2, 3]
     with pytest.raises(BadInput, match="row 4"):
         next(made)
+
+
+@law
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), min_size=1, max_size=60),
+    st.sampled_from([0, 3, 25]),
+    st.sampled_from([1, 1000]),
+    st.randoms(use_true_random=False),
+)
+def test_rows_that_wait_in_slots_leave_in_the_order_of_all_at_once(
+    wanted: list[tuple[int, int]], spread: int, unit_ns: int, chance: Random
+) -> None:
+    """Batches whose rows lie within `spread` of their place in time, and slots of two rows."""
+    at = np.cumsum([gap for gap, _ in wanted])
+    due = np.array([max(0, int(one) + chance.randint(-spread, spread)) for one in at], np.int64) * unit_ns
+    copy = np.array([nth for _, nth in wanted], np.int32)
+    n = len(due)
+    row = np.arange(n, dtype=np.int64)
+    rows = dataclasses.replace(Rows.lone(0, due), copy=copy, session=draws.lone_session(row * 4 + copy))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay.transform.due_slots, "SLOT_ROWS", 2)
+        patch.setattr(replay.transform.due_slots, "_SHORTEST_NS", 1)
+        patch.setattr(replay.transform.due_slots, "_FEW_SLOTS", chance.choice([1, 3, 16]))
+        patch.setattr(replay.transform.due_slots, "_MOST_SLOTS", chance.choice([2, 256]))
+        in_order = DueOrder(4, None)
+        pieces = []
+        for start in range(0, n, 5):
+            end = min(n, start + 5)
+            pieces.append(in_order.push(rows.part(start, end), (int(at[end - 1]) - spread) * unit_ns))
+        pieces.append(in_order.finish())
+    found = Schedule.joined([piece for piece in pieces if piece is not None])
+    expected = rows.take(np.lexsort((copy, row, due)))
+    for name in ("due_ns", "row", "copy", "session"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+
+
+def test_arrivals_counted_by_borders_make_the_spectrum_of_those_counted_one_by_one() -> None:
+    due_ns = MADE["poisson"] - MADE["poisson"][0]
+    by_borders, one_by_one = (ArrivalCounts(int(due_ns[-1]), 100) for _ in range(2))
+    for part in np.array_split(due_ns, 7):
+        by_borders.add(part, None)
+        one_by_one.add(part[::-1], draws.lone_session(part))
+    assert by_borders.arrivals == one_by_one.arrivals == len(due_ns)
+    a, b = by_borders.spectrum(), one_by_one.spectrum()
+    np.testing.assert_array_equal(a.total, b.total)
+    np.testing.assert_array_equal(a.own, b.own)
+
+
+@law
+@given(st.integers(1, 1 << 21))
+def test_a_fast_length_is_the_one_that_the_transform_says(least: int) -> None:
+    assert fast_length(least) == fft.next_fast_len(least, real=True)
+
+
+@law
+@given(st.lists(st.lists(st.integers(-1, 50), max_size=20), max_size=9), st.sampled_from([4, 10, 1000]))
+def test_an_even_sample_knows_count_and_sum_and_holds_every_so_manieth(
+    pieces: list[list[int]], most: int
+) -> None:
+    sample = EvenSample(most)
+    for piece in pieces:
+        sample.add(np.array(piece, np.int32))
+    known = np.array([value for piece in pieces for value in piece if value >= 0], np.int32)
+    found = sample.distribution()
+    assert (sample.count, sample.sum) == (len(known), int(known.sum()))
+    if found is None:
+        assert not len(known)
+        return
+    steps = [2**power for power in range(12) if len(known[:: 2**power]) <= most]
+    whole = distribution_of(known[:: steps[0]])
+    assert whole is not None
+    np.testing.assert_array_equal(found.values, whole.values)
+    assert found.mean == pytest.approx(float(known.mean()))
+
+
+@pytest.mark.parametrize("most", [200, 10_000])
+def test_sampled_sessions_are_whole_and_all_of_them_where_there_is_room(most: int) -> None:
+    rng = np.random.default_rng(5)
+    session = draws.lone_session(rng.integers(0, 500, 3000))
+    at_ns = np.arange(3000)
+    sample = SessionSample(most)
+    for part in np.array_split(np.arange(3000), 11):
+        sample.add(session[part], at_ns[part], at_ns[part] + 1)
+    numbers, arrival_ns, end_ns = sample.requests()
+    assert len(numbers) <= most
+    np.testing.assert_array_equal(arrival_ns, at_ns[np.isin(session, numbers)])
+    np.testing.assert_array_equal(end_ns, arrival_ns + 1)
+    assert (sample.one_in == 1) == (most > 3000)
+    facts = session_facts(numbers, np.empty(0), sample.one_in)
+    assert facts.sessions == pytest.approx(len(np.unique(session)), rel=4 * (sample.one_in / 500) ** 0.5)
+    assert bool(sampling_notes(sample.one_in)) == (sample.one_in > 1)

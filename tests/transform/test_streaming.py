@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import replay.transform.schedule_columns
 import replay.transform.schedule_format
 import replay.transform.trace_rows
 from capture.failures import BadInput
@@ -19,14 +21,22 @@ from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.cli import app
 from replay.transform import draws
-from replay.transform.arrival_facts import rate_curve
+from replay.transform.arrival_facts import distribution_of, rate_curve
 from replay.transform.ground import Ground
 from replay.transform.making import Making
 from replay.transform.pipeline import schedule_rows
 from replay.transform.plan import Plan
 from replay.transform.rows import base_rows
+from replay.transform.schedule_columns import read_schedule_columns
 from replay.transform.schedule_facts import Gathering, SmallestNumbers
-from replay.transform.schedule_format import SCHEDULE_SCHEMA, Schedule, read_schedule, write_pieces
+from replay.transform.schedule_format import (
+    SCHEDULE_SCHEMA,
+    Schedule,
+    read_lineage,
+    read_schedule,
+    write_pieces,
+    write_schedule,
+)
 from replay.transform.sessions import hash_names
 from replay.transform.shapes import Quiet, Spike
 
@@ -101,6 +111,37 @@ def test_a_file_in_pieces_gives_what_memory_gives(
     assert sum(read) == making.rows_to_read == 1200  # links, arrivals to fit clones to, rows
     assert lineage.steps[0] == "left out 24 requests whose body never arrived whole"
     assert pq.read_metadata(tmp_path / "s.parquet").row_group(0).num_rows == 100
+
+
+def test_a_schedule_is_inspected_in_batches_as_it_is_whole(
+    chats: Trace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    making = Making(chats, Plan(amplify=1.5, seed=3))
+    path = tmp_path / "s.parquet"
+    write_pieces(path, making.pieces(), making.lineage)
+    whole, lineage = read_schedule(path)
+    assert read_lineage(path) == lineage
+    monkeypatch.setattr(replay.transform.schedule_columns, "BATCH_ROWS", 7)
+    tokens = {"input_tokens": np.arange(400, dtype=np.int32)}
+    found = read_schedule_columns(path, tokens, sessions_by_row=True)
+    np.testing.assert_array_equal(found.due_ns, whole.due_ns)
+    np.testing.assert_array_equal(found.session, whole.session)
+    np.testing.assert_array_equal(found.first.row, whole.row)
+    assert found.phases.tolist() == [len(whole)]
+    assert found.lengths["input_tokens"].sum == whole.row.sum()
+    thinks = distribution_of(whole.think_ns[whole.after >= 0] / 1e9)
+    again = found.think_ns.distribution(1e9)
+    assert thinks is not None
+    assert again is not None
+    assert (again.count, again.mean) == (thinks.count, thinks.mean)
+    np.testing.assert_array_equal(again.values, thinks.values)
+
+    due_ns = whole.due_ns.copy()
+    due_ns[7] = due_ns[6] - 1  # at the border of batches
+    write_schedule(tmp_path / "bad.parquet", dataclasses.replace(whole, due_ns=due_ns), lineage)
+    for read in (read_schedule, lambda bad: read_schedule_columns(bad, {})):
+        with pytest.raises(BadInput, match=f"row 7, column due_ns: {due_ns[7]} found after {due_ns[6]}, asc"):
+            read(tmp_path / "bad.parquet")
 
 
 def hash_of(name: str | None, at: int) -> int:

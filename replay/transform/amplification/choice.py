@@ -86,7 +86,8 @@ class Measuring:
         """Count the rows of a batch, in any order."""
         self.arrivals += len(rows)
         if self._counts is not None:
-            self._counts.add(rows.due_ns, rows.session)
+            alone = rows.start_ns is rows.due_ns
+            self._counts.add(rows.due_ns, None if alone else rows.session)
         late = rows.due_ns >= self._late_from_ns
         if late.any():
             self._late.append((rows.due_ns[late], rows.session[late]))

@@ -98,20 +98,34 @@ class ArrivalCounts:
         self._step_ns = 0
         self.arrivals = 0
 
-    def add(self, due_ns: Int64, session: Int64) -> None:
-        """Count a batch: `due_ns` int64[n], 0 to the span, and `session` int64[n], a number per session."""
+    def add(self, due_ns: Int64, session: Int64 | None) -> None:
+        """Count a batch: `due_ns` int64[n], 0 to the span, and `session` int64[n], a number per session; None
+        where each has one request."""
         if not len(due_ns):
+            return
+        self.arrivals += len(due_ns)
+        self._step_ns = int(np.gcd.reduce(due_ns[:_LOOKED_AT], initial=self._step_ns))
+        if session is None and self._counted_by_borders(due_ns):
             return
         place = due_ns // self._bin_ns
         low = int(place.min())
         counts = np.bincount(place - low)
         self._counts[low : low + len(counts)] += counts
-        self.arrivals += len(due_ns)
-        self._step_ns = int(np.gcd.reduce(due_ns[:_LOOKED_AT], initial=self._step_ns))
+        if session is None:
+            return
         if self._share < 1:
             kept = uniform(_SAMPLE_KEY, session, 0) < self._share
             place, session = place[kept], session[kept]
         self._sampled.append((place, session))
+
+    def _counted_by_borders(self, due_ns: Int64) -> bool:
+        """Count ascending instants, many to a bin, by finding the bins' borders; False where they aren't."""
+        low, high = int(due_ns[0]) // self._bin_ns, int(due_ns[-1]) // self._bin_ns
+        if not 0 <= high - low < len(due_ns) // 4 or not (due_ns[1:] >= due_ns[:-1]).all():
+            return False
+        ends = np.searchsorted(due_ns, np.arange(low + 1, high + 2) * self._bin_ns)
+        self._counts[low : high + 1] += np.diff(ends, prepend=0)
+        return True
 
     def spectrum(self) -> Spectrum:
         """The spectrum of what was counted: at least one arrival; some hundred bins, to mean anything."""
@@ -144,8 +158,9 @@ class ArrivalCounts:
         With a random sign for each session, what different sessions have in common cancels out on average,
         and what a session's requests have in common stays. Few frequencies want many signs, but not all bins.
         """
-        place = np.concatenate([piece[0] for piece in self._sampled])
-        session = np.concatenate([piece[1] for piece in self._sampled])
+        if not self._sampled:
+            return np.ones(len(edges) - 1), np.ones(len(bands.windows_s))
+        place, session = self._sample()
         ordered = np.sort(session)
         if not len(session) or not (ordered[1:] == ordered[:-1]).any():
             return np.ones(len(edges) - 1), np.ones(len(bands.windows_s))
@@ -204,13 +219,24 @@ def _chance(bands: Bands, own: Float64) -> Float64:
 
 def _bins(span_ns: int, expected: int, tick_ns: int) -> tuple[int, int]:
     """A bin's width in ns and how many bins cover the span, a number that is fast to transform."""
-    from scipy import fft  # not needed to import the steps
-
     usual_ns = min(span_ns // _USUAL_BINS, _USUAL_BIN_NS)
     most = min(_MOST_BINS, max(_FEWEST_BINS, _BINS_PER_ARRIVAL * expected))
     wanted_ns = max(_FINEST_BIN_NS, usual_ns, span_ns // most, tick_ns)
-    bins = _COARSER * fft.next_fast_len(span_ns // wanted_ns // _COARSER + 1, real=True)
+    bins = _COARSER * fast_length(span_ns // wanted_ns // _COARSER + 1)
     return -(-(span_ns + 1) // bins), bins
+
+
+def fast_length(least: int) -> int:
+    """The smallest 2^a·3^b·5^c from `least` (1 or more) on: a length that is fast to transform, as
+    `scipy.fft.next_fast_len(least, real=True)` says, for which scipy needn't be there yet."""
+    best, fives = 1 << (least - 1).bit_length(), 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-least // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
 
 
 def _power(counts: Float64) -> Float64:

@@ -45,6 +45,11 @@ class _WholeTrace(Step):
         """⌈factor⌉."""
         return math.ceil(self.factor)
 
+    @property
+    def rows_a_row(self) -> float:  # type: ignore[override]
+        """The factor; 1 where no request is copied."""
+        return self.factor if self.most_copies > 1 else 1.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Superposition(_WholeTrace):
