@@ -23,8 +23,10 @@ from capture.privacy.edits import Edit, moved, settled
 from capture.privacy.quick_look import may_hold_secret, stream_may_hold_secret
 from capture.privacy.secret_patterns import MARKS
 
-_DATA_LINE: Final = re.compile(r"^data:[ ]?([^\r\n]*)$", re.MULTILINE)
+_DATA_LINE: Final = re.compile(r"data:(?<![^\r\n\ufeff]data:)[ ]?([^\r\n]*)")
+"""A line may end with CR, LF or both, and a byte order mark may come first (WHATWG HTML, 9.2.5)."""
 _LINE: Final = re.compile(r"[^\r\n]+")
+_TWO_LINES: Final = re.compile(rb"\}\r?\n\{")
 _PAIR: Final = re.compile(r"([^&=]+)=([^&]*)")
 _STREAM, _LINES, _JSON, _FORM, _TEXT, _OPAQUE = "stream", "lines", "json", "form", "text", "opaque"
 
@@ -112,7 +114,7 @@ def kind_of(raw: bytes, content_type: str) -> str:
     if "ndjson" in lower or "jsonl" in lower or "json-seq" in lower:
         return _LINES
     if head[:1] in (b"{", b"["):
-        return _LINES if b"}\n{" in raw[:65536] else _JSON
+        return _LINES if _TWO_LINES.search(raw, 0, 65536) else _JSON
     if "x-www-form-urlencoded" in lower:
         return _FORM
     if "json" in lower:

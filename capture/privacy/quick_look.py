@@ -218,7 +218,6 @@ def stream_may_hold_secret(raw: bytes, finder: SecretFinder) -> bool:
     if shared is None:
         return True
     head, tail = shared
-    name = head.rpartition(b":")[0].rstrip()[:-1].rpartition(b'"')[2].decode("utf-8", "replace")
     first, last = len(head), -len(tail)
     joined: list[bytes] = []
     others: list[bytes] = [head + tail]
@@ -228,9 +227,10 @@ def stream_may_hold_secret(raw: bytes, finder: SecretFinder) -> bool:
             joined.append(told)
         elif event:
             others.append(event)
-            if len(others) > 8 + len(events) // 5:
+            texts = _texts_like(head, tail, event)
+            if texts is None or len(others) > 8 + len(events) // 5:
                 return True  # too unlike one another for this short way
-            joined += _strings_named(name, event)
+            joined += texts
     return may_hold_secret(b"".join(joined), finder) or may_hold_secret(b"\n".join(others), finder)
 
 
@@ -249,17 +249,58 @@ def _beginning(one: bytes, other: bytes) -> bytes:
     return one[: int(unlike[0]) if len(unlike) else size]
 
 
-def _strings_named(name: str, event: bytes) -> list[bytes]:
-    """All strings of that member name in an event's JSON, in order."""
-    texts: list[bytes] = []
+def _texts_like(head: bytes, tail: bytes, event: bytes) -> list[bytes] | None:
+    """What an event adds to the strings that stand between `head` and `tail` in others; None if not known.
 
-    def note(pairs: list[tuple[str, object]]) -> None:
-        texts.extend(
-            value.encode("utf-8", "replace") for key, value in pairs if key == name and isinstance(value, str)
-        )
-
+    Nothing where it has no string of that name, or an empty one: a ping, a comment, the end.
+    """
+    name = _last_name(head)
     try:
-        json.loads(event.removeprefix(b"data:"), object_pairs_hook=note)
+        pattern, found = _pattern(head + tail), _documents(event)
     except (ValueError, RecursionError):
-        return [event]
+        return None
+    texts: list[str] = []
+    for document in found:
+        if not isinstance(document, dict) or not (told := _emptied(document, name)):
+            continue
+        if len(told) > 1 or [document] != pattern:
+            return None
+        texts += told
+    return [text.encode("utf-8", "replace") for text in texts]
+
+
+def _documents(event: bytes) -> list[object]:
+    """The JSON documents of an event's data, or of a line. Raises ValueError for data of another kind."""
+    lines = event.split(b"\n")
+    data = [line.removeprefix(b"data:") for line in lines if line.startswith(b"data:")]
+    if not data and not any(line.startswith((b":", b"event:", b"id:", b"retry:")) for line in lines):
+        data = lines
+    return [json.loads(text) for text in data if text.strip() not in (b"", b"[DONE]")]
+
+
+@functools.lru_cache(16)
+def _pattern(event: bytes) -> list[object]:
+    """The same for what many events are like; not to be changed."""
+    return _documents(event)
+
+
+def _last_name(head: bytes) -> str:
+    """The name of the member whose string begins where `head` ends."""
+    return head.rpartition(b":")[0].rstrip()[:-1].rpartition(b'"')[2].decode("utf-8", "replace")
+
+
+def _emptied(document: object, name: str) -> list[str]:
+    """The strings of that member name, at any depth, none of them empty; they are empty in it afterwards."""
+    texts: list[str] = []
+    inside = [document]
+    while inside:
+        within = inside.pop()
+        if isinstance(within, dict):
+            text = within.get(name)
+            if isinstance(text, str) and text:
+                texts.append(text)
+                within[name] = ""
+            inside += within.values()
+        elif isinstance(within, list):
+            inside += within
     return texts
