@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -60,6 +61,25 @@ def test_a_key_in_pieces_is_taken_out_whatever_ends_a_line(line_end: str, start:
 def test_no_word_is_left_whatever_ends_a_line(contents: str, line_end: str) -> None:
     policy = RedactionPolicy(completions=contents)  # type: ignore[arg-type]
     assert b"indeed" not in written(stream(["It ", "is ", "indeed ", "so"], {}, line_end), policy)
+
+
+@pytest.mark.parametrize("line_end", LINE_ENDS, ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("contents", ["drop", "hash", "pseudonymise"])
+@pytest.mark.parametrize(
+    "line",
+    [": indeed", "words: indeed", "indeed", "event: is it indeed", "data: indeed", 'data: {"a": "indeed"'],
+)
+def test_no_word_is_left_wherever_it_stands_and_an_audit_finds_none(
+    line: str, contents: str, line_end: str
+) -> None:
+    policy = RedactionPolicy(completions=contents)  # type: ignore[arg-type]
+    found = written(f"event: ping\nid: 7\n{line}\n\ndata: {{}}\n\n".replace("\n", line_end).encode(), policy)
+    assert b"indeed" not in found
+    assert found.startswith(f"event: ping{line_end}id: 7{line_end}".encode())
+    left: Counter[str] = Counter()
+    rules = dataclasses.replace(policy.rules("response"), audit=True)
+    bodies.redacted_body(found, [("content-type", "text/event-stream")], rules, left)
+    assert not left
 
 
 @pytest.mark.parametrize("event", BETWEEN)
