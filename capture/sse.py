@@ -1,7 +1,8 @@
 """Server-sent events and what inference APIs say in them: pure functions of bytes, no I/O, no clock.
 
 The parser follows the WHATWG HTML standard, section 9.2.6 "Interpreting an event stream", for the parts
-that inference servers use: fields, comments, all three line ends, events cut anywhere between reads.
+that inference servers use: fields, comments, all three line ends, a byte order mark before all, events cut
+anywhere between reads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 LARGEST_COUNT: Final = 2**31 - 1
 WHOLE_BYTES: Final = 256 << 10
+_MARK: Final = b"\xef\xbb\xbf"
 END_BYTES: Final = 4096
 _MODEL: Final = re.compile(rb'"model"\s*:\s*("[^"\\]{1,200}")')
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
@@ -30,9 +32,12 @@ class EventStream:
         self._rest = b""
         self._data: list[bytes] = []
         self._after_cr = False
+        self._begun = False
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Payloads of the events that end within `piece`."""
+        if not self._begun:
+            piece = self._without_mark(piece)
         if not piece:
             return []
         if self._after_cr and piece.startswith(b"\n"):
@@ -41,6 +46,12 @@ class EventStream:
         text = self._rest + piece
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if text.startswith(b"data: ") and text.endswith(b"\n\n") and not self._data:
+            whole = text[6:-2].split(b"\n\ndata: ")
+            # As most servers write: each event a line and a blank one.
+            if text.count(b"\n") == 2 * len(whole):
+                self._rest = b""
+                return whole
         *lines, self._rest = text.split(b"\n")
         events: list[bytes] = []
         for line in lines:
@@ -54,6 +65,13 @@ class EventStream:
             elif line == b"data":
                 self._data.append(b"")
         return events
+
+    def _without_mark(self, piece: bytes) -> bytes:
+        """The stream's beginning without its byte order mark; nothing while it could be a part of one."""
+        begun = self._rest + piece
+        self._begun = len(begun) >= len(_MARK) or not _MARK.startswith(begun)
+        self._rest = b"" if self._begun else begun
+        return begun.removeprefix(_MARK) if self._begun else b""
 
 
 class JsonLines:

@@ -23,8 +23,14 @@ from capture.privacy.edits import Edit, moved, settled
 from capture.privacy.quick_look import may_hold_secret, stream_may_hold_secret
 from capture.privacy.secret_patterns import MARKS
 
-_DATA_LINE: Final = re.compile(r"^data:[ ]?([^\r\n]*)$", re.MULTILINE)
+_DATA_LINE: Final = re.compile(r"data:(?<![^\r\n\ufeff]data:)[ ]?([^\r\n]*)")
+"""A line may end with CR, LF or both, and a byte order mark may come first (WHATWG HTML, 9.2.5)."""
 _LINE: Final = re.compile(r"[^\r\n]+")
+_STREAM_FIELD: Final = re.compile(
+    r"\ufeff?(?:(?:data: ?|:)(?P<words>.*)|event: ?\S{0,128}|id: ?\S{0,128}|retry: ?\d{0,20})$", re.DOTALL
+)
+"""A line of an event stream: what may hold words in it, if anything."""
+_TWO_LINES: Final = re.compile(rb"\}\r?\n\{")
 _PAIR: Final = re.compile(r"([^&=]+)=([^&]*)")
 _STREAM, _LINES, _JSON, _FORM, _TEXT, _OPAQUE = "stream", "lines", "json", "form", "text", "opaque"
 
@@ -112,7 +118,7 @@ def kind_of(raw: bytes, content_type: str) -> str:
     if "ndjson" in lower or "jsonl" in lower or "json-seq" in lower:
         return _LINES
     if head[:1] in (b"{", b"["):
-        return _LINES if b"}\n{" in raw[:65536] else _JSON
+        return _LINES if _TWO_LINES.search(raw, 0, 65536) else _JSON
     if "x-www-form-urlencoded" in lower:
         return _FORM
     if "json" in lower:
@@ -134,7 +140,7 @@ def _worth_a_look(raw: bytes, kind: str, rules: BodyRules) -> bool:
 
 def _edits(text: str, kind: str, judge: Judge, rules: BodyRules, tally: Tally) -> list[Edit]:
     if kind == _STREAM:
-        parts = [Part(*match.span(1)) for match in _DATA_LINE.finditer(text) if match[1]]
+        parts = _parts_of_a_stream(text, all_lines=rules.contents != "keep")
         edits = judge.edits(text, parts)
         return _with_the_rest(text, parts, edits, judge)
     if kind == _LINES:
@@ -142,6 +148,18 @@ def _edits(text: str, kind: str, judge: Judge, rules: BodyRules, tally: Tally) -
     if kind == _FORM:
         return settled(_form_edits(text, judge, rules, tally))
     return judge.edits(text, [Part(0, len(text))])
+
+
+def _parts_of_a_stream(text: str, *, all_lines: bool) -> list[Part]:
+    """The events' data; with `all_lines` also what else could hold words: comments, unknown fields."""
+    if not all_lines:
+        return [Part(*match.span(1)) for match in _DATA_LINE.finditer(text) if match[1]]
+    parts = []
+    for line in _LINE.finditer(text):
+        field = _STREAM_FIELD.match(line[0])
+        if field is None or field["words"]:
+            parts.append(Part(line.start() + (field.start("words") if field else 0), line.end()))
+    return parts
 
 
 def _with_the_rest(text: str, parts: Sequence[Part], edits: list[Edit], judge: Judge) -> list[Edit]:

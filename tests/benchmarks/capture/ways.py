@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -61,6 +62,19 @@ class Way:
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             found.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
         return found
+
+
+@contextlib.contextmanager
+def stopped(pids: Sequence[int]) -> Iterator[None]:
+    """These processes stand still meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -143,16 +157,24 @@ def mitmdump(upstream: int, folder: Path, *options: str, name: str = "mitmdump")
         yield way
 
 
+_PASSING_ON = """
+class PassingOn(proxy.HttpVersions):
+    def responseheaders(self, flow):
+        flow.response.stream = True
+proxy.HttpVersions = PassingOn
+"""
+
+
 @contextlib.contextmanager
-def slim(upstream: int, folder: Path) -> Iterator[Way]:
-    """peaktape's own proxy without a recorder."""
+def slim(upstream: int, folder: Path, *, passing_on: bool = False, name: str = "slim") -> Iterator[Way]:
+    """peaktape's own proxy without a recorder; `passing_on` answers' bodies as they come, or holding them."""
     port = _free_port()
     code = (
-        "import sys; from pathlib import Path; from capture.proxy import ProxyOptions, run_proxy\n"
-        f"run_proxy(ProxyOptions('127.0.0.1', {port}, 'http://127.0.0.1:{upstream}',"
+        f"from pathlib import Path; from capture import proxy\n{_PASSING_ON if passing_on else ''}\n"
+        f"proxy.run_proxy(proxy.ProxyOptions('127.0.0.1', {port}, 'http://127.0.0.1:{upstream}',"
         f" certificates=Path({str(folder / 'ca')!r})), None, print)"
     )
-    with _running("slim", [sys.executable, "-c", code], port) as way:
+    with _running(name, [sys.executable, "-c", code], port) as way:
         yield way
 
 
