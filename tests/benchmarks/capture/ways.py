@@ -143,16 +143,24 @@ def mitmdump(upstream: int, folder: Path, *options: str, name: str = "mitmdump")
         yield way
 
 
+_PASSING_ON = """
+class PassingOn(proxy.HttpVersions):
+    def responseheaders(self, flow):
+        flow.response.stream = True
+proxy.HttpVersions = PassingOn
+"""
+
+
 @contextlib.contextmanager
-def slim(upstream: int, folder: Path) -> Iterator[Way]:
-    """peaktape's own proxy without a recorder."""
+def slim(upstream: int, folder: Path, *, passing_on: bool = False, name: str = "slim") -> Iterator[Way]:
+    """peaktape's own proxy without a recorder; `passing_on` answers' bodies as they come, or holding them."""
     port = _free_port()
     code = (
-        "import sys; from pathlib import Path; from capture.proxy import ProxyOptions, run_proxy\n"
-        f"run_proxy(ProxyOptions('127.0.0.1', {port}, 'http://127.0.0.1:{upstream}',"
+        f"from pathlib import Path; from capture import proxy\n{_PASSING_ON if passing_on else ''}\n"
+        f"proxy.run_proxy(proxy.ProxyOptions('127.0.0.1', {port}, 'http://127.0.0.1:{upstream}',"
         f" certificates=Path({str(folder / 'ca')!r})), None, print)"
     )
-    with _running("slim", [sys.executable, "-c", code], port) as way:
+    with _running(name, [sys.executable, "-c", code], port) as way:
         yield way
 
 
