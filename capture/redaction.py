@@ -36,8 +36,9 @@ from capture.privacy.credential_names import (
 from capture.privacy.json_paths import PathRule
 from capture.privacy.messages import redacted_messages
 from capture.privacy.pseudonyms import BLOCK_TOKENS, Pseudonyms, pieces_of
-from capture.privacy.secret_patterns import DEFAULT_KINDS, VENDOR_PATTERNS, OwnPattern, SecretFinder
+from capture.privacy.secret_patterns import DEFAULT_KINDS, OwnPattern, SecretFinder
 from capture.privacy.tokenizers import TokenizerCut
+from capture.privacy.vendor_keys import VENDOR_PATTERNS
 from capture.sessions import BODY_SESSION_FIELDS, session_in_headers
 
 REDACTED: Final = "REDACTED"

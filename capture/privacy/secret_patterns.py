@@ -15,33 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import numpy as np
+
+from capture.privacy.vendor_keys import VENDOR_PATTERNS, beginnings
+
 LONG_RUN: Final = 16
 """A secret without a telling literal beside it is at least this long."""
 _LOOK_BACK: Final = 48
-
-VENDOR_PATTERNS: Final[dict[str, str]] = {
-    # The prefixes are those that the vendors publish for secret scanners; lengths are kept loose. What must
-    # still follow is looked for within a bound: else a body of nothing but beginnings would take hours.
-    "anthropic_key": r"sk-ant-[A-Za-z0-9_-]{12,}",
-    "openai_key": r"(?:sk|rk|pk)-(?=[A-Za-z_-]{0,80}+[0-9])[A-Za-z0-9_-]{13,}",
-    "stripe_key": r"(?:(?:sk|rk|pk)_(?:live|test)|whsec)_[A-Za-z0-9]{12,}",
-    "github_token": r"(?:gh[oprsu]_|github_pat_)[A-Za-z0-9_]{12,}",
-    "gitlab_token": r"gl(?:pat|rt|dt|cbt|ptt|soat)-[A-Za-z0-9_-]{12,}",
-    "slack_token": r"xox[abeoprs]-[A-Za-z0-9-]{11,}|xapp-[A-Za-z0-9-]{12,}",
-    "slack_webhook": r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/_-]{12,}",
-    "google_key": r"AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_-]{16,}|GOCSPX-[A-Za-z0-9_-]{16,}",
-    "aws_access_key": r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
-    "huggingface_token": r"(?:hf|api_org)_[A-Za-z0-9]{13,}",
-    "vendor_key": (
-        r"nvapi-[A-Za-z0-9_-]{12,}|gsk_[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}|xai-[A-Za-z0-9]{20,}"
-        r"|pplx-[A-Za-z0-9]{16,}|fw_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|pypi-AgE[A-Za-z0-9_-]{16,}"
-        r"|dckr_pat_[A-Za-z0-9_-]{16,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|shp(?:at|ss|ca|pa)_[A-Fa-f0-9]{16,}"
-        r"|do[opr]_v1_[a-f0-9]{32,}|hv[bs]\.[A-Za-z0-9_-]{16,}|ATATT[A-Za-z0-9_=-]{20,}|lin_api_[A-Za-z0-9]{16,}"
-        r"|dapi[a-f0-9]{32}|PMAK-[a-f0-9-]{24,}|AGE-SECRET-KEY-1[A-Z0-9]{16,}"
-    ),
-    "jwt": r"eyJ[A-Za-z0-9_-]{8,2048}+(?:\.[A-Za-z0-9_-]{4,}){1,4}",
-}
-"""Secrets that tell themselves by their beginning. Each matches only within one run of `_RUN` characters."""
 
 BEARER: Final = "bearer_token"
 PRIVATE_KEY: Final = "private_key"
@@ -76,6 +56,12 @@ _URL_PASSWORD: Final = re.compile(r"://[^\s/:@\"'<>\\]{0,64}:([^\s/@\"'<>\\]{1,1
 _CARD: Final = re.compile(
     r"[2-6](?:\d{12,18}|\d{3}([ -])\d{4}\1\d{4}\1\d{1,7}|\d{3}([ -])\d{6}\2\d{4,5})(?!\w|\.\d)"
 )
+_CARD_START_IN_TEXT: Final = re.compile(r"\b[2-6]\d{3}")
+_LONG_BYTES: Final = 4096
+"""From here on it pays to look at a text as an array first."""
+_BYTES: Final = [chr(byte) if byte < 128 else "" for byte in range(256)]
+_DIGITS: Final = np.array([character.isdigit() for character in _BYTES])
+_WORD: Final = np.array([character.isalnum() or character == "_" for character in _BYTES])
 _CARD_START: Final = re.compile(
     r"4|5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]\d|7[01]|720)|3[47]|3(?:0[0-5]|[68])|35|6(?:011|5|4[4-9]|2)"
 )
@@ -153,27 +139,62 @@ class SecretFinder:
             yield from _groups(kind, expression, text)
 
     def _in_run(self, text: str, start: int, end: int) -> Iterator[Found]:
-        for match in self._vendors.finditer(text, start, end):
+        for match in self._vendor_keys(text, start, end):
             yield Found(*match.span(), match.lastgroup or "")
         if ASSIGNED not in self._has:
             return
-        within = _ASSIGNED_WITHIN.search(text, start, end)
+        within = _assignment_within(text, start, end)
         value = within.end() if within else start
         named = within or _ASSIGNMENT.search(text[max(0, start - _LOOK_BACK) : start])
         if named and looks_random(text[value:end]):
             yield Found(value, end, ASSIGNED)
 
+    def _vendor_keys(self, text: str, start: int, end: int) -> Iterator[re.Match[str]]:
+        if end - start < _LONG_BYTES:
+            yield from self._vendors.finditer(text, start, end)
+            return
+        over = start
+        for at in beginnings(
+            text[start:end].encode()
+        ):  # to try every pattern everywhere takes 50 times as long
+            match = self._vendors.match(text, start + at, end) if start + at >= over else None
+            if match:
+                over = match.end()
+                yield match
+
+
+def _assignment_within(text: str, start: int, end: int) -> re.Match[str] | None:
+    """The first match of `_ASSIGNED_WITHIN`; of a long run only what stands before signs is looked at."""
+    if end - start < _LONG_BYTES or text.count("=", start, end) > (end - start) // _LOOK_BACK:
+        return _ASSIGNED_WITHIN.search(text, start, end)
+    sign = text.find("=", start, end)
+    while sign >= 0:
+        within = _ASSIGNED_WITHIN.search(text, max(start, sign - _LOOK_BACK), min(sign + 2, end))
+        if within:
+            return within
+        sign = text.find("=", sign + 1, end)
+    return None
+
 
 def _cards(text: str) -> Iterator[Found]:
     """Cards whose first digit begins a number; one may begin within what looks like another and is none."""
-    match = _CARD.search(text)
-    while match:
-        at = match.start()
-        begins = at == 0 or not (text[at - 1].isalnum() or text[at - 1] == "_" or _decimal(text, at))
-        card = begins and is_card(match[0])
-        if card:
+    over = 0
+    for at in _card_starts(text):
+        match = _CARD.match(text, at) if at >= over and not _decimal(text, at) else None
+        if match and is_card(match[0]):
+            over = match.end()
             yield Found(*match.span(), CARD)
-        match = _CARD.search(text, match.end() if card else at + 1)
+
+
+def _card_starts(text: str) -> Iterator[int]:
+    """Where a number of at least four digits begins that no letter or digit stands before."""
+    if len(text) < _LONG_BYTES or not text.isascii():
+        yield from (match.start() for match in _CARD_START_IN_TEXT.finditer(text))
+        return
+    codes = np.frombuffer(b" " + text.encode(), np.uint8)
+    digits = _DIGITS[codes]
+    begins = digits[1:-3] & digits[2:-2] & digits[3:-1] & digits[4:] & ~_WORD[codes[:-4]]
+    yield from np.flatnonzero(begins).tolist()
 
 
 def _decimal(text: str, at: int) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from capture.privacy.secret_patterns import (
     is_card,
     is_iban,
 )
+from capture.privacy.vendor_keys import VENDOR_PATTERNS, beginnings
 from tests.privacy.canaries import KINDS, canary
 
 FINDER = SecretFinder()
@@ -200,3 +203,73 @@ def test_a_key_is_found_however_late_its_first_digit_and_after_a_beginning_that_
     late = "sk-" + "a" * 60 + "7bcdefghijklm"
     assert [one.kind for one in FINDER.find(f"sk-sk-sk-pk- {late}")] == ["openai_key"]
     assert may_hold_secret(late.encode(), FINDER)
+
+
+def first_three(tree: Any) -> set[str]:
+    """What the first three characters of a match of a parsed pattern can be."""
+    found = {""}
+    for kind, what in tree:
+        name, short = str(kind), {one for one in found if len(one) < 3}
+        if name == "LITERAL":
+            more = {chr(what)}
+        elif name == "IN":
+            more = {chr(code) for code in range(128) if re.match(rf"[{class_text(what)}]", chr(code))}
+        elif name == "BRANCH":
+            more = set().union(*(first_three(branch) for branch in what[1]))
+        elif name == "SUBPATTERN":
+            more = first_three(what[3])
+        elif name == "ASSERT":
+            continue  # what must follow takes nothing
+        else:
+            raise AssertionError(f"{name} within the first three characters")
+        found = (found - short) | {(one + other)[:3] for one in short for other in more}
+        if all(len(one) == 3 for one in found):
+            break
+    return found
+
+
+def class_text(members: Any) -> str:
+    """A parsed class as its text again."""
+    parts = [
+        re.escape(chr(what)) if str(kind) == "LITERAL" else f"{chr(what[0])}-{chr(what[1])}"
+        for kind, what in members
+    ]
+    return "".join(parts)
+
+
+@pytest.mark.parametrize("kind", VENDOR_PATTERNS)
+def test_every_vendor_key_has_one_of_the_beginnings_that_are_looked_for(kind: str) -> None:
+    for three in first_three(_parser.parse(VENDOR_PATTERNS[kind])):
+        assert list(beginnings(f"a {three}".encode())) == [2], three
+
+
+@given(
+    st.sampled_from(KINDS), st.integers(0, 2**32), st.sampled_from(["0f", "aZ", "1.5,", "k=", "a b "]), words
+)
+def test_a_secret_is_found_in_a_long_text_as_in_a_short_one(
+    kind: str, seed: int, filling: str, after: str
+) -> None:
+    secret = canary(kind, random.Random(seed)).text
+    short = f" {secret} {after}"
+    long = filling * (6000 // len(filling)) + short
+    begun = len(long) - len(short)
+    expected = [(one.start, one.end, one.kind) for one in FINDER.find(short)]
+    found = [(one.start - begun, one.end - begun, one.kind) for one in FINDER.find(long)]
+    assert [one for one in found if one[1] > 0] == expected
+    assert may_hold_secret(long.encode(), FINDER) or not expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": "\\u20284111111111111111"}',
+        '{"x": "Bearer\\u2003q7Zx0Lm4Vt9Rb2Kd8Wn"}',
+        '{"x": "Bearer%20%20q7Zx0Lm4Vt9Rb2Kd8Wn"}',
+        '{"x": "{\\u005cu0041KIAIOSFODNN7EXAMPLE: 1}"}',
+        '{"x": "' + "a/" * 150 + 'access_token=q7Zx0Lm4Vt9Rb2Kd8Wn"}',
+        '{"x": "{\\"api_key\\"\\n: \\"q7Zx0Lm4Vt9Rb2Kd8Wn\\"}"}',
+    ],
+)
+def test_odd_escapes_and_long_ways_hide_nothing_from_the_quick_look(text: str) -> None:
+    json.loads(text)
+    assert may_hold_secret(text.encode(), FINDER)

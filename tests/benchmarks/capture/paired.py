@@ -144,7 +144,9 @@ def all_ways(folder: Path) -> Iterator[list[ways.Way]]:
             alive = [
                 stack.enter_context(ways.slim(up, folder, passing_on=True, name=BASE)),
                 stack.enter_context(ways.slim(up, folder, name="slim, holding bodies until whole")),
-                stack.enter_context(ways.capture(up, folder / "none.parquet", "--paused", name="capture, paused")),
+                stack.enter_context(
+                    ways.capture(up, folder / "none.parquet", "--paused", name="capture, paused")
+                ),
                 stack.enter_context(ways.capture(up, folder / "one.parquet", name="capture, recording")),
             ]
         for way in alive:

@@ -135,7 +135,10 @@ def filled(bodies: Iterator[Body], folder: Path) -> Iterator[tuple[CaptureFacts,
 
 def measured(bodies: Iterator[Body]) -> tuple[float, float, int, int]:
     """CPU s of the intake, of the compaction; requests; bytes of their bodies."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, filled(bodies, Path(name)) as (facts, count, size):
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as name,
+        filled(bodies, Path(name)) as (facts, count, size),
+    ):
         intake = Intake(facts, JournalFolder(facts.folder))
         began_s = time.process_time()
         while intake.turn():
@@ -155,7 +158,14 @@ def table_of(kinds: list[str], repeats: int) -> costs.Table:
     """The table of what was measured."""
     table = costs.Table(
         "CPU of recorder and compactor by kind of traffic",
-        ("traffic", "requests", "recorder, µs/request", "compactor, µs/request", "recorder, MB/s", "both, MB/s"),
+        (
+            "traffic",
+            "requests",
+            "recorder, µs/request",
+            "compactor, µs/request",
+            "recorder, MB/s",
+            "both, MB/s",
+        ),
     )
     for kind in kinds:
         runs = [measured(KINDS[kind]()) for _ in range(repeats)]
@@ -177,7 +187,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args()
-    table = table_of([kind for kind in KINDS if kind.startswith(tuple(chosen.only.split(",")))], chosen.repeats)
+    table = table_of(
+        [kind for kind in KINDS if kind.startswith(tuple(chosen.only.split(",")))], chosen.repeats
+    )
     print(table.markdown(), flush=True)
     if chosen.write:
         command = f"python tests/benchmarks/capture/recorder_side.py {' '.join(sys.argv[1:])}"
