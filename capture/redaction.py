@@ -39,7 +39,7 @@ from capture.privacy.pseudonyms import BLOCK_TOKENS, Pseudonyms, pieces_of
 from capture.privacy.secret_patterns import DEFAULT_KINDS, OwnPattern, SecretFinder
 from capture.privacy.tokenizers import TokenizerCut
 from capture.privacy.vendor_keys import VENDOR_PATTERNS
-from capture.sessions import BODY_SESSION_FIELDS, session_in_headers
+from capture.sessions import BODY_SESSION_FIELDS, OWN_SESSION, session_in_headers
 
 REDACTED: Final = "REDACTED"
 PROMPT_PARAMETERS: Final = frozenset({"prompt", "q", "query", "input", "text", "message", "content"})
@@ -144,13 +144,16 @@ class RedactionPolicy:
 
     def text(self, text: str) -> str:
         """A short text (an error, a name) with its secrets replaced."""
+        return self._judged_text(text) if len(text) <= _REMEMBERED_CHARACTERS else self._cleaned(text)
+
+    def _cleaned(self, text: str) -> str:
         for one in reversed(self.finder.find(text)):
             text = f"{text[: one.start]}{REDACTED}{text[one.end :]}"
         return text
 
     def session(self, session_id: str, *, kept: bool) -> str:
         """A session's id; hashed where its source may not be kept, so that turns still belong together."""
-        if kept and not self._is_secret(session_id):
+        if kept and (OWN_SESSION.fullmatch(session_id) or not self._is_secret(session_id)):
             return session_id
         return f"session-{self.pseudonyms.digest(session_id)[5:]}"
 
@@ -198,6 +201,11 @@ class RedactionPolicy:
     def _header_value(self) -> Callable[[str, str], str]:
         """Cached: a client says the same in most of its requests."""
         return functools.lru_cache(4096)(self._judged_header)
+
+    @functools.cached_property
+    def _judged_text(self) -> Callable[[str], str]:
+        """Cached: there are few models."""
+        return functools.lru_cache(256)(self._cleaned)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: what is derived from them is made anew in another process."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
+from capture.alike_events import AlikeEvents
 from capture.content_codings import decode_content
 from capture.message_semantics import grpc_error, model_in_query, read_realtime
 from capture.sessions import SessionFinder, Talk
@@ -124,11 +125,7 @@ def _read_answer(body: bytes | None, headers: Headers, kind: str) -> _Reading:
         return reading
     if "text/event-stream" in kind:
         stream = EventStream()
-        for event in (event for piece in _in_pieces(decoded) for event in stream.feed(piece)):
-            if event.strip() == b"[DONE]":
-                reading.answer.done = True
-            else:
-                reading.take(parse_json(event))
+        _read_events(reading, (event for piece in _in_pieces(decoded) for event in stream.feed(piece)))
     elif "ndjson" in kind or "jsonl" in kind:
         lines = JsonLines()
         for line in (line for piece in _in_pieces(decoded + b"\n") for line in lines.feed(piece)):
@@ -136,6 +133,20 @@ def _read_answer(body: bytes | None, headers: Headers, kind: str) -> _Reading:
     elif decoded[:64].lstrip()[:1] == b"{":
         reading.take(outline(decoded))
     return reading
+
+
+def _read_events(reading: _Reading, events: Iterable[bytes]) -> None:
+    alike, texts = AlikeEvents(), reading.texts
+    for event in events:
+        text = alike.text_of(event)
+        if text is not None:
+            texts.append(text)
+        elif event.strip() == b"[DONE]":
+            reading.answer.done = True
+        else:
+            known = len(texts)
+            reading.take(parse_json(event))
+            alike.learn(event, texts[known:])
 
 
 def _in_pieces(body: bytes) -> Iterator[bytes]:

@@ -42,6 +42,8 @@ _ASSISTANT_ROLES: Final = frozenset({"assistant", "model"})
 _USER_ROLES: Final = ("user", None)
 """Gemini's contents may leave the role out."""
 _THINKING: Final = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+OWN_SESSION: Final = re.compile(r"(?:chat|user)-[0-9a-f]{8}-[0-9]{8}")
+"""A session that is named after its first request, whose number a proxy gave it."""
 _LARGEST_TURN: Final = 2**31 - 1
 
 

@@ -41,6 +41,13 @@ class EventStream:
         text = self._rest + piece
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if text.startswith(b"data: ") and text.endswith(b"\n\n") and not self._data:
+            whole = text[6:-2].split(b"\n\ndata: ")
+            if text.count(b"\n") == 2 * len(
+                whole
+            ):  # as most servers write: each event a line and a blank one
+                self._rest = b""
+                return whole
         *lines, self._rest = text.split(b"\n")
         events: list[bytes] = []
         for line in lines:

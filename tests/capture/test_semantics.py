@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from capture.content_codings import decode_content
 from capture.exchange import Exchange, RequestHead
-from capture.semantics import fill_semantics
+from capture.semantics import _read_events, _Reading, fill_semantics
 from capture.sessions import SessionFinder
+from capture.sse import EventStream, parse_json
 from capture.trace_writer import batch_of
 
 
@@ -174,3 +175,49 @@ def test_odd_bodies_give_rows_that_can_be_written(body: bytes) -> None:
     assert row["input_tokens"] is None
     row = filled(body, b"data: " + body + b"\n\n", "text/event-stream")
     assert row["stream"] is True
+
+
+pieces = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(
+        ["m", "content", 'say "', "back\\slash", "a", "a", "\n", "\x00", "\u2028", "\ud83d", "é"]
+    ),
+)
+
+
+@given(
+    st.lists(st.tuples(pieces, st.booleans(), st.sampled_from([None, "stop", "m"])), max_size=8),
+    st.booleans(),
+    st.sampled_from([b'\x00"}', b'"}', b"\xff", b"", b'\\"']),
+)
+def test_events_that_are_alike_are_read_as_if_each_were_parsed(
+    said: list[tuple[str, bool, str | None]], compact: bool, broken: bytes
+) -> None:
+    events = []
+    for text, ascii_, reason in said:
+        delta = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+        separators = (",", ":") if compact else None
+        chunk = json.dumps({"id": "c", "model": "m", "choices": [delta]}, separators=separators)
+        if not ascii_:
+            chunk = json.dumps(json.loads(chunk), ensure_ascii=False, separators=separators)
+        raw = chunk.encode("utf-8", "replace")
+        events += [raw, raw.replace(b'"}, "finish', broken + b'"}, "finish')]
+    together, one_by_one = _Reading(), _Reading()
+    _read_events(together, events)
+    for event in events:
+        one_by_one.take(parse_json(event))
+    assert "".join(together.texts) == "".join(one_by_one.texts)
+    assert (together.answer, together.answer_id) == (one_by_one.answer, one_by_one.answer_id)
+
+
+@given(st.lists(st.sampled_from(["data: a", "data:b", "", "event: x", "data", ": c"]), max_size=8), st.data())
+def test_a_stream_is_cut_into_the_same_events_however_it_is_read(
+    lines: list[str], data: st.DataObject
+) -> None:
+    raw = "\n".join(lines).encode() + b"\n\n"
+    at = data.draw(st.integers(0, len(raw)))
+    whole, cut = EventStream(), EventStream()
+    bytewise = EventStream()
+    expected = [event for byte in raw for event in bytewise.feed(bytes([byte]))]
+    assert whole.feed(raw) == expected
+    assert cut.feed(raw[:at]) + cut.feed(raw[at:]) == expected

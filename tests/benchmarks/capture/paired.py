@@ -1,9 +1,9 @@
-"""What recording adds to a proxy's CPU time, where the machine's moods can't reach it: ways in turn, in bursts.
+"""What recording adds to a proxy's CPU time, whatever mood the machine is in: ways in turn, in bursts.
 
     python tests/benchmarks/capture/paired.py [--only posts,streams] [--seconds 60] [--write]
 
-Proxies that record and proxies that don't are alive at once, on the same core. A client asks one of them for a
-burst of some tens of ms, then the next, in an order drawn anew for each round; the CPU time of each is read
+Proxies that record and proxies that don't are alive at once, on the same core. A client asks one of them for
+a burst of some tens of ms, then the next, in an order drawn anew for each round; the CPU time of each is read
 before and after its own bursts. A slow bout of the host lasts longer than a round, so it meets all alike, and
 what is compared is within a round: the median over rounds of a way's time by that of the same proxy without
 a recorder, with a 95 % interval (percentile bootstrap over rounds). Not a test: nothing is asserted.
@@ -179,8 +179,8 @@ def table_of(kind: str, seconds: float) -> costs.Table:
             told = "1" if way.name == BASE else f"{np.median(ratios):.3f} ({low:.3f}–{high:.3f})"
             table.rows.append((way.name, f"{np.median(found[:, at]):,.1f}", told))
     table.notes.append(
-        f"{len(found)} rounds of a burst each. “{BASE.capitalize()}” is the slim proxy with streams passed on "
-        "chunk by chunk, as one that records has to; stock behaviour holds them until they are whole. The "
+        f"{len(found)} rounds of a burst each. “{BASE.capitalize()}” is the slim proxy with streams passed "
+        "on chunk by chunk, as one that records has to; stock behaviour holds them until they are whole. The "
         "proxy's process alone: its recorder's and compactor's are in `throughput`."
     )
     return table

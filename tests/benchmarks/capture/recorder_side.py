@@ -3,9 +3,9 @@
     python tests/benchmarks/capture/recorder_side.py [--only posts,chats,…] [--repeats 5] [--write]
 
 Exchanges are put into a spool as a proxy would, then taken by the recorder's `Intake` (meaning, redaction,
-journal) and made a segment by `compact`, in this process; its CPU time is read for each. Both are done again and
-again, and the least is shown: nothing here waits, so what is more is the machine's. Not a test: nothing is
-asserted.
+journal) and made a segment by `compact`, in this process; its CPU time is read for each. Both are done again
+and again, and the least is shown: nothing here waits, so what is more is the machine's. Not a test: nothing
+is asserted.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def exchange_of(number: int, body: Body) -> Exchange:
     fields = tuple(line.partition(b": ")[::2] for line in load.post(number).split(b"\r\n")[1:8])
     head = RequestHead(b"POST", b"http", "127.0.0.1:8000", b"/v1/chat/completions", b"HTTP/1.1", fields)
     arrival_ns = number * 1_000_000
-    made = Exchange(f"made-{number:08d}", head, arrival_ns, None, "c-1")
+    made = Exchange(f"{0xBE:08x}-{number:08d}", head, arrival_ns, None, "c-1")
     made.whole(asked, arrival_ns + 100_000)
     made.answered(200, ((b"Content-Type", kind),), arrival_ns + GAP_NS)
     for at, chunk in enumerate(chunks):
