@@ -268,11 +268,14 @@ class CaptureAddon:
                     self._lose(flow_id, "keep", error)
             return piece
 
+        if not callable(other):
+            return keep
+
         def keep_and_change(piece: bytes) -> bytes | Iterable[bytes]:
             changed: bytes | Iterable[bytes] = other(keep(piece))
             return changed
 
-        return keep_and_change if callable(other) else keep
+        return keep_and_change
 
     def _over(self, flow_id: str) -> None:
         """An exchange is closed: it is the recorder's now."""

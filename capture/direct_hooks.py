@@ -1,9 +1,10 @@
 """mitmproxy's hooks by the shortest way, for a proxy of our own whose addons are all known when it starts.
 
-Per request mitmproxy asks each addon, twice per hook, whether it handles it; lets what follows a hook wait
-for a turn of the event loop; and checks the types of each message's fields. Here handlers are looked up once,
-a hook that has none or whose handlers don't wait is over at once, and messages are taken as they are. What
-happens, in which order, stays the same. For mitmproxy 12; people who run mitmproxy themselves don't get this.
+Per request mitmproxy asks each addon, twice per hook, whether it handles it; makes a task of each hook, and
+lets what follows wait for a turn of the event loop; and checks the types of each message's fields. Here
+handlers are looked up once, a hook is run where it comes up and over at once unless a handler waits, and
+messages are taken as they are. What happens, in which order, stays the same. For mitmproxy 12; people who run
+mitmproxy themselves don't get this.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import dataclasses
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from mitmproxy import exceptions, flow, http
 from mitmproxy.addonmanager import AddonManager, traverse
 from mitmproxy.hooks import Hook
-from mitmproxy.proxy import commands, events, mode_servers
+from mitmproxy.proxy import commands, events, layer, mode_servers
 
 from capture.failures import where_it_failed
 
 logger = logging.getLogger(__name__)
+
+type _Handler = Callable[..., Any]
+type _Rest = Coroutine[Any, Any, None]
 
 
 class DirectAddons(AddonManager):
@@ -31,78 +35,140 @@ class DirectAddons(AddonManager):
 
     def __init__(self, master: Any) -> None:
         super().__init__(master)  # type: ignore[no-untyped-call]
-        self._handlers: dict[str, list[Callable[..., Any]]] = {}
+        self._handlers: dict[str, list[_Handler]] = {}
         self._fields: dict[type[Hook], list[str]] = {}
 
     async def handle_lifecycle(self, event: Hook) -> None:
         """Call the handlers of `event`, and of a flow's update; what they raise is logged."""
-        arguments = self._arguments(event)
-        await self._call(event.name, arguments)
-        if isinstance(arguments[0], flow.Flow) and self._of("update"):
-            await self._call("update", [arguments])
+        rest = self.begin(event, self.arguments(event))
+        if rest is not None:
+            await rest
 
-    async def _call(self, name: str, arguments: list[Any]) -> None:
-        for handler in self._of(name):
-            try:
-                waits = handler(*arguments)
-                if waits is not None and inspect.isawaitable(waits):
-                    await waits
-            except exceptions.AddonHalt:
-                return
-            except exceptions.OptionsError:
-                raise
-            except Exception as error:  # a traceback could show what no log may hold
-                logger.error("peaktape: an addon failed in %s (%s)", name, where_it_failed(error))
+    def begin(self, event: Hook, arguments: list[Any]) -> _Rest | None:
+        """As `handle_lifecycle` up to the first handler that waits; what is left then, or None."""
+        rest = self._begin(event.name, arguments, iter(self._of(event.name)))
+        if not isinstance(arguments[0], flow.Flow) or not self._of("update"):
+            return rest
+        return self._updated(rest, [arguments])
 
-    def _of(self, name: str) -> list[Callable[..., Any]]:
-        found = self._handlers.get(name)
-        if found is None:
-            every = (getattr(addon, name, None) for addon in traverse(self.chain))  # type: ignore[no-untyped-call]
-            self._handlers[name] = found = [handler for handler in every if callable(handler)]
-        return found
-
-    def _arguments(self, event: Hook) -> list[Any]:
+    def arguments(self, event: Hook) -> list[Any]:
+        """What the handlers of `event` are called with."""
         kind = type(event)
         names = self._fields.get(kind)
         if names is None:
             names = self._fields[kind] = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
         return [getattr(event, name) for name in names]
 
+    def _of(self, name: str) -> list[_Handler]:
+        found = self._handlers.get(name)
+        if found is None:
+            every = (getattr(addon, name, None) for addon in traverse(self.chain))  # type: ignore[no-untyped-call]
+            self._handlers[name] = found = [handler for handler in every if callable(handler)]
+        return found
+
+    def _begin(self, name: str, arguments: list[Any], handlers: Iterator[_Handler]) -> _Rest | None:
+        for handler in handlers:
+            try:
+                waits = handler(*arguments)
+                if waits is not None and inspect.isawaitable(waits):
+                    return self._go_on(name, arguments, waits, handlers)
+            except exceptions.AddonHalt:
+                return None
+            except exceptions.OptionsError:
+                raise
+            except Exception as error:
+                _say(name, error)
+        return None
+
+    async def _go_on(
+        self, name: str, arguments: list[Any], waits: Awaitable[Any], handlers: Iterator[_Handler]
+    ) -> None:
+        try:
+            await waits
+        except exceptions.AddonHalt:
+            return
+        except exceptions.OptionsError:
+            raise
+        except Exception as error:
+            _say(name, error)
+        rest = self._begin(name, arguments, handlers)
+        if rest is not None:
+            await rest
+
+    async def _updated(self, rest: _Rest | None, arguments: list[Any]) -> None:
+        if rest is not None:
+            await rest
+        rest = self._begin("update", arguments, iter(self._of("update")))
+        if rest is not None:
+            await rest
+
+
+def _say(name: str, error: Exception) -> None:
+    """A traceback could show what no log may hold."""
+    logger.error("peaktape: an addon failed in %s (%s)", name, where_it_failed(error))
+
+
+class _HooksOnTheWay:
+    """A connection's outermost layer: gives what it wants done, but for the hooks that `run` did."""
+
+    def __init__(self, inner: layer.Layer, run: Callable[[commands.StartHook], bool]) -> None:
+        self._inner = inner
+        self._run = run
+        self.context = inner.context
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """As a layer does; then what follows the hooks that this led to."""
+        come: deque[events.Event] = deque((event,))
+        while come:
+            for command in self._inner.handle_event(come.popleft()):
+                if not isinstance(command, commands.StartHook) or not self._run(command):
+                    yield command
+                elif command.blocking:
+                    come.append(events.HookCompleted(command))
+
 
 class DirectHandler(mode_servers.ProxyConnectionHandler):
-    """A connection that goes on in the same turn after a hook whose handlers did not wait."""
+    """A connection that runs its hooks where they come up; one that waits gets a task."""
 
     def __init__(self, *given: Any) -> None:
+        self._waiting: dict[commands.StartHook, _Rest] = {}
         super().__init__(*given)  # type: ignore[no-untyped-call]
-        self._turn = 0
-        self._turning = False
-        self._over: deque[commands.StartHook] = deque()
 
-    async def server_event(self, event: events.Event) -> None:
-        """Take an event, and then those that say that the hooks it led to are over."""
-        await self._take(event)
-        while self._over:
-            await self._take(events.HookCompleted(self._over.popleft()))
+    @property
+    def layer(self) -> Any:
+        """The outermost layer."""
+        return self._outermost
 
-    async def _take(self, event: events.Event) -> None:
-        # Only the last part of this runs without waiting; a hook that finds its turn over has waited.
-        self._turn += 1
-        self._turning = True
-        try:
-            await super().server_event(event)
-        finally:
-            self._turning = False
+    @layer.setter
+    def layer(self, outermost: Any) -> None:
+        self._outermost = _HooksOnTheWay(outermost, self._run)
 
-    async def hook_task(self, hook: commands.StartHook) -> None:
-        """Run a hook's handlers; what follows comes at once unless one of them waited."""
-        turn = self._turn
-        await self.handle_hook(hook)
-        if not hook.blocking:
+    def _run(self, hook: commands.StartHook) -> bool:
+        """Whether a hook is over; else `handle_hook` does the rest of it."""
+        addons: Any = self.master.addons
+        arguments = addons.arguments(hook)
+        rest = addons.begin(hook, arguments)
+        (data,) = arguments
+        if rest is None and not (isinstance(data, flow.Flow) and data.intercepted):
+            return True
+        self._waiting[hook] = _resumed(rest, data)
+        return False
+
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        """Run a hook, or what is left of it."""
+        rest = self._waiting.pop(hook, None)
+        if rest is None:
+            await super().handle_hook(hook)
             return
-        if self._turning and self._turn == turn:
-            self._over.append(hook)
-        else:
-            await self.server_event(events.HookCompleted(hook))
+        with self.timeout_watchdog.disarm():
+            await rest
+
+
+async def _resumed(rest: _Rest | None, data: Any) -> None:
+    if rest is not None:
+        await rest
+    if isinstance(data, flow.Flow):
+        await data.wait_for_resume()  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

@@ -66,28 +66,21 @@ _EMPTY: Final = {name: NOT_ANSWERED.get(name) for name in TRACE_SCHEMA.names}
 class Exchange:
     """The state of one request. Instants are int64 ns offsets from the trace's zero."""
 
-    __slots__ = (
-        "_answer_head",
-        "_asked",
-        "_body",
-        "_body_ns",
-        "_budget",
-        "_closing",
-        "_framed",
-        "_messages",
-        "_request_bytes",
-        "_request_trailers",
-        "_response_trailers",
-        "_sockets",
-        "_told",
-        "answer",
-        "arrival_ns",
-        "connection",
-        "head",
-        "request_id",
-        "session",
-        "streamed",
-    )
+    # Where it begins, by class: one is made for every request, and most need few of them.
+    streamed = False
+    """Whether its body comes by `ask`."""
+    _asked: CopiedBody | None = None  # most requests come in one piece, by `whole`
+    _request_bytes = 0
+    _body: bytes | None = None
+    _body_ns: int | None = None
+    _answer_head: tuple[int, Fields, int] | None = None
+    _request_trailers: Fields | None = None
+    _response_trailers: Fields | None = None
+    _told: tuple[int | None, bytes | None] = None, None
+    _messages: MessageLog | None = None
+    _framed: dict[bool, MessageSizes] | None = None
+    _sockets: dict[bool, WebSocketReader] | None = None
+    _closing: tuple[str, str | None, int | None, int | None] | None = None
 
     def __init__(
         self,
@@ -105,19 +98,6 @@ class Exchange:
         self.connection = connection
         self._budget = budget
         self.answer = CopiedBody(budget)
-        self.streamed = False  # whether its body comes by `ask`
-        self._asked: CopiedBody | None = None  # most requests come in one piece, by `whole`
-        self._request_bytes = 0
-        self._body: bytes | None = None
-        self._body_ns: int | None = None
-        self._answer_head: tuple[int, Fields, int] | None = None
-        self._request_trailers: Fields | None = None
-        self._response_trailers: Fields | None = None
-        self._told: tuple[int | None, bytes | None] = None, None
-        self._messages: MessageLog | None = None
-        self._framed: dict[bool, MessageSizes] | None = None
-        self._sockets: dict[bool, WebSocketReader] | None = None
-        self._closing: tuple[str, str | None, int | None, int | None] | None = None
         if is_framed(head.headers):
             self._messages = MessageLog()
             self._framed = {True: MessageSizes(), False: MessageSizes()}

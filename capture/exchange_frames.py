@@ -16,6 +16,9 @@ from capture.exchange import ASKED_COLUMNS, ENDED_COLUMNS
 from capture.journal import HEADER, MAGIC, PAYLOAD_LIMIT_BYTES, SEED, Frame, Kind
 
 _LENGTH: Final = struct.Struct("<I")
+_LENGTH_BYTES: Final = _LENGTH.size
+_SEED_AND_LENGTH: Final = struct.Struct(f"{SEED.format}I")
+_HEADER_AND_LENGTH: Final = struct.Struct(f"{HEADER.format}I")
 _KEPT_PACKER_BYTES: Final = 1 << 20
 _NAMES: Final = {Kind.ASKED: ASKED_COLUMNS, Kind.ENDED: ENDED_COLUMNS}
 """The last of each are bodies, which stand behind the packed values."""
@@ -39,20 +42,23 @@ class ExchangeFrames:
 
         `more` are further columns by name. Raises ValueError when it is too large for a frame.
         """
-        sizes = None if first is None else len(first), None if second is None else len(second)
-        first, second = first or b"", second or b""
-        head: bytes = self._pack((values, sizes, more))
-        if len(head) > _KEPT_PACKER_BYTES:  # it has grown for good
+        first_bytes = None if first is None else len(first)
+        second_bytes = None if second is None else len(second)
+        head: bytes = self._pack((values, (first_bytes, second_bytes), more))
+        head_bytes = len(head)
+        if head_bytes > _KEPT_PACKER_BYTES:  # it has grown for good
             self._pack = msgpack.Packer(unicode_errors="surrogatepass").pack
-        head = _LENGTH.pack(len(head)) + head
-        length = len(head) + len(first) + len(second)
+        length = _LENGTH_BYTES + head_bytes + (first_bytes or 0) + (second_bytes or 0)
         if length > PAYLOAD_LIMIT_BYTES:
             raise ValueError(f"a frame of {length} bytes, at most {PAYLOAD_LIMIT_BYTES} wanted")
-        checksum = zlib.crc32(first, zlib.crc32(head, zlib.crc32(SEED.pack(kind, length))))
-        if second:
-            checksum = zlib.crc32(second, checksum)
-            return [HEADER.pack(MAGIC, kind, 0, length, checksum), head, first, second]
-        return [HEADER.pack(MAGIC, kind, 0, length, checksum), head, first]
+        checksum = zlib.crc32(head, zlib.crc32(_SEED_AND_LENGTH.pack(kind, length, head_bytes)))
+        parts = [head]
+        for body in (first, second):
+            if body:
+                checksum = zlib.crc32(body, checksum)
+                parts.append(body)
+        parts.insert(0, _HEADER_AND_LENGTH.pack(MAGIC, kind, 0, length, checksum, head_bytes))
+        return parts
 
 
 def exchange_columns(frame: Frame) -> dict[str, Any]:

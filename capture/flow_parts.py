@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from mitmproxy import http
@@ -19,15 +20,13 @@ _CODING_NAME_BYTES: Final = len(b"transfer-encoding")
 def head_of(request: http.Request) -> RequestHead:
     """A request's head as values; all but its host stay bytes: who reads the row decodes them."""
     data = request.data
-    host = data.host
-    return RequestHead(
-        data.method,
-        data.scheme,
-        f"[{host}]:{data.port}" if ":" in host else f"{host}:{data.port}",
-        data.path,
-        data.http_version,
-        data.headers.fields,
-    )
+    authority = _authority(data.host, data.port)
+    return RequestHead(data.method, data.scheme, authority, data.path, data.http_version, data.headers.fields)
+
+
+@functools.lru_cache(256)
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_upload(request: http.Request) -> bool:
