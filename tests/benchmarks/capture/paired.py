@@ -200,8 +200,8 @@ def table_of(kind: str, seconds: float) -> costs.Table:
     table.notes.append(
         f"{len(found)} rounds of a burst each; CPU time of the proxy's process alone. “{BASE.capitalize()}” "
         "is the slim proxy with streams passed on chunk by chunk, as one that records has to; stock behaviour "
-        "holds them until they are whole. A recorder at work on the other core takes caches, and execution "
-        "units where both cores are threads of one, from the proxy: the last line has it stopped during bursts."
+        "holds them. A recorder at work on the other core takes caches, and execution units where both cores "
+        "are threads of one, from the proxy: the last line has it stopped during its proxy's bursts."
     )
     return table
 
