@@ -199,7 +199,7 @@ def table_of(kind: str, seconds: float) -> costs.Table:
             table.rows.append((way.name, f"{np.median(found[:, at]):,.1f}", told))
     table.notes.append(
         f"{len(found)} rounds of a burst each; CPU time of the proxy's process alone. “{BASE.capitalize()}” "
-        "is the slim proxy with streams passed on chunk by chunk, as one that records has to; stock behaviour "
+        "is the slim proxy with streams passed on chunk by chunk, as one that records has to; by itself it "
         "holds them. A recorder at work on the other core takes caches, and execution units where both cores "
         "are threads of one, from the proxy: the last line has it stopped during its proxy's bursts."
     )
