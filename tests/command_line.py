@@ -14,7 +14,7 @@ import pytest
 def peaktape_here(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """What the command printed and its exit code, from `cwd`.
 
-    For verbs that read, judge or refuse. One that serves, replays or is killed gets a process of its own.
+    For verbs that end by themselves. One that serves or is killed gets a process of its own.
     """
     from replay.cli import main
 

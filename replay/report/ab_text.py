@@ -28,10 +28,14 @@ from replay.report.wording import metric_name
 SCHEMA_VERSION: Final = 1
 
 
-def ab_report(result: InterleavedResult, labels: tuple[str, str], pair_s: float) -> RenderableType:
-    """The verdict, then a line a figure; `pair_s` is how long a pair of runs takes."""
+def ab_report(
+    result: InterleavedResult, labels: tuple[str, str], pair_s: float, left_out: int = 0
+) -> RenderableType:
+    """The verdict, then a line a figure; a pair of runs takes `pair_s`, and so many were left out."""
     word = Text(result.verdict.value.upper(), style=TONES[result.verdict.value])
-    head = Text.assemble(word, (f"  {labels[1]} against {labels[0]}, {_pairs(result.pairs)}", "bold"))
+    told = f"  {labels[1]} against {labels[0]}, {_pairs(result.pairs)}"
+    without = f"; {left_out} more left out, with a run that stayed INVALID" if left_out else ""
+    head = Text.assemble(word, (told, "bold"), without)
     table = plain_table(header=True)
     for name in ("figure", labels[0], labels[1], "change", f"{1 - result.alpha:.0%} interval", "verdict"):
         table.add_column(name, no_wrap=True)
@@ -75,7 +79,9 @@ def _pairs(count: int) -> str:
     return f"{count} pair of runs" if count == 1 else f"{count} pairs of runs"
 
 
-def ab_json(result: InterleavedResult, labels: tuple[str, str], pair_s: float) -> dict[str, Any]:
+def ab_json(
+    result: InterleavedResult, labels: tuple[str, str], pair_s: float, left_out: int = 0
+) -> dict[str, Any]:
     """The same for scripts; an end of an interval that can't be had is null."""
     return {
         "schema": "peaktape.ab",
@@ -86,6 +92,7 @@ def ab_json(result: InterleavedResult, labels: tuple[str, str], pair_s: float) -
         "verdict": result.verdict.value,
         "decided": result.decided,
         "pairs": result.pairs,
+        "pairs_left_out": left_out,
         "pairs_needed": result.pairs_needed,
         "seconds_needed": None if result.pairs_needed is None else result.pairs_needed * pair_s,
         "alpha": result.alpha,

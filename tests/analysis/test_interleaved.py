@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from made_runs import MS, MadeRun
 from scipy import integrate, stats
 
-from capture.failures import NothingCompared
+from capture.failures import NothingCompared, RunInvalid
 from replay.analysis.interleaved import (
     ERRORS_TOLERATED,
     PairedFigure,
@@ -29,7 +31,8 @@ from replay.analysis.sequential import (
     pairs_until,
 )
 from replay.analysis.summary import summarise
-from replay.analysis.values import RunSummary, Verdict
+from replay.analysis.values import RunSummary, Validity, Verdict
+from replay.cli.interleaving import _Comparison, _Run, _show
 
 
 def test_the_interval_is_what_its_bayes_factor_rejects() -> None:
@@ -228,3 +231,29 @@ def test_looking_at_error_rates_after_every_pair_makes_no_more_false_alarms_than
                 break
     # Binomial(150, 0.05) exceeds 15 with a chance of 0.5 %.
     assert called <= 15
+
+
+def made_pair(*valid: bool) -> tuple[_Run, _Run]:
+    """Two runs of 20 requests, each of which kept its schedule or didn't."""
+    whole = summarise(MadeRun(np.arange(20) * 10.0 * MS, np.full(20, 5.0 * MS)).run())
+    runs = (dataclasses.replace(whole, validity=Validity(kept, (), ())) for kept in valid)
+    first, second = (_Run(Path(f"{arm}.parquet"), run) for arm, run in zip("ab", runs, strict=True))
+    return first, second
+
+
+def test_a_pair_that_stays_invalid_is_left_out_and_two_in_a_row_end_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compared = _Comparison(0.02, 9)
+    given = [(True, True), (True, False), (True, True), (False, True), (False, False)]
+    assert not any(compared.is_over(made_pair(*valid)) for valid in given[:4])
+    with pytest.raises(RunInvalid, match="2 pairs in a row were INVALID twice, valid ones wanted; leave"):
+        compared.is_over(made_pair(*given[4]))
+    assert compared.result is not None
+    assert (compared.result.pairs, compared.left_out) == (2, 3)
+    _show(compared, compared.result, ("build-a", "build-b"), as_json=False)
+    said, told = capsys.readouterr()
+    assert "2 pairs of runs; 3 more left out, with a run that stayed INVALID" in said
+    assert "pair 2 of at most 9: left out, for a run of it was INVALID twice." in told
+    _show(compared, compared.result, ("build-a", "build-b"), as_json=True)
+    assert json.loads(capsys.readouterr().out)["pairs_left_out"] == 3

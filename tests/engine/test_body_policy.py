@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from connection_rig import Arrival, free_port, peaktape, site
+from connection_rig import Arrival, free_port, site
 from replay_rig import MS, replay_rows, request
 from test_run_file import ABOUT, unsent
 
@@ -36,6 +36,7 @@ from replay.engine.run_format import (
 from replay.engine.run_rows import BATCH_ROWS, Gathering, batch_of_finished
 from replay.engine.run_writer import RunWriter
 from replay.engine.sender import SENDERS
+from tests.command_line import peaktape_here
 
 BODY = json.dumps({"usage": {"prompt_tokens": 3, "completion_tokens": 4}}).encode()
 ZIPPED = gzip.compress(BODY, mtime=0)
@@ -94,12 +95,12 @@ def test_the_command_line_passes_the_policy_on(tmp_path: Path) -> None:
         given = ("replay", "t.parquet", "--target", found.url, "-o", "r.parquet", *wide)
         found_bodies = []
         for options in ((), ("--bodies", "hash"), ("--bodies", "keep")):
-            peaktape(*given, *options, cwd=tmp_path)
+            peaktape_here(*given, *options, cwd=tmp_path)
             table, metadata = read_run(tmp_path / "r.parquet")
             found_bodies.append(
                 (metadata.bodies, *table["body_sha256"].to_pylist(), *table["body"].to_pylist())
             )
-        said = peaktape(*given, "--bodies", "some", cwd=tmp_path)
+        said = peaktape_here(*given, "--bodies", "some", cwd=tmp_path)
     digest = hashlib.sha256(ZIPPED).digest()
     assert found_bodies == [(DROP, None, None), (HASH, digest, None), (KEEP, digest, ZIPPED)]
     assert said.returncode == 2

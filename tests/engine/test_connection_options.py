@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from connection_rig import Authority, free_port, full_backlog, peaktape, site
+from connection_rig import Authority, free_port, full_backlog, site
 from replay_rig import MS, request
 
 from capture.failures import TargetRefused
@@ -20,6 +20,7 @@ from replay.cli.ordering import guarded, without_secrets
 from replay.engine.connecting import Connecting
 from replay.engine.run_format import read_run
 from replay.engine.target import parse_target
+from tests.command_line import peaktape_here
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +36,7 @@ def trace(tmp_path: Path) -> Path:
 def replay(trace: Path, target: str, *options: object) -> subprocess.CompletedProcess[str]:
     wide = ("--max-lateness", "9s", "--max-lateness-p99", "9s")
     given = ("replay", trace, "--target", target, "-o", "r.parquet", *wide, *options)
-    return peaktape(*given, cwd=trace.parent)
+    return peaktape_here(*given, cwd=trace.parent)
 
 
 def assert_answered(said: subprocess.CompletedProcess[str], folder: Path) -> None:

@@ -264,8 +264,10 @@ def test_a_server_that_stalls_gives_the_latencies_that_arithmetic_predicts(tmp_p
 
     Whoever is due t after the stall began waits 2 s − t: of 2,000 requests 400 wait, evenly from 0 to 2 s,
     so 1 % wait more than 1.9 s. A closed loop would have sent one request meanwhile, and seen nothing.
+    The server's threads all wake at once: by how much it was late itself is no error of the replay.
     """
     stalled_until: list[float] = []
+    server_late_s: list[float] = [0.0]
     lock = threading.Lock()
 
     def reply(whole: bytes) -> bytes:
@@ -274,7 +276,10 @@ def test_a_server_that_stalls_gives_the_latencies_that_arithmetic_predicts(tmp_p
             if number == 500 and not stalled_until:
                 stalled_until.append(time.monotonic() + STALL_NS / 1e9)
         if stalled_until and number >= 500:
-            time.sleep(max(0.0, stalled_until[0] - time.monotonic()))
+            wait_s = stalled_until[0] - time.monotonic()
+            if wait_s > 0:
+                time.sleep(wait_s)
+                server_late_s.append(time.monotonic() - stalled_until[0])
         return OK
 
     rows = [request(i, i * GAP_NS) for i in range(2000)]
@@ -285,6 +290,6 @@ def test_a_server_that_stalls_gives_the_latencies_that_arithmetic_predicts(tmp_p
     predicted_ns = float(harrell_davis(np.concatenate([np.zeros(500), waits_ns]).astype(float), [0.99])[0])
     found_ns = float(harrell_davis(latency_ns, [0.99])[0])
     assert predicted_ns == pytest.approx(1_900 * MS, rel=0.01)
-    assert found_ns == pytest.approx(predicted_ns, rel=0.02)
+    assert abs(found_ns - predicted_ns) <= 0.02 * predicted_ns + max(server_late_s) * 1e9
     service_ns = np.array([row["end_ns"] - row["sent_ns"] for row in done.rows.values()], float)
     assert abs(float(np.median(service_ns - latency_ns))) < 10 * MS

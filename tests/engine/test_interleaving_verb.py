@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from connection_rig import free_port, peaktape
+from connection_rig import ROOT, free_port
 from replay_rig import MS, request
 from test_two_senders import answering
 
@@ -26,9 +28,21 @@ def trace(tmp_path: Path) -> Path:
     return tmp_path / "t.parquet"
 
 
+def peaktape(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the replays that it starts write to its stderr."""
+    return subprocess.run(
+        [sys.executable, "-m", "replay.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+    )
+
+
 def ab(trace: Path, a: str, b: str, *options: object) -> subprocess.CompletedProcess[str]:
     arguments = ("ab", trace, "--target-a", a, "--target-b", b, "-o", "runs", *options, "--", *WIDE)
-    return peaktape(*arguments, cwd=trace.parent, timeout_s=250)
+    return peaktape(*arguments, cwd=trace.parent)
 
 
 def after_ms(delay_ms: float) -> bytes:
@@ -52,7 +66,6 @@ def test_a_slow_build_is_found_and_the_comparison_ends_early(trace: Path) -> Non
     assert [name for name in runs if "again" not in name][:2] == ["01-a.parquet", "01-b.parquet"]
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_each_run_is_prepared_in_abba_order(trace: Path) -> None:
     with answering(lambda _: after_ms(5), []) as server:

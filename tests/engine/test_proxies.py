@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_rig import Authority, free_port, header, peaktape, proxy, site
+from connection_rig import Authority, free_port, header, proxy, site
 from replay_rig import MS, Replayed, replay_rows, request
 from test_connections import LARGE_BYTES, assert_staged, errors
 
@@ -19,8 +19,11 @@ from replay.engine.connecting import Connecting, proxy_target
 from replay.engine.dialling import connect_time_ns
 from replay.engine.run_format import read_run
 from replay.engine.target import parse_target
+from tests.command_line import peaktape_here
 
 pytestmark = pytest.mark.slow
+
+LEISURE_NS = 150 * MS  # between requests: an answer that takes longer has the next one open a connection
 
 
 def through(folder: Path, url: str, proxy_url: str, rows: Any = None, **connecting: Any) -> Replayed:
@@ -39,8 +42,9 @@ def through(folder: Path, url: str, proxy_url: str, rows: Any = None, **connecti
 
 
 def test_http_goes_in_absolute_form_and_staged(tmp_path: Path) -> None:
+    rows = [request(i, i * LEISURE_NS) for i in range(6)]
     with site() as found, proxy({"name.test:80": found.port}) as way:
-        done = through(tmp_path, "http://name.test/v2", way.url)
+        done = through(tmp_path, "http://name.test/v2", way.url, rows)
     assert errors(done) == {None}
     assert_staged(done, found)
     assert_staged_at_the_proxy(done, way.arrivals[0].at_ns)
@@ -59,7 +63,7 @@ def assert_staged_at_the_proxy(done: Replayed, at_ns: int) -> None:
 @pytest.mark.parametrize("host", ["name.test", "localhost"])
 def test_https_goes_through_a_tunnel_that_is_dug_ahead_and_used_again(tmp_path: Path, host: str) -> None:
     authority = Authority(tmp_path)
-    rows = [request(i, 100 * MS + i * 40 * MS) for i in range(6)]
+    rows = [request(i, 100 * MS + i * LEISURE_NS) for i in range(6)]
     with site(tls=authority.server_side(host)) as found, proxy({f"{host}:443": found.port}) as way:
         done = through(tmp_path, f"https://{host}", way.url, rows, ca=authority.path)
     assert errors(done) == {None}
@@ -182,8 +186,8 @@ def test_the_command_line_goes_through_a_proxy_to_a_name_that_was_allowed(
     with site() as found, proxy({"name.test:80": found.port}) as way:
         url = way.url.replace("http://", "http://me:secret@")
         given = ["replay", trace, "--target", "http://name.test", "--proxy", url, "-o", "r.parquet"]
-        refused = peaktape(*given, cwd=tmp_path)
-        done = peaktape(*given, "--allow-host", "name.test", "--max-lateness", "9s", cwd=tmp_path)
+        refused = peaktape_here(*given, cwd=tmp_path)
+        done = peaktape_here(*given, "--allow-host", "name.test", "--max-lateness", "9s", cwd=tmp_path)
     assert refused.returncode == 4
     assert refused.stderr.count("\n") == 1
     assert "the proxy looks name.test up" in refused.stderr
@@ -224,7 +228,7 @@ def test_what_goes_wrong_with_a_proxy_is_one_line(
 ) -> None:
     port = str(free_port())
     given = [option.replace("{port}", port) for option in options]
-    said = peaktape(
+    said = peaktape_here(
         *("replay", trace, "--target", "http://127.0.0.1:9", "-o", "r.parquet", *given), cwd=tmp_path
     )
     assert (said.returncode, said.stderr.count("\n")) == (code, 1), said.stderr

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from connection_rig import Arrival, peaktape, site
+from connection_rig import Arrival, site
 from replay_rig import MS, chat
 
 from capture.failures import BadInput
@@ -16,6 +16,7 @@ from replay.cli.ordering import content_of
 from replay.engine.run_format import read_run
 from replay.transform.content_rules import CLONES, HITS, UNIQUE, ContentRules
 from replay.transform.schedule_format import Lineage
+from tests.command_line import peaktape_here
 
 RECIPE = """\
 seed: 3
@@ -40,7 +41,7 @@ def test_a_replayed_recipe_says_what_it_was_asked_to_and_names_its_phases(tmp_pa
     wide = ("--max-lateness", "9s", "--max-lateness-p99", "9s")
     with site() as found:
         given = ("replay", "t.parquet", "--recipe", "r.yml", "--target", found.url)
-        ended = peaktape(*given, "-o", "run.parquet", *wide, cwd=tmp_path)
+        ended = peaktape_here(*given, "-o", "run.parquet", *wide, cwd=tmp_path)
     assert ended.returncode in (0, 3), ended.stderr
     table, metadata = read_run(tmp_path / "run.parquet")
     assert metadata.steps == (

@@ -32,7 +32,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-@pytest.mark.alone
+@pytest.mark.minutes
 @pytest.mark.slow
 def test_the_commands_by_hand_run_as_they_stand(tmp_path: Path) -> None:
     script = "\n".join(blocks("by-hand"))
