@@ -32,10 +32,14 @@ read_number: Final[Callable[[], int]] = functools.partial(_reads.__getitem__, 0)
 """The number of the last read of any connection: what one read brought is passed on before the next."""
 
 _layers: weakref.WeakKeyDictionary[Client, weakref.WeakSet[HttpConnection]] = weakref.WeakKeyDictionary()
+_with_http2: weakref.WeakSet[Client] = weakref.WeakSet()
+"""Clients with an HTTP/2 connection on either side; of others nobody waits for windows."""
 
 
 def register(connection_layer: HttpConnection) -> None:
     """Let a layer be known as one of its client's."""
+    if isinstance(connection_layer, _http2.Http2Connection):
+        _with_http2.add(connection_layer.context.client)
     _layers.setdefault(connection_layer.context.client, weakref.WeakSet()).add(connection_layer)
 
 
@@ -65,7 +69,7 @@ class PatientReader:
         return data
 
     def _is_held_back(self) -> bool:
-        return any(
+        return self._client in _with_http2 and any(
             isinstance(one, _http1.Http1Connection)
             and one.conn is self._connection
             and one.stream_id is not None
