@@ -44,7 +44,7 @@ class Listener:
         return cls(address, int(limit_us) / 1e6 if watched else None)
 
     def tell(self, *assignments: str) -> None:
-        """Send "NAME=value" assignments as one datagram; a manager that takes none is waited for by nobody."""
+        """Send "NAME=value" assignments as one datagram, without waiting for who takes it."""
         if not self.address:
             return
         path = f"\0{self.address[1:]}" if self.address[0] == "@" else self.address
