@@ -253,8 +253,8 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Whether the lock is ours now; raises OSError when its file can't be made."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Whether the lock is ours now; raises OSError when its file can't be made, or is somebody's link."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -125,4 +125,5 @@ def refusal(status: int, message: str = "") -> bytes:
     reason = status_codes.RESPONSES.get(status, "")
     said = f"{status} {reason}, by the peaktape capture proxy: {message.replace(_ADVICE, '')}\n"
     headers = http.Headers(Connection="close", Content_Type="text/plain; charset=utf-8")
-    return http1.assemble_response(http.Response.make(status, said.encode("utf-8", "replace"), headers))
+    answer = http.Response.make(status, said.encode("utf-8", "replace"), headers)
+    return bytes(http1.assemble_response(answer))  # type: ignore[no-untyped-call]

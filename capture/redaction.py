@@ -156,7 +156,7 @@ class RedactionPolicy:
         return self.prompts == "keep" and self.completions == "keep"
 
     def is_prose(self, quoted: str) -> bool:
-        """Whether a part of a URL may be words, of which APIs have none there; False where prompts are kept."""
+        """Whether a part of a URL may be words, which APIs don't have there; False where prompts are kept."""
         if self.prompts == "keep":
             return False
         return any(not _URL_WORD.fullmatch(unquote_plus(part)) for part in quoted.split("/"))
