@@ -13,7 +13,7 @@ from capture.redaction import RedactionPolicy, redact
 from capture.trace_format import TRACE_SCHEMA
 
 WORDS = "zebra crossing"
-POLICIES = [RedactionPolicy(prompts=one, completions=one) for one in ("drop", "hash", "pseudonymise")]  # type: ignore[arg-type]
+POLICIES = [RedactionPolicy(prompts=one, completions=one) for one in ("drop", "hash", "pseudonymise")]
 
 
 def delta(text: str) -> bytes:
