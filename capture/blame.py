@@ -17,10 +17,13 @@ class Failure(NamedTuple):
 def blame(message: str, *, request_is_whole: bool, client_left: bool) -> Failure:
     """Who broke an exchange: by mitmproxy's message, whether the request was whole, and who had left.
 
-    A server that can't be reached or goes away is a `server_error`, and the client gets a 502 from the
-    proxy. Only what the proxy itself refuses or kills is a `proxy_error`.
+    A server that can't be reached is a `server_error`, and the client gets a 502 from the proxy; one that
+    goes away before it has answered is one too, and the client's connection ends like the server's did. Only
+    what the proxy itself refuses or kills is a `proxy_error`.
     """
     text = message.lower()
+    if text.startswith("server closed") and not client_left:
+        return Failure(SERVER_ERROR, None if "without an answer" in text else 502)
     if text == "connection killed.":
         return Failure(PROXY_ERROR, None)
     if "body_size_limit" in text:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from capture.__about__ import VERSION
 from capture.choice import Choice
@@ -18,6 +18,13 @@ from capture.failures import BadInput
 from capture.redaction import RedactionPolicy
 from capture.retention import Retention, notes_of
 from capture.trace_format import TraceMetadata
+
+LEFT_FORMAT: Final = 1
+"""Of spools and journals, as facts tell it (none: 1). One that is higher is a later version's to recover."""
+
+
+class LeftByLater(BadInput):
+    """What a later version left: that one can recover it, and nothing of it may be touched before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +96,8 @@ class CaptureFacts:
         options["choice"] = dataclasses.asdict(self.options.choice)
         options["retention"] = dataclasses.asdict(self.options.retention)
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return json.dumps({**own, "options": options}, default=str)
+        told = {"left_format": LEFT_FORMAT, "tool_version": VERSION}
+        return json.dumps({**told, **own, "options": options}, default=str)
 
     @classmethod
     def from_json(
@@ -97,10 +105,16 @@ class CaptureFacts:
     ) -> CaptureFacts:
         """What `to_json` wrote, with the policy's `key` or a new one, and the `keys` of encryption.
 
-        Raises `BadInput` naming `place` when it is not that.
+        Raises `BadInput` naming `place` when it is not that, `LeftByLater` when a later version wrote it.
         """
         try:
             found = json.loads(raw)
+            left_format, version = found.pop("left_format", 1), found.pop("tool_version", "")
+            if left_format > LEFT_FORMAT:
+                raise LeftByLater(
+                    f"{place}: left by peaktape {version}, which this one ({VERSION}) can't recover; "
+                    f"run `peaktape recover` of {version} or later"
+                )
             options = found["options"]
             redaction = RedactionPolicy.from_values(options["redaction"], key)
             parts = {

@@ -9,6 +9,7 @@ in `encryption_keys`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -62,8 +63,11 @@ def parquet_writer(
 ) -> pq.ParquetWriter:
     """`pq.ParquetWriter`, which encrypts all that it writes if there are `keys`.
 
-    Raises `KeyRefused` when a key service gives none, else what the writer raises.
+    The file is its owner's, and the group's to read as far as the umask allows: traces and runs hold prompts.
+    Raises `KeyRefused` when a key service gives none, FileExistsError when something lies at `path` (also a
+    link, which is not followed), else what the writer raises.
     """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640))
     return pq.ParquetWriter(path, schema, encryption_properties=_encryption(keys), **options)
 
 

@@ -34,6 +34,7 @@ KEY_BYTES: Final = 32
 MASTER: Final = "peaktape"
 """The master key's name in files, and the one that a key service is asked for unless told otherwise."""
 _FORMS: Final = "env:NAME, file:PATH or kms:MODULE:CLASS[:MASTER] wanted"
+_NEXT: Final = re.compile(r",(?=(?:env|file|kms):)")
 _NONCE_BYTES: Final = 12
 _HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2})+")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
@@ -63,7 +64,8 @@ class Keys:
     """One master key and all that it opens; `source` is how the user named it.
 
     `secret` is the key itself, None with a key service, whose class `service` names. `path` is the file that
-    holds it, if one does. Can be pickled; caches unwrapped keys, of this one master key only.
+    holds it, if one does. `others` open what this one doesn't, and encrypt nothing: a trace may have segments
+    from before its key was changed. Can be pickled; caches unwrapped keys, of these master keys only.
     """
 
     source: str
@@ -71,14 +73,20 @@ class Keys:
     service: str = ""
     master: str = MASTER
     path: Path | None = None
+    others: tuple[Keys, ...] = ()
 
     @classmethod
     def of(cls, text: str, environment: Mapping[str, str] = os.environ) -> Keys:
-        """The keys that `--key` names.
+        """The keys that `--key` names, one or several with commas between: the first is the one to encrypt.
 
         Raises `KeyRefused` for what is none of the three forms, is not there, is no key of 256 bits, or can
         be replaced by everybody; a key that everybody can read is warned of.
         """
+        first, *others = (cls._one(part, environment) for part in _NEXT.split(text))
+        return dataclasses.replace(first, others=tuple(others)) if others else first
+
+    @classmethod
+    def _one(cls, text: str, environment: Mapping[str, str]) -> Keys:
         kind, _, rest = text.partition(":")
         if kind == "env" and rest:
             if not environment.get(rest):
@@ -100,7 +108,18 @@ class Keys:
             return DataKey(key, _text(self.client.wrap_key(key, self.master)), self.master)
 
     def unwrap(self, wrapped: str, master: str) -> bytes:
-        """The data key that was wrapped by the key of that name; raises `KeyRefused`."""
+        """The data key that was wrapped by the key of that name; raises `KeyRefused` if none opens it."""
+        refusals = []
+        for one in (self, *self.others):
+            try:
+                return one._unwrapped_by_this(wrapped, master)
+            except KeyRefused as error:
+                refusals.append(error)
+        if len(refusals) == 1:
+            raise refusals[0]
+        raise KeyRefused(f"none of the keys opens it: {'; '.join(map(str, refusals))}") from refusals[0]
+
+    def _unwrapped_by_this(self, wrapped: str, master: str) -> bytes:
         known = self._unwrapped.get((wrapped, master))
         if known is None:
             with self._asking():
@@ -146,9 +165,12 @@ class Keys:
         It holds the key: for a pipe, never for a command line or a disk.
         """
         made = self.data_key
+        told = {**self._told(), "data_key": made.key.hex(), "wrapped": made.wrapped}
+        return json.dumps({**told, "others": [one._told() for one in self.others]})
+
+    def _told(self) -> dict[str, str | None]:
         facts = {"source": self.source, "service": self.service, "master": self.master}
-        secrets = {"secret": self.secret.hex() if self.secret else None, "data_key": made.key.hex()}
-        return json.dumps({**facts, **secrets, "wrapped": made.wrapped})
+        return {**facts, "secret": self.secret.hex() if self.secret else None}
 
     @classmethod
     def taken_over(cls, line: str) -> Keys | None:
@@ -156,8 +178,16 @@ class Keys:
         if not line.strip():
             return None
         told = json.loads(line)
-        secret = bytes.fromhex(told["secret"]) if told["secret"] else None
-        keys = cls(told["source"], secret, told["service"], told["master"])
+        keys, *others = (
+            cls(
+                one["source"],
+                bytes.fromhex(one["secret"]) if one["secret"] else None,
+                one["service"],
+                one["master"],
+            )
+            for one in (told, *told["others"])
+        )
+        keys = dataclasses.replace(keys, others=tuple(others))
         made = DataKey(bytes.fromhex(told["data_key"]), told["wrapped"], told["master"])
         keys.__dict__["data_key"] = made
         keys._unwrapped[made.wrapped, made.master] = made.key
@@ -182,7 +212,12 @@ class Keys:
             raise KeyRefused(f"{self.source} refuses ({_first_line(error)}); ask whoever runs it") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Keys, (self.source, self.secret, self.service, self.master, self.path)
+        return Keys, (self.source, self.secret, self.service, self.master, self.path, self.others)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that hold any of the keys."""
+        return tuple(one.path for one in (self, *self.others) if one.path is not None)
 
 
 class _WrongKeyError(Exception):

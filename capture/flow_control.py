@@ -64,8 +64,24 @@ class PatientReader:
     async def read(self, most_bytes: int) -> bytes:
         while self._is_held_back():  # noqa: ASYNC110 - nothing tells when windows open
             await asyncio.sleep(CHECK_S)
-        data: bytes = await self._reader.read(most_bytes)
+        try:
+            data: bytes = await self._reader.read(most_bytes)
+        except (OSError, asyncio.CancelledError):
+            data = self._left_over()
+            if not data:
+                raise
         _reads[0] += 1
+        return data
+
+    def _left_over(self) -> bytes:
+        """What came before the connection broke, b"" when it has not: a reader that fails forgets it.
+
+        A server that refuses an upload says so and hangs up, and what is still sent to it breaks the rest.
+        """
+        if self._reader.exception() is None:
+            return b""
+        data = bytes(self._reader._buffer)
+        self._reader._buffer.clear()
         return data
 
     def _is_held_back(self) -> bool:

@@ -24,6 +24,7 @@ SPOOL_FILE_BYTES: Final = 4 << 20
 _MOST_PARTS: Final = 1000  # IOV_MAX is 1024
 _READ_BYTES: Final = 1 << 20
 _PROGRESS_NAME: Final = "progress"
+_OLDER_PROGRESS_NAME: Final = "taken"
 TAKEN, _WRITTEN = range(2)
 
 
@@ -154,14 +155,22 @@ class SpoolWriter:
 
 
 class SpoolReader:
-    """Reads what a `SpoolWriter` wrote while it writes, or after it was killed. `position` is in bytes."""
+    """Reads what a `SpoolWriter` wrote while it writes, or after it was killed. `position` is in bytes.
+
+    A writer of a build before 28 November 2026 has a number of its own for what is taken, and none for what
+    is written, since it writes nothing over: all that is there counts.
+    """
 
     def __init__(self, folder: Path, position: int = 0) -> None:
         self.folder = folder
         self.name = folder.name
         self.position = position
         self._lock = FolderLock(folder / "writer.lock")
-        self._progress = SharedNumbers(folder / _PROGRESS_NAME, 2).view
+        older = folder / _OLDER_PROGRESS_NAME
+        self._is_older = older.exists() and not (folder / _PROGRESS_NAME).exists()
+        self._progress = (
+            SharedNumbers(older, 1) if self._is_older else SharedNumbers(folder / _PROGRESS_NAME, 2)
+        ).view
 
     def take(self) -> list[Frame]:
         """The next whole frames, about a megabyte of them; moves `position` behind them."""
@@ -169,7 +178,7 @@ class SpoolReader:
             # The order counts: a writer that is gone adds nothing, and one that has begun a file nothing to
             # those before it; a file in which something up to `written` is unread isn't written over.
             gone = self.is_over
-            written = self._progress[_WRITTEN]
+            written = self._written
             if written <= self.position:
                 return []
             starts = self._starts()
@@ -215,7 +224,17 @@ class SpoolReader:
     @property
     def unread_bytes(self) -> int:
         """What lies there and has not been taken."""
-        return max(0, self._progress[_WRITTEN] - self.position)
+        return max(0, self._written - self.position)
+
+    @property
+    def _written(self) -> int:
+        if not self._is_older:
+            return self._progress[_WRITTEN]
+        try:
+            starts = self._starts()
+            return starts[-1] + (self.folder / f"{starts[-1]:016d}.frames").stat().st_size if starts else 0
+        except FileNotFoundError:  # done with, and removed
+            return 0
 
     @property
     def is_over(self) -> bool:
@@ -234,8 +253,8 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Whether the lock is ours now; raises OSError when its file can't be made."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Whether the lock is ours now; raises OSError when its file can't be made, or is somebody's link."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

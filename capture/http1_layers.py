@@ -1,8 +1,9 @@
 """mitmproxy's HTTP/1 connections with what they lack: trailers, interim answers, bounds, and who hung up.
 
-As they are, a trailer, an answer of 1xx before the answer, or an empty line before a request hangs a request
-for good, a head without an end fills the memory, and so does whoever never ends it. `proxy` puts these
-classes where mitmproxy looks for its own; nothing else of it changes.
+As they are, a trailer, an answer of 1xx before the answer, or an empty line before a message hangs a request
+for good, a head without an end fills the memory, and so does whoever never ends it; `Expect: 100-continue` is
+answered in the server's name, and a server that goes without an answer is given one. `proxy` puts these
+classes where mitmproxy looks for its own; how messages are framed is in `http1_framing`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mitmproxy.proxy.layers.http import _events, _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 
 from capture.flow_control import register
+from capture.http1_framing import unquoted, without_void_framing
 
 HEAD_LIMIT_BYTES: Final = 1 << 20
 """Of a head, a trailer section, or the line before a chunk."""
@@ -33,7 +35,14 @@ HEAD_TIMEOUT_S: Final = 60.0
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
 """The beginning of an answer that another one follows (RFC 9110, 15.2); 101 ends the speaking of HTTP."""
+_BODILESS: Final = (204, 304)
+NO_ANSWER: Final = "server closed the connection without an answer"
+
 _hung_up: weakref.WeakSet[Connection] = weakref.WeakSet()
+_expecting: weakref.WeakKeyDictionary[Connection, tuple[int, tuple[bytes, bytes]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""Of clients, the place and text of the `Expect` that mitmproxy takes from the request under way."""
 
 type Commands = layer.CommandGenerator[None]
 
@@ -41,6 +50,12 @@ type Commands = layer.CommandGenerator[None]
 def hung_up(connection: Connection) -> bool:
     """Whether this end of an upgraded connection closed it, and not the proxy after the other had."""
     return connection in _hung_up
+
+
+def _ends_no_body(command: Any, answer: http.Response | None) -> bool:
+    """Whether that sends the end of a body which the answer doesn't have, chunked though it says it is."""
+    bodiless = answer is not None and answer.status_code in _BODILESS
+    return bodiless and isinstance(command, commands.SendData) and command.data == _LAST_CHUNK
 
 
 class _TrailerReader:
@@ -99,6 +114,8 @@ class _Http1Connection(_http1.Http1Connection):
             self._trailers = event.trailers
             return
         for command in super().send(event):
+            if isinstance(event, _events.ResponseEndOfMessage) and _ends_no_body(command, self.response):
+                continue
             if (
                 self._trailers
                 and isinstance(event, _events.RequestEndOfMessage | _events.ResponseEndOfMessage)
@@ -110,6 +127,15 @@ class _Http1Connection(_http1.Http1Connection):
             yield command
         if isinstance(event, _events.RequestEndOfMessage | _events.ResponseEndOfMessage):
             self._trailers = None
+
+    def make_pipe(self) -> Commands:
+        """Pass on what came with the answer of 101, as it came."""
+        self.state = self.passthrough
+        early = self.buf.maybe_extract_at_most(len(self.buf)) if self.buf else None
+        if early and self.request is not None and self.request.method.upper() == "CONNECT":
+            early = early.lstrip(b"\r\n")  # some clients end their request for a tunnel so
+        if early:
+            yield from self.state(events.DataReceived(self.conn, bytes(early)))
 
     def passthrough(self, event: events.Event) -> Commands:
         if (
@@ -160,11 +186,30 @@ class Http1Server(_Http1Connection, _http1.Http1Server):
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
         while self.buf._data.startswith(b"\r\n"):  # old clients end a body so (RFC 9112, 2.2)
             self.buf.maybe_extract_at_most(2)
-        yield from super().read_headers(event)
+        for command in super().read_headers(event):
+            if isinstance(command, ReceiveHttp):
+                heard = command.event
+                if isinstance(heard, _events.RequestHeaders) and "expect" in heard.request.headers:
+                    heard.request.stream = True  # its body comes when the server has asked for it
+                elif isinstance(heard, _events.RequestProtocolError):
+                    heard.message = unquoted(heard.message)
+            yield command
         if self.state != self.read_headers:
             self._heads += 1
         elif len(self.buf) > HEAD_LIMIT_BYTES:
             yield from self._turn_away(431, "the request's head is too long")
+
+    def send(self, event: _events.HttpEvent) -> Commands:
+        if isinstance(event, _events.ResponseHeaders) and event.response.status_code == 100:
+            self._leave_to_the_server()
+            return
+        yield from super().send(event)
+
+    def _leave_to_the_server(self) -> None:
+        """Whether a body is wanted, mitmproxy would say for it: it is asked instead (`Http1Client.send`)."""
+        for at, field in enumerate(self.request.headers.fields if self.request is not None else ()):
+            if field[0].lower() == b"expect":
+                _expecting[self.conn] = at, field
 
     def _turn_away(self, status: int, reason: str) -> Commands:
         self.state = self.done
@@ -178,14 +223,39 @@ class Http1Client(_Http1Connection, _http1.Http1Client):
 
     ReceiveTrailers = _events.ResponseTrailers
 
+    def send(self, event: _events.HttpEvent) -> Commands:
+        client = self.context.client
+        if isinstance(event, _events.RequestHeaders) and client in _expecting:
+            at, field = _expecting.pop(client)
+            fields = event.request.headers.fields
+            event.request.headers.fields = (*fields[:at], field, *fields[at:])
+        yield from super().send(event)
+
     def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        while self.request is not None and self.buf._data.startswith(b"\r\n"):  # the end of a body before
+            self.buf.maybe_extract_at_most(2)
         yield from self._pass_interim()
         for command in super().read_headers(event):
-            if isinstance(command, ReceiveHttp) and isinstance(command.event, _events.ResponseHeaders):
-                _without_false_length(command.event.response.headers)
+            if isinstance(command, ReceiveHttp):
+                heard = command.event
+                if isinstance(heard, _events.ResponseHeaders):
+                    without_void_framing(heard.response)
+                elif isinstance(heard, _events.ResponseProtocolError):
+                    command = ReceiveHttp(self._told(event, heard))
             yield command
         if self.state == self.read_headers and len(self.buf) > HEAD_LIMIT_BYTES and self.stream_id:
             yield from self._refuse("HTTP/1 protocol error: the response's head is too long")
+
+    def _told(
+        self, event: events.ConnectionEvent, failure: _events.ResponseProtocolError
+    ) -> _events.ResponseProtocolError:
+        """A failure before the answer: a server that goes without one leaves its client without one.
+
+        Clients ask again by themselves when a connection ends so, and may not when they get a 502.
+        """
+        if isinstance(event, events.ConnectionClosed):
+            return _events.ResponseProtocolError(failure.stream_id, NO_ANSWER, _events.ErrorCode.CANCEL)
+        return _events.ResponseProtocolError(failure.stream_id, unquoted(failure.message), failure.code)
 
     def _pass_interim(self) -> Commands:
         """Hand answers of 1xx to a client that knows them; the answer is still to come."""
@@ -197,12 +267,3 @@ class Http1Client(_Http1Connection, _http1.Http1Client):
             if self.request.http_version == "HTTP/1.1" and client.state & ConnectionState.CAN_WRITE:
                 head = b"".join(bytes(line) + b"\r\n" for line in lines) + b"\r\n"
                 yield commands.SendData(client, head)
-
-
-def _without_false_length(headers: http.Headers) -> None:
-    """Where the chunks say how long a body is, a stated length is void and not passed on (RFC 9112, 6.3).
-
-    With it every client reads such an answer, as long as mitmproxy doesn't make a 502 of it.
-    """
-    if "chunked" in headers.get("transfer-encoding", "").lower() and "content-length" in headers:
-        del headers["content-length"]

@@ -241,6 +241,10 @@ class Intake:
             if frame.kind == Kind.ENDED:
                 return self._end(with_text(exchange_columns(frame)))
             columns = columns_of(frame)
+            if frame.kind == Kind.REQUEST:  # by name: of a build before 28 November 2026
+                return self._ask(with_text(columns))
+            if frame.kind == Kind.END:
+                return self._end(with_text(columns))
             if frame.kind == Kind.LOST:
                 self._live.pop(columns["request_id"], None)
                 self._choice.forget(columns["request_id"])

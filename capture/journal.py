@@ -34,8 +34,8 @@ class Kind(enum.IntEnum):
     END = 2  # over: the row's other columns
     LOST = 3  # it will not be recorded, and the cause
     COUNTS = 4  # what the proxy has counted
-    ASKED = 5  # in a spool only: as REQUEST, by position (see `exchange_frames`)
-    ENDED = 6  # in a spool only: as END, by position
+    ASKED = 5  # in a spool only: as REQUEST, by position (see `exchange_frames`); older ones have REQUEST
+    ENDED = 6  # in a spool only: as END, by position; older ones have END
     STATE = 8  # the journal up to here is complete: how far the spools are read, and what is counted
     KEY = 16  # of a sealed file: what opens its other frames (see `sealing`)
     TEXT = 17  # of a file that is one text

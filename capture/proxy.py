@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from mitmproxy import certs, options
+from mitmproxy.net.http import http1
 from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.proxy.layers.http import _http1
 
-from capture import flow_control, http1_layers
+from capture import flow_control, http1_framing, http1_layers
 from capture.addon import CaptureAddon
 from capture.addresses import not_bound
 from capture.bare_addons import Master, core, proxyserver, tlsconfig
@@ -86,20 +88,25 @@ def run_proxy(chosen: ProxyOptions, recorder: Handover | None, on_ready: Callabl
 
 @contextlib.contextmanager
 def _own_layers() -> Iterator[None]:
-    """While this lasts, connections are ours, under the names by which mitmproxy looks its own up."""
-    place: Any = http_layers
-    ours = (
-        *(http1_layers.Http1Server, http1_layers.Http1Client),
-        *(flow_control.Http2Server, flow_control.Http2Client),
+    """While this lasts, connections and their framing are ours, where mitmproxy looks its own up."""
+    ours: tuple[tuple[Any, str, Any], ...] = (
+        (http_layers, "Http1Server", http1_layers.Http1Server),
+        (http_layers, "Http1Client", http1_layers.Http1Client),
+        (http_layers, "Http2Server", flow_control.Http2Server),
+        (http_layers, "Http2Client", flow_control.Http2Client),
+        (http_layers, "validate_headers", http1_framing.check),
+        (http1, "expected_http_body_size", http1_framing.body_bytes),
+        (http1, "connection_close", http1_framing.ends_connection),
+        (_http1, "make_error_response", http1_framing.refusal),
     )
-    before = {layer.__name__: getattr(place, layer.__name__) for layer in ours}
-    for layer in ours:
-        setattr(place, layer.__name__, layer)
+    before = [getattr(place, name) for place, name, _ in ours]
+    for place, name, own in ours:
+        setattr(place, name, own)
     try:
         yield
     finally:
-        for name, layer in before.items():
-            setattr(place, name, layer)
+        for (place, name, _), own in zip(ours, before, strict=True):
+            setattr(place, name, own)
 
 
 def refuse_no_authority(file: Path | None) -> None:

@@ -96,6 +96,10 @@ class Recorder(Handover):
         self._start_process()
         self._thread.start()
 
+    def has_answered(self) -> bool:
+        """Whether the recorder's process has come up, and has nothing to complain of."""
+        return bool(self._status) and not self.trouble
+
     def _mark(self) -> None:
         """Leave the capture's facts in its folder, locked, for whoever finds it without us."""
         marker = self.facts.folder / MARKER_NAME

@@ -58,7 +58,7 @@ class Output:
         if self.file is None and os.path.exists(self.folder) and not os.path.isdir(self.folder):
             raise BadInput(f"{self.folder}: a file found, a folder or NAME.parquet wanted; choose another")
         refuse_url(self.folder)
-        refuse_input(self.file or self.folder, [keys.path if keys else None])
+        refuse_input(self.file or self.folder, keys.paths if keys else ())
         if append and (overwrite or self.file is not None):
             found = "--overwrite" if overwrite else f"{self.file}, a file,"
             raise BadInput(f"--append: {found} found, a folder to add segments to wanted; leave one out")
@@ -180,7 +180,7 @@ def recover(name: Path, keys: Keys | None = None) -> tuple[Recovered, Path]:
         raise BadInput(f"{output.folder}: nothing to recover, its capture came to its end")
     if output.file is not None:
         refuse_existing(output.file, overwrite=False)
-    refuse_input(output.file or output.folder, [keys.path if keys else None])
+    refuse_input(output.file or output.folder, keys.paths if keys else ())
     recovered = recover_folder(output.folder, keys)
     if output.file is None:
         return recovered, output.folder

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from capture.capture_facts import CaptureFacts
+from capture.capture_facts import CaptureFacts, LeftByLater
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
@@ -87,6 +87,8 @@ def _facts(folder: Path, keys: Keys | None) -> CaptureFacts | None:
             if text:
                 facts = CaptureFacts.from_json(text, str(place), keys=keys)
                 return dataclasses.replace(facts, folder=folder.absolute())
+        except LeftByLater:
+            raise
         except BadInput as error:
             trouble = error
     if journals:

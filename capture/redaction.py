@@ -12,15 +12,17 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from capture.privacy.bodies import opaque, redacted_body
 from capture.privacy.body_rules import BodyRules, ContentPolicy, Tally
+from capture.privacy.contents import looks_like_identifier
 from capture.privacy.credential_names import (
     CREDENTIAL_NAME_PATTERN,
     CREDENTIAL_NAMES,
@@ -42,6 +44,10 @@ from capture.privacy.vendor_keys import VENDOR_PATTERNS
 from capture.sessions import BODY_SESSION_FIELDS, OWN_SESSION, session_in_headers
 
 REDACTED: Final = "REDACTED"
+CONTENT_HEADERS: Final = frozenset({"grpc-message", "content-disposition"})
+"""Kept, but for where contents are not: a message may say a prompt back, a file's name be a user's words."""
+_PEERS_WORDS: Final = re.compile(r"(grpc-status \d+(?: \(\w+\))?|websocket closed with \d+): .*", re.DOTALL)
+_URL_WORD: Final = re.compile(r"[\w.:+~!$&'()*,;=@/\[\]-]{0,128}", re.ASCII)
 PROMPT_PARAMETERS: Final = frozenset({"prompt", "q", "query", "input", "text", "message", "content"})
 type Direction = Literal["request", "response"]
 
@@ -86,9 +92,12 @@ class RedactionPolicy:
     def path(self, path: str) -> str:
         """The path with query, credential parameters' values replaced; all else byte for byte."""
         before, mark, query = path.partition("?")
-        if self._is_secret(before):
-            before = "/".join(REDACTED if self._is_secret(part) else part for part in before.split("/"))
-            if self._is_secret(before):  # one that lies across the slashes
+        if self._is_secret(unquote(before)) or self.is_prose(before):
+            before = "/".join(
+                REDACTED if self._is_secret(unquote(part)) or self.is_prose(part) else part
+                for part in before.split("/")
+            )
+            if self._is_secret(unquote(before)):  # one that lies across the slashes
                 before = f"/{REDACTED}"
         if not mark:
             return before
@@ -142,6 +151,25 @@ class RedactionPolicy:
             return redacted_body(payload, (("content-type", "application/json"),), rules, tally).body
         return opaque(payload, rules, tally)
 
+    @property
+    def keeps_contents(self) -> bool:
+        """Whether prompts and completions stay as they are."""
+        return self.prompts == "keep" and self.completions == "keep"
+
+    def is_prose(self, quoted: str) -> bool:
+        """Whether a part of a URL may be words, which APIs don't have there; False where prompts are kept."""
+        if self.prompts == "keep":
+            return False
+        return any(not _URL_WORD.fullmatch(unquote_plus(part)) for part in quoted.split("/"))
+
+    def error(self, text: str) -> str:
+        """What broke: without secrets and, where contents are not kept, without a peer's own words."""
+        return self.text(text if self.keeps_contents else _PEERS_WORDS.sub(r"\1", text))
+
+    def model(self, name: str) -> str | None:
+        """A model's name; None when it is none and prompts are not kept."""
+        return self.text(name) if self.prompts == "keep" or looks_like_identifier(name) else None
+
     def text(self, text: str) -> str:
         """A short text (an error, a name) with its secrets replaced."""
         return self._judged_text(text) if len(text) <= _REMEMBERED_CHARACTERS else self._cleaned(text)
@@ -153,7 +181,8 @@ class RedactionPolicy:
 
     def session(self, session_id: str, *, kept: bool) -> str:
         """A session's id; hashed where its source may not be kept, so that turns still belong together."""
-        if kept and (OWN_SESSION.fullmatch(session_id) or not self._is_secret(session_id)):
+        told_apart = self.prompts == "keep" or looks_like_identifier(session_id)
+        if kept and (OWN_SESSION.fullmatch(session_id) or (told_apart and not self._is_secret(session_id))):
             return session_id
         return f"session-{self.pseudonyms.digest(session_id)[5:]}"
 
@@ -212,9 +241,10 @@ class RedactionPolicy:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def _judged_header(self, name: str, value: str) -> str:
-        if not self.keeps_header(name):
+        lower = name.lower()
+        if not self.keeps_header(lower) or (lower in CONTENT_HEADERS and not self.keeps_contents):
             return REDACTED
-        if name.lower() in URL_HEADERS and "?" in value:
+        if lower in URL_HEADERS and ("?" in value or self.prompts != "keep"):
             value = self.path(value)
         return REDACTED if self._is_secret(value) else value
 
@@ -237,7 +267,7 @@ class RedactionPolicy:
     def _parameter(self, pair: str) -> str:
         name, equals, value = pair.partition("=")
         plain = unquote_plus(name)
-        told = self.prompts != "keep" and plain.lower() in PROMPT_PARAMETERS
+        told = self.prompts != "keep" and (plain.lower() in PROMPT_PARAMETERS or self.is_prose(value))
         if told or self.is_credential(plain) or self._is_secret(unquote_plus(value)):
             return f"{name}{equals}{REDACTED}" if equals else name
         return pair if not self._is_secret(plain) else REDACTED
@@ -288,9 +318,10 @@ def redact_answer(
     for column in ("response_headers", "response_trailers"):
         if row.get(column) is not None:
             row[column] = policy.headers(row[column])
-    for column in ("error", "model"):
-        if row.get(column):
-            row[column] = policy.text(row[column])
+    if row.get("error"):
+        row["error"] = policy.error(row["error"])
+    if row.get("model"):
+        row["model"] = policy.model(row["model"])
 
 
 def _redact_body(

@@ -45,6 +45,7 @@ def write_segment(
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # a half of one who was killed
         _write(temporary, batches, metadata, keys)
         temporary.replace(path)
         sync_path(path.parent)

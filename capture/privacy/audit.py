@@ -10,13 +10,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from capture.privacy.bodies import redacted_body
 from capture.privacy.body_rules import PlacedTally, count
-from capture.privacy.credential_names import value_is_credential
+from capture.privacy.credential_names import URL_HEADERS, value_is_credential
 from capture.privacy.messages import redacted_messages
-from capture.redaction import PROMPT_PARAMETERS, REDACTED, Direction, RedactionPolicy
+from capture.redaction import CONTENT_HEADERS, PROMPT_PARAMETERS, REDACTED, Direction, RedactionPolicy
 
 TEXT_COLUMNS = ("session_id", "model", "error", "host")
 
@@ -47,6 +47,7 @@ class Audit:
         for column in TEXT_COLUMNS:
             if row.get(column):
                 self._text(column, row[column])
+        self._words(row)
         self._tally.column = "path"
         self._path(row["path"])
         for side in ("request", "response"):
@@ -67,9 +68,22 @@ class Audit:
         for one in self._policy.finder.find(text):
             count(self._tally, one.kind)
 
+    def _words(self, row: Mapping[str, Any]) -> None:
+        """A peer's words and a user's in columns that the policy leaves without them."""
+        policy, error, model = self._policy, row.get("error") or "", row.get("model") or ""
+        for column, is_told in (
+            ("error", policy.error(error) != policy.text(error)),
+            ("model", bool(model) and policy.model(model) is None),
+        ):
+            if is_told:
+                self._tally.column = column
+                count(self._tally, "words_of_a_peer" if column == "error" else "prompt_as_model")
+
     def _path(self, path: str) -> None:
         before, _, query = path.partition("?")
-        self._value(before, "")
+        self._value(unquote(before), "")
+        if self._policy.is_prose(before):
+            count(self._tally, "prompt_in_path")
         for pair in query.split("&"):
             name, _, value = pair.partition("=")
             plain = unquote_plus(name)
@@ -78,7 +92,9 @@ class Audit:
             below = f"?{plain if not self._policy.finder.find(plain) else '…'}"
             if self._policy.is_credential(plain):
                 count(self._tally, "credential_parameter", below)
-            elif self._policy.prompts != "keep" and plain.lower() in PROMPT_PARAMETERS:
+            elif self._policy.prompts != "keep" and (
+                plain.lower() in PROMPT_PARAMETERS or self._policy.is_prose(value)
+            ):
                 count(self._tally, "prompt_parameter", below)
             else:
                 self._value(unquote_plus(value), below)
@@ -101,6 +117,10 @@ class Audit:
                 count(self._tally, "credential_header", below)
             elif not self._policy.keeps_header(name):
                 count(self._tally, "header_not_on_the_list", below)
+            elif name.lower() in CONTENT_HEADERS and not self._policy.keeps_contents:
+                count(self._tally, "words_of_a_peer", below)
+            elif name.lower() in URL_HEADERS and self._policy.is_prose(value.partition("?")[0]):
+                count(self._tally, "prompt_in_path", below)
             else:
                 self._value(value, below)
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 
 from capture.privacy.body_rules import BodyRules, Tally, count
 from capture.privacy.codings import Undecodable, codings_of, decoded_pieces, encoded_pieces
-from capture.privacy.contents import conforms, payload_conforms
+from capture.privacy.contents import conforms, looks_like_identifier, payload_conforms
 from capture.privacy.credential_names import name_is_credential
 from capture.privacy.documents import Judge, Part
 from capture.privacy.edits import Edit, moved, settled
@@ -24,13 +24,12 @@ from capture.privacy.quick_look import may_hold_secret, stream_may_hold_secret
 from capture.privacy.secret_patterns import MARKS
 
 _DATA_LINE: Final = re.compile(r"data:(?<![^\r\n\ufeff]data:)[ ]?([^\r\n]*)")
-"""A line may end with CR, LF or both, and a byte order mark may come first (WHATWG HTML, 9.2.5)."""
+"""Lines end in LF, CRLF or CR, and a byte order mark may come first (WHATWG HTML, 9.2.5)."""
+_OTHER_LINE: Final = re.compile(r"(?P<field>[^\r\n:]*)(?P<colon>:?)[ ]?(?P<value>[^\r\n]*)")
+_STREAM_FIELDS: Final = frozenset({"data", "event", "id", "retry", "\ufeffdata"})
 _LINE: Final = re.compile(r"[^\r\n]+")
-_STREAM_FIELD: Final = re.compile(
-    r"\ufeff?(?:(?:data: ?|:)(?P<words>.*)|event: ?\S{0,128}|id: ?\S{0,128}|retry: ?\d{0,20})$", re.DOTALL
-)
-"""A line of an event stream: what may hold words in it, if anything."""
 _TWO_LINES: Final = re.compile(rb"\}\r?\n\{")
+_SHORTEST_SECRET: Final = 24
 _PAIR: Final = re.compile(r"([^&=]+)=([^&]*)")
 _STREAM, _LINES, _JSON, _FORM, _TEXT, _OPAQUE = "stream", "lines", "json", "form", "text", "opaque"
 
@@ -140,9 +139,9 @@ def _worth_a_look(raw: bytes, kind: str, rules: BodyRules) -> bool:
 
 def _edits(text: str, kind: str, judge: Judge, rules: BodyRules, tally: Tally) -> list[Edit]:
     if kind == _STREAM:
-        parts = _parts_of_a_stream(text, all_lines=rules.contents != "keep")
+        parts = [Part(*match.span(1)) for match in _DATA_LINE.finditer(text) if match[1]]
         edits = judge.edits(text, parts)
-        return _with_the_rest(text, parts, edits, judge)
+        return _with_the_rest(text, parts, edits, judge, rules, tally)
     if kind == _LINES:
         return judge.edits(text, [Part(*match.span()) for match in _LINE.finditer(text)])
     if kind == _FORM:
@@ -150,30 +149,32 @@ def _edits(text: str, kind: str, judge: Judge, rules: BodyRules, tally: Tally) -
     return judge.edits(text, [Part(0, len(text))])
 
 
-def _parts_of_a_stream(text: str, *, all_lines: bool) -> list[Part]:
-    """The events' data; with `all_lines` also what else could hold words: comments, unknown fields."""
-    if not all_lines:
-        return [Part(*match.span(1)) for match in _DATA_LINE.finditer(text) if match[1]]
-    parts = []
-    for line in _LINE.finditer(text):
-        field = _STREAM_FIELD.match(line[0])
-        if field is None or field["words"]:
-            parts.append(Part(line.start() + (field.start("words") if field else 0), line.end()))
-    return parts
-
-
-def _with_the_rest(text: str, parts: Sequence[Part], edits: list[Edit], judge: Judge) -> list[Edit]:
+def _with_the_rest(
+    text: str, parts: Sequence[Part], edits: list[Edit], judge: Judge, rules: BodyRules, tally: Tally
+) -> list[Edit]:
     """Also what stands between the events' data (comments, ids, names of events)."""
     between = zip(
         [0, *(part.end for part in parts)], [*(part.start for part in parts), len(text)], strict=True
     )
-    more = [
-        Edit(edit.start + start, edit.end + start, edit.new)
-        for start, end in between
-        if end - start > 24
-        for edit in judge.found(text[start:end])
-    ]
+    more: list[Edit] = []
+    for start, end in between:
+        rest = text[start:end]
+        found = judge.found(rest) if end - start > _SHORTEST_SECRET else ()
+        if rules.contents != "keep":
+            found = (*found, *_words_between(rest, rules, tally))
+        more += (Edit(edit.start + start, edit.end + start, edit.new) for edit in settled(found))
     return settled((*edits, *more))
+
+
+def _words_between(rest: str, rules: BodyRules, tally: Tally) -> Iterable[Edit]:
+    """What of a stream is neither data nor an identifier goes, where contents do: lines stay, empty."""
+    for line in _OTHER_LINE.finditer(rest):
+        field, value = line["field"], line["value"].strip()
+        known = bool(line["colon"]) and field in _STREAM_FIELDS
+        if not line[0] or line[0].strip() == ":" or (known and (not value or looks_like_identifier(value))):
+            continue
+        count(tally, rules.content_kind)
+        yield Edit(*line.span("value"), "") if known else Edit(*line.span(), ":")
 
 
 def _form_edits(text: str, judge: Judge, rules: BodyRules, tally: Tally) -> Iterable[Edit]:

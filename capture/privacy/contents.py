@@ -53,6 +53,11 @@ def is_content(field: str, key: str, text: str) -> bool:
     return not (key == "name" and field in ("inputs", "outputs"))
 
 
+def looks_like_identifier(text: str) -> bool:
+    """Whether a text may stand where an API has ids and names: ASCII, no blanks, no longer than such are."""
+    return _IDENTIFIER.fullmatch(text) is not None
+
+
 def conforms(text: str, key: str, rules: BodyRules) -> bool:
     """Whether a text is what the policy would have made of one, as far as can be told without its key."""
     if HASHED.fullmatch(text) or _MARKER.fullmatch(text):

@@ -25,6 +25,7 @@ from replay.cli.inspecting import inspect
 from replay.cli.interleaving import ab
 from replay.cli.judging import diff, report
 from replay.cli.recovering import recover
+from replay.cli.rekeying import rekey
 from replay.cli.replaying import replay
 from replay.cli.selftest import selftest
 from replay.cli.serve import serve_demo
@@ -48,6 +49,7 @@ app.add_typer(importing, name="import")
 app.add_typer(exporting, name="export")
 app.command()(inspect)
 app.command()(audit)
+app.command()(rekey)
 app.command()(transform)
 app.command("verify-amplification")(verify_amplification)
 app.command()(fit)

@@ -214,10 +214,12 @@ class _Run:
 
     def _serve(self, recorder: Recorder, clear: Callable[[], None]) -> None:
         from capture.proxy import run_proxy
+        from capture.service_notice import Listener, ServiceNotice
         from capture.shards import Shards
         from capture.switch_signals import switched_by_signals
 
         shards = Shards(self.processes - 1, recorder.facts, self.chosen)
+        notice = ServiceNotice(Listener.of(), recorder.has_answered, lambda: recorder.counts().line())
         self._set_window(recorder, recorder.facts.wall_zero_ns)
 
         def ready(address: str) -> None:
@@ -229,12 +231,14 @@ class _Run:
             if self.watched is not None:
                 self.watched.pulse.begin()
             self._tell(address)
+            notice.begin()
 
         with contextlib.ExitStack() as stack:
             stack.callback(shards.stop)
             stack.enter_context(switched_by_signals(recorder))
             if self.watched is not None:
                 stack.enter_context(self.watched.serving(recorder.counts))
+            stack.callback(notice.stopping)
             run_proxy(self.chosen, recorder, ready)
 
     def _set_window(self, recorder: Recorder, begun_ns: int) -> int | None:

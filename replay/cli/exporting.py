@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from replay.cli.exporting_runs import Output, Overwrite, hdr_log, hgrm, otlp_metrics, run_csv
-from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
+from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
 from replay.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _export(
     from capture.trace_writer import refuse_existing, refuse_input
 
     keys = keys_of(key)
-    refuse_input(output, [name, key_file_of(keys)])
+    refuse_input(output, [name, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     trace = open_trace(name, keys)
     console = Console(stderr=True)

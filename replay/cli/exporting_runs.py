@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
+from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -208,7 +208,7 @@ class _Source:
         from replay.engine.run_format import read_run
 
         keys: Keys | None = keys_of(key)
-        refuse_input(output, [run, key_file_of(keys)])
+        refuse_input(output, [run, *key_files_of(keys)])
         refuse_existing(output, overwrite=overwrite)
         table, about = read_run(run, keys, bodies=False)
         found = RunTable.of(table, about)

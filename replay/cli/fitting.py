@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from replay.cli.import_run import IgnoreEos, Limit, Overwrite, RecordedModel, Seed, run_import
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_files_of, keys_of
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
@@ -59,7 +59,7 @@ def fit(
     from replay.transform.profile_file import write_profile
 
     keys = keys_of(key)
-    refuse_input(output, [source, like, key_file_of(keys)])
+    refuse_input(output, [source, like, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     profile = _fitted(source, at_least, names, like, seed, keys)
     write_profile(output, profile, overwrite=overwrite)

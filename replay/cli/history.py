@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import replay.cli.outputs as outputs
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_files_of, keys_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,9 +65,9 @@ def history(
     if not runs.is_dir():
         raise BadInput(f"{runs}: no folder of runs; name the one that `peaktape replay -o` writes into")
     keys, place = keys_of(key), table or runs / TABLE_NAME
-    refuse_input(place, [key_file_of(keys)])
+    refuse_input(place, [*key_files_of(keys)])
     if html is not None:
-        refuse_input(html, [place, key_file_of(keys)])
+        refuse_input(html, [place, *key_files_of(keys)])
         refuse_existing(html, overwrite=overwrite)
     kept = _updated(runs, place, keys)
     asked = None if baseline_for is None else _name_of(baseline_for, runs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_files_of, keys_of
 from replay.cli.progress_bar import progress_bar
 from replay.cli.replay_flags import MaxLateness, MaxLatenessP99
 
@@ -168,7 +168,7 @@ def _import(
     from replay.importers.foreign_run import run_of
 
     keys = keys_of(key)
-    refuse_input(output, [result, key_file_of(keys)])
+    refuse_input(output, [result, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     console = Console(stderr=True)
     with progress_bar(console) as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.key_option import key_file_of, keys_of
+from replay.cli.key_option import key_files_of, keys_of
 from replay.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run_import(
     from capture.trace_writer import refuse_existing, refuse_input
 
     keys = keys_of(key)
-    refuse_input(output, [file, key_file_of(keys)])
+    refuse_input(output, [file, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     console = Console(stderr=True)
     with progress_bar(console) as progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
+from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def inspect(
     _check_flags(second, factor, speed)
     keys = keys_of(key)
     if html is not None:
-        refuse_input(html, [first, second, key_file_of(keys)])
+        refuse_input(html, [first, second, *key_files_of(keys)])
         refuse_existing(html, overwrite=overwrite)
     sides = _Sides(keys, [name for name in (first, second) if name is not None])
     one = sides.facts(first)

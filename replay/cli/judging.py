@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import replay.cli.outputs as outputs
-from replay.cli.key_option import Key, key_file_of, keys_of
+from replay.cli.key_option import Key, key_files_of, keys_of
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
@@ -73,7 +73,7 @@ def report(
     objectives = _objectives(slo, slo_file)
     wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
-    wanted.check([run, slo_file, key_file_of(keys)])
+    wanted.check([run, slo_file, *key_files_of(keys)])
     table = run_table(run, keys)
     summary = summarise(table, objectives, distributed=html is not None or as_json)
     summary = with_cost(summary, _price(price_per_hour))
@@ -147,7 +147,7 @@ def diff(
     objectives = _objectives(slo, slo_file)
     wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
     keys = keys_of(key)
-    wanted.check([*pair, *(same_build or ()), slo_file, key_file_of(keys)])
+    wanted.check([*pair, *(same_build or ()), slo_file, *key_files_of(keys)])
     result = _compared(pair, same_build, share, objectives, (seed, resamples), keys, wanted)
     price, command = _price(price_per_hour), _command()
     result = dataclasses.replace(

@@ -21,7 +21,8 @@ Key = Annotated[
         metavar="SOURCE",
         envvar=VARIABLE,
         help="Encrypt what is written, decrypt what is read: env:NAME, file:PATH or "
-        "kms:MODULE:CLASS[:MASTER] says where the key is.",
+        "kms:MODULE:CLASS[:MASTER] says where the key is. Several with commas: "
+        "the first encrypts, each decrypts.",
     ),
 ]
 
@@ -35,9 +36,9 @@ def keys_of(source: str | None) -> Keys | None:
     return Keys.of(source)
 
 
-def key_file_of(keys: Keys | None) -> Path | None:
-    """The file that holds the key, which nothing may be written over."""
-    return None if keys is None else keys.path
+def key_files_of(keys: Keys | None) -> tuple[Path, ...]:
+    """The files that hold keys, which nothing may be written over."""
+    return () if keys is None else keys.paths
 
 
 def tell_in_the_clear(

@@ -14,7 +14,7 @@ import typer
 import replay.cli.replay_flags as asked
 import replay.cli.transform_flags as flags
 import replay.cli.transforming as transforming
-from replay.cli.key_option import key_file_of, keys_of
+from replay.cli.key_option import key_files_of, keys_of
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
@@ -147,7 +147,7 @@ def replay(
     watched = scrape_job(output, scrape, scrape_metrics, scrape_every)
     keys = keys_of(key)
     for path in (output, partial_of(output), *([scrape_of(output)] if watched else [])):
-        refuse_input(path, [source, trace, recipe, ca, client_cert, client_key, key_file_of(keys)])
+        refuse_input(path, [source, trace, recipe, ca, client_cert, client_key, *key_files_of(keys)])
         refuse_existing(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
         found = scheduled(source, trace, plan, Path(folder), keys)

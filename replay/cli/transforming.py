@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import replay.cli.transform_flags as flags
-from replay.cli.key_option import Key, key_file_of, keys_of, tell_in_the_clear
+from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
     from capture.trace_reader import Trace
@@ -238,7 +238,7 @@ def transform(
         map_endpoint=map_endpoint,
     )
     keys = keys_of(key)
-    refuse_input(output, [trace, recipe, key_file_of(keys)])
+    refuse_input(output, [trace, recipe, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     opened = open_trace(trace, keys)
     facts, lineage = _made(opened, plan, output, overwrite=overwrite)

@@ -30,8 +30,14 @@ def metrics_in(text: str) -> dict[str, float]:
     return found
 
 
-async def test_metrics_add_up_health_turns_and_all_that_is_said_is_json(tmp_path: Path) -> None:
+async def test_metrics_add_up_health_turns_and_all_that_is_said_is_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "segments"
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.bind(str(tmp_path / "notify"))
+    listening.settimeout(20)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     options = ("--metrics", "127.0.0.1:0", "--log-format", "json", "--segment-s", "0.3")
     async with (
         running_upstream() as upstream,
@@ -46,6 +52,8 @@ async def test_metrics_add_up_health_turns_and_all_that_is_said_is_json(tmp_path
             answer = await operator.get(f"{at}/metrics")
             assert answer.headers["content-type"].startswith("text/plain; version=")
             return metrics_in(answer.text)
+
+        assert (await asyncio.to_thread(listening.recv, 4096)).startswith(b"READY=1\nSTATUS=seen 0 ")
 
         for path in ("/echo", "/echo", "/echo?health"):
             await client.post(path, content=b"not-in-the-log", headers={"authorization": "Bearer not-said"})
@@ -74,6 +82,9 @@ async def test_metrics_add_up_health_turns_and_all_that_is_said_is_json(tmp_path
         assert now["recorder_restarts_total"] >= 1
         (tmp_path / "gone").rename(folder)
         await proxy.stop(signal.SIGTERM)
+    with listening:
+        while not (last := listening.recv(4096)).startswith(b"STOPPING=1\n"):
+            assert last.startswith(b"STATUS=seen "), last
     said = [json.loads(line) for line in proxy.said]
     assert all({"time", "level", "event", "message", "pid"} <= set(line) for line in said)
     assert {"capturing", "listening", "ended"} <= {line["event"] for line in said}

@@ -24,6 +24,7 @@ ROOMS = {
         *("capture.flow_choice", "capture.flow_parts", "capture.bare_addons"),
         *("capture.addon", "capture.proxy", "capture.upgraded_connections", "capture.http_versions"),
         *(
+            "capture.http1_framing",
             "capture.http1_layers",
             "capture.connections",
             "capture.direct_hooks",

@@ -116,6 +116,7 @@ def test_what_the_commands_write_into_the_clone_is_not_committed_with_it() -> No
         "demo",
         "capture",
         "audit",
+        "rekey",
         "recover",
         "inspect",
         "transform",
