@@ -108,7 +108,8 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
     """All facts of a trace; `columns` where they have been read already."""
     columns = read_columns(trace) if columns is None else columns
     metadata = trace.metadata
-    sessions, sampled = lone_facts(trace.rows), ()
+    sessions = lone_facts(trace.rows)
+    sampled: tuple[str, ...] = ()
     if columns.sessions is not None:
         numbers, arrival_ns, end_ns = columns.sessions.requests()
         sessions = session_facts(numbers, think_times_s(arrival_ns, end_ns, numbers), columns.sessions.one_in)
