@@ -84,6 +84,7 @@ class Pseudonyms:
         A token that lies in several texts is shared out among them by letters.
         """
         _, words = self.words(state, "".join(texts))
+        words = (words[0][1:], *words[1:]) if words else ()  # no space stands before the first
         parts = [""] * len(texts)
         at, left = 0, len(texts[0]) if texts else 0
         for piece, word in zip(self._cut("".join(texts)), words, strict=True):
@@ -101,9 +102,6 @@ class Pseudonyms:
                 (place for place, _ in shares), _cut_evenly(word, len(shares)), strict=True
             ):
                 parts[place] += letters
-        first = next((i for i, part in enumerate(parts) if part), None)
-        if first is not None:
-            parts[first] = parts[first][1:] if len(parts[first]) > 1 else parts[first]
         return parts
 
     def name(self, text: str) -> str:

@@ -114,6 +114,7 @@ def test_another_key_gives_other_words_and_the_same_key_the_same(text: str, othe
 
 
 @given(st.lists(st.text(alphabet="abc dé你\n1", max_size=12), min_size=1, max_size=30))
+@example(["a"] * 5)
 def test_deltas_joined_are_the_pseudo_text(deltas: list[str]) -> None:
     pseudonyms = Pseudonyms(KEY)
     parts = pseudonyms.spread(b"", deltas)
