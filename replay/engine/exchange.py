@@ -44,6 +44,20 @@ class Exchange:
     staged_again: bool = False
     over: bool = False
 
+    def note_read(self, came_ns: int, size_bytes: int) -> int:
+        """Note bytes that came; when, and that is never before what they answer, or what came before them.
+
+        (A wall clock that was put forward between the kernel's stamp and the read would make it so.)
+        """
+        last_ns = self.last_read_ns
+        if last_ns is None:
+            self.first_byte_ns = came_ns = max(came_ns, self.sent_ns or 0)
+        elif came_ns < last_ns:
+            came_ns = last_ns
+        self.last_read_ns = came_ns
+        self.bytes_in += size_bytes
+        return came_ns
+
     def hangs_up_now(self) -> bool:
         """Whether the recorded client was gone after as many reads as have come."""
         after = self.prepared.hang_up_after_reads

@@ -106,15 +106,16 @@ class WireConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now_ns = monotonic_ns()
+        self.stamped(data, now_ns, now_ns)
+
+    def stamped(self, data: bytes, came_ns: int, now_ns: int) -> None:
+        """A read, made now, of what came then."""
         exchange = self.exchange
         if exchange is None or exchange.sent_ns is None:
             # A server that speaks out of turn is about to close: an answer can't be told from this.
             self._abort()
             return
-        if exchange.first_byte_ns is None:
-            exchange.first_byte_ns = now_ns
-        exchange.last_read_ns = now_ns
-        exchange.bytes_in += len(data)
+        came_ns = exchange.note_read(came_ns, len(data))
         self._owner.pacer.catch_up(now_ns)  # many answers may have come at once, this one is stamped
         before = self._body_bytes
         try:
@@ -123,18 +124,18 @@ class WireConnection(asyncio.Protocol):
             # What follows a whole answer is no part of it; the connection is not used again.
             self._keep_alive = False
             if not self._complete:
-                self._stamp(exchange, now_ns, before)
+                self._stamp(exchange, came_ns, before)
                 self._end(error=("protocol", f"{type(error).__name__}: {error}"))
                 return
-        self._stamp(exchange, now_ns, before)
+        self._stamp(exchange, came_ns, before)
         if self._complete:
             self._end()
         elif exchange.hangs_up_now():
             self._end(error=HUNG_UP)
 
-    def _stamp(self, exchange: Exchange, now_ns: int, before: int) -> None:
+    def _stamp(self, exchange: Exchange, came_ns: int, before: int) -> None:
         if self._body_bytes > before:
-            exchange.read_ns.append(now_ns)
+            exchange.read_ns.append(came_ns)
             exchange.read_bytes.append(self._body_bytes - before)
 
     def connection_lost(self, error: Exception | None) -> None:
