@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import struct
 import sys
@@ -21,6 +23,7 @@ READ_BYTES: Final = 64 << 10
 SO_TIMESTAMPNS_NEW: Final = 64
 """Of Linux 5.1 and later: two int64, s and ns of the wall clock. Python has no name for it."""
 _STAMP: Final = struct.Struct("=qq")
+_unpack = _STAMP.unpack
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_STAMP.size)
 
 monotonic_ns = time.monotonic_ns
@@ -34,13 +37,15 @@ class StampedProtocol(Protocol):
         """`data` came at `came_ns` and was read at `now_ns`, both monotonic."""
 
 
-def came_ns(wall_stamp_ns: int, wall_now_ns: int, now_ns: int) -> int:
-    """A stamp of the wall clock as an instant of the monotonic clock, both read now.
+def came_ns(stamp: bytes, wall_now_ns: int, now_ns: int) -> int:
+    """A stamp of the kernel's, by the wall clock, as an instant of the monotonic clock, both read now.
 
     One from the future, as after the wall clock was set back, counts as now. One from before what it answers
     is for the caller to see.
     """
-    return min(now_ns, now_ns - (wall_now_ns - wall_stamp_ns))
+    seconds, rest_ns = _unpack(stamp)
+    came = now_ns - wall_now_ns + seconds * 1_000_000_000 + rest_ns
+    return came if came < now_ns else now_ns
 
 
 def have_stamped(connected: socket.socket) -> bool:
@@ -145,9 +150,7 @@ class PlainTransport(asyncio.Transport):
         if not data:
             self._end_of_file()
         elif ancillary:
-            seconds, rest_ns = _STAMP.unpack(ancillary[0][2])
-            stamp_ns = came_ns(seconds * 1_000_000_000 + rest_ns, wall_ns(), now_ns)
-            self._stamped(data, stamp_ns, now_ns)
+            self._stamped(data, came_ns(ancillary[0][2], wall_ns(), now_ns), now_ns)
         else:
             self._stamped(data, now_ns, now_ns)
 
@@ -195,10 +198,29 @@ async def connect(address: str, port: int, make: Callable[[], Any]) -> Any:
     dialled = socket.socket(family, socket.SOCK_STREAM)
     try:
         dialled.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(dialled, (address, port))
+        state = dialled.connect_ex((address, port))
+        if state == errno.EINPROGRESS:
+            # Asked again, a near server has accepted already: no need to wait for the loop's next turn, which
+            # is long in coming when there is much to do.
+            state = dialled.connect_ex((address, port))
+        if state in (errno.EINPROGRESS, errno.EALREADY):
+            await _writable(dialled)
+            state = dialled.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if state not in (0, errno.EISCONN):
+            raise OSError(state, os.strerror(state))
         protocol = make()
         PlainTransport(dialled, protocol)
     except BaseException:
         dialled.close()
         raise
     return protocol
+
+
+async def _writable(dialled: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(dialled, lambda: found.done() or found.set_result(None))
+    try:
+        await found
+    finally:
+        loop.remove_writer(dialled)

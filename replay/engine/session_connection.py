@@ -21,7 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.pacer import Pacer
-from replay.engine.plain_transport import PlainTransport
+from replay.engine.plain_transport import PlainTransport, connect
 from replay.engine.sender import KEEP_ALIVE_S
 
 monotonic_ns = time.monotonic_ns
@@ -57,13 +57,17 @@ class _StampedConnector(aiohttp.TCPConnector):
         error_of: Any = named.get("client_error", aiohttp.ClientConnectorError)
         try:
             async with asyncio.timeout(timeout.sock_connect):
+                if len(addr_infos) == 1:
+                    protocol: StampedHandler = await connect(*addr_infos[0][4][:2], args[0])
+                    assert protocol.transport is not None
+                    return protocol.transport, protocol
                 connected = await aiohappyeyeballs.start_connection(
                     addr_infos=addr_infos,
                     happy_eyeballs_delay=self._happy_eyeballs_delay,
                     interleave=self._interleave,
                     loop=self._loop,
                 )
-            protocol: StampedHandler = args[0]()
+            protocol = args[0]()
             return PlainTransport(connected, protocol), protocol
         except OSError as error:
             if error.errno is None and isinstance(error, TimeoutError):
