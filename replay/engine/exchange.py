@@ -7,12 +7,17 @@ are kept as they came, in bytes; what they say is parsed later, in the collector
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from typing import Any
 
 from replay.engine.requests import Prepared
 
 HUNG_UP = ("aborted", "the client hung up, as it did when it was recorded")
 """Error and text of an exchange that ends where the recorded client was gone."""
+
+
+def _int64() -> array[int]:
+    return array("q")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -39,8 +44,9 @@ class Exchange:
     date: str = ""
     """Kept beside a Retry-After only, which may be relative to it."""
     body: bytes = b""
-    read_ns: list[int] = dataclasses.field(default_factory=list)
-    read_bytes: list[int] = dataclasses.field(default_factory=list)
+    read_ns: array[int] = dataclasses.field(default_factory=_int64)
+    read_bytes: array[int] = dataclasses.field(default_factory=_int64)
+    """Eight bytes a read, and no object that stays."""
     staged_again: bool = False
     over: bool = False
 

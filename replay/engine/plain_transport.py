@@ -192,8 +192,13 @@ class PlainTransport(asyncio.Transport):
             self._socket.close()
 
 
-async def connect(address: str, port: int, make: Callable[[], Any]) -> Any:
-    """Connect to an IP address; the protocol that `make` made, with its transport. Raises `OSError`."""
+async def connect[P: asyncio.Protocol](
+    address: str, port: int, make: Callable[[], P]
+) -> tuple[PlainTransport, P]:
+    """Connect to an IP address; the transport, and the protocol that `make` made. Raises `OSError`.
+
+    The protocol has to be a `StampedProtocol`.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     dialled = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -209,17 +214,21 @@ async def connect(address: str, port: int, make: Callable[[], Any]) -> Any:
         if state not in (0, errno.EISCONN):
             raise OSError(state, os.strerror(state))
         protocol = make()
-        PlainTransport(dialled, protocol)
+        return PlainTransport(dialled, protocol), protocol
     except BaseException:
         dialled.close()
         raise
-    return protocol
 
 
 async def _writable(dialled: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     found: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(dialled, lambda: found.done() or found.set_result(None))
+
+    def connected() -> None:
+        if not found.done():
+            found.set_result(None)
+
+    loop.add_writer(dialled, connected)
     try:
         await found
     finally:

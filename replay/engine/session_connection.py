@@ -48,26 +48,24 @@ class _StampedConnector(aiohttp.TCPConnector):
     """aiohttp's, but for the transport of a plain connection: ours, whose reads the kernel stamps."""
 
     async def _wrap_create_connection(
-        self, *args: Any, addr_infos: list[Any], req: Any, timeout: Any, **named: Any
+        self, *args: Any, addr_infos: list[Any], req: Any, **named: Any
     ) -> tuple[asyncio.Transport, ResponseHandler]:
         if named.get("ssl") is not None or req.proxy is not None:  # a proxy's may yet come to speak TLS
-            return await super()._wrap_create_connection(
-                *args, addr_infos=addr_infos, req=req, timeout=timeout, **named
-            )
+            return await super()._wrap_create_connection(*args, addr_infos=addr_infos, req=req, **named)
         error_of: Any = named.get("client_error", aiohttp.ClientConnectorError)
+        factory: Any = self._factory
         try:
-            async with asyncio.timeout(timeout.sock_connect):
+            async with asyncio.timeout(named["timeout"].sock_connect):
                 if len(addr_infos) == 1:
-                    protocol: StampedHandler = await connect(*addr_infos[0][4][:2], args[0])
-                    assert protocol.transport is not None
-                    return protocol.transport, protocol
+                    address, port = addr_infos[0][4][:2]
+                    return await connect(address, port, factory)
                 connected = await aiohappyeyeballs.start_connection(
                     addr_infos=addr_infos,
                     happy_eyeballs_delay=self._happy_eyeballs_delay,
                     interleave=self._interleave,
                     loop=self._loop,
                 )
-            protocol = args[0]()
+            protocol: StampedHandler = factory()
             return PlainTransport(connected, protocol), protocol
         except OSError as error:
             if error.errno is None and isinstance(error, TimeoutError):

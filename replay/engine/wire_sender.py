@@ -108,8 +108,7 @@ class WireSender(Sender):
     async def _connect_to(self, address: str) -> WireConnection:
         port = self.connecting.target.port
         if self._tls is None:
-            connection: WireConnection = await connect(address, port, lambda: WireConnection(self))
-            return connection
+            return (await connect(address, port, lambda: WireConnection(self)))[1]
         _, connection = await self._loop.create_connection(
             lambda: WireConnection(self), address, port, ssl=self._tls, server_hostname=self._tls_name
         )
@@ -163,6 +162,9 @@ class WireSender(Sender):
             return
         connection = self._live.get(exchange)
         if connection is not None:
+            connection.read_up()  # what has come may be the whole answer
+            if connection.exchange is not exchange:
+                return
             connection.give_up()
         exchange.fail(error, text)
         self._finish(exchange)

@@ -70,7 +70,9 @@ def run_once(places: Places, program: str, sender: Sender, load: Load) -> Figure
             with watching(places.programs, folder / "speed.bin") as watcher:
                 server.others.add(watcher)
                 ended = run_sender(command, folder, timeout_s, sender.run_env(), {server.pid, watcher}, cores)
-        return figures_of(job, sender, ended, read_stamps(stamps), server.cpu, read_speed(folder / "speed.bin"))
+        return figures_of(
+            job, sender, ended, read_stamps(stamps), server.cpu, read_speed(folder / "speed.bin")
+        )
 
 
 def _can_take(sender: Sender, load: Load, slow_up_to_per_s: float) -> bool:

@@ -1,8 +1,8 @@
 """How steady are the cores that everything runs on?
 
-Before all: some seconds of arithmetic on each, nothing else. And while each sender runs, the same piece of work
-again and again on its core, as long as nobody else wants it; the server tells the same of its own. So it is known
-in which tenths of a second the machine was as fast as ever.
+Before all: some seconds of arithmetic on each, nothing else. And while each sender runs, the same piece of
+work again and again on its core, as long as nobody else wants it; the server tells the same of its own. So it
+is known in which tenths of a second the machine was as fast as ever.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def in_steady_blocks(at_ns: Instants, watched: Sequence[Speed]) -> npt.NDArray[n
     Slow: more than `SLOW_RATIO` times its median. It takes evidence: a block in which nothing was watched,
     because a sender wanted the core all the time, counts as steady.
     """
-    slow_blocks = [
-        at[took > SLOW_RATIO * np.median(took)] // BLOCK_NS for at, took in watched if len(took)
-    ]
+    slow_blocks = [at[took > SLOW_RATIO * np.median(took)] // BLOCK_NS for at, took in watched if len(took)]
     return ~np.isin(at_ns // BLOCK_NS, np.concatenate([np.zeros(0, dtype=np.int64), *slow_blocks]))
 
 

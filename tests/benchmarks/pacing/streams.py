@@ -87,7 +87,7 @@ def chunk_lateness_us(
 
 
 def server_lag_us(stamps: Stamps, streams: int) -> npt.NDArray[np.float64]:
-    """How late the server itself was with each chunk, of which one is due every interval after the request."""
+    """How late the server itself was: after its request, a stream has a chunk due every interval."""
     asked_ns = np.zeros(streams, dtype=np.int64)
     asked_ns[stamps.number] = stamps.at_ns
     due_ns = asked_ns[stamps.chunk_of] + (stamps.chunk + 1) * INTERVAL_US * 1000
@@ -164,7 +164,7 @@ def streams_section(
     places: Places, program: str, streams: int, repeats: int, tell: Callable[[str], None]
 ) -> str:
     """A heading and a table: the floor and both senders, repeats interleaved."""
-    programs = {name: program for name in SENDERS}
+    programs = dict.fromkeys(SENDERS, program)
     floor = compiled("stream_reader", places.programs)
     if floor is None or sys.platform != "linux":
         del programs[FLOOR]

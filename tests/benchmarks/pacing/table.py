@@ -71,7 +71,9 @@ def pacing_table(
         base, best = senders.get(limit, []), senders.get(ours, [])
         for sender, runs in senders.items():
             if not runs:
-                rows.append([load, sender, f"no run: {failed.get((load, sender), '?')}", *[""] * (len(titles) - 3)])
+                rows.append(
+                    [load, sender, f"no run: {failed.get((load, sender), '?')}", *[""] * (len(titles) - 3)]
+                )
                 continue
             p99, each = median_of(runs, "p99 µs"), median_of(runs, "CPU µs each")
             steady = median_of(runs, "steady p99 µs")
