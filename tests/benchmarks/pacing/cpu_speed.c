@@ -33,7 +33,7 @@ static int ascending(const void *a, const void *b) {
 }
 
 static void work(void) {
-    static volatile uint64_t value = 1;
+    volatile uint64_t value = 1;
     for (int i = 0; i < ROUNDS; i++) value = value * 6364136223846793005ULL + 1;
 }
 
