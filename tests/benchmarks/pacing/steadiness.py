@@ -22,7 +22,7 @@ SECONDS = 3
 EVERY_US = 2000
 BLOCK_NS = 100_000_000
 SLOW_RATIO = 2.5
-"""What shares a physical core with another hardware thread that works is slower by up to 2; that is no bout."""
+"""Two hardware threads of one core make each other slower by up to 2; that is no bout."""
 
 Speed = tuple[Instants, Instants]
 """Instants, and how long the same piece of work took then, in ns."""
