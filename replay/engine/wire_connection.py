@@ -147,6 +147,9 @@ class WireConnection(asyncio.Protocol):
         unread, self._unread = self._unread, []
         unread_ns, self._unread_ns = self._unread_ns, []
         for data, came_ns in zip(unread, unread_ns, strict=True):
+            if self._complete:  # what follows a whole answer is no part of it
+                self._keep_alive = False
+                break
             before = self._body_bytes
             error = self._parse(data)
             if self._body_bytes > before:

@@ -18,7 +18,7 @@ from test_feeding import prepared
 
 from replay.engine.exchange import Exchange
 from replay.engine.plain_transport import PlainTransport, came_ns, connect
-from replay.engine.wire_connection import DEFERRED_READS, Owner, WireConnection
+from replay.engine.wire_connection import DEFERRED_READS, LAST, Owner, WireConnection
 
 INSTANTS = st.integers(0, 1 << 62)
 LONG_NS = 50_000_000
@@ -159,6 +159,9 @@ class Unused(asyncio.Transport):
         """It stays open."""
         return False
 
+    def abort(self) -> None:
+        """Nobody is told."""
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As if there were TLS: no socket is asked for."""
         return "tls" if name == "sslcontext" else default
@@ -199,6 +202,17 @@ def test_however_a_stream_is_cut_it_ends_with_its_last_read_and_each_read_has_it
     assert list(exchange.read_ns) == sorted(set(exchange.read_ns))
     assert len(exchange.read_ns) == len(exchange.read_bytes)
     assert exchange.last_read_ns == len(places) - 2
+
+
+def test_what_follows_a_whole_answer_costs_the_connection_and_not_the_answer() -> None:
+    pool = Pool()
+    connection = WireConnection(cast("Owner", pool))
+    connection.connection_made(Unused())
+    connection.exchange = exchange = Exchange(prepared(1, 0), sent_ns=0)
+    for at_ns, data in enumerate([HEAD, b"2\r\n{}\r\n0\r\n\r\nmore of", b"what nobody asked", LAST * 2]):
+        connection.stamped(data, at_ns, at_ns)
+    assert pool.ended == [(exchange, False)]
+    assert (exchange.error, exchange.body, list(exchange.read_ns)) == (None, b"{}", [1])
 
 
 def test_what_had_come_before_a_connection_broke_is_in_the_row() -> None:
