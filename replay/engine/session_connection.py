@@ -33,7 +33,9 @@ def connector_of(connecting: Connecting, pacer: Pacer) -> aiohttp.BaseConnector:
     if connecting.unix_socket is not None:
         connector = _UnixConnector(connecting)
     else:
-        connector = _StampedConnector(
+        # A proxy's connection may come to speak TLS, which only the loop's own transports do.
+        kind = _StampedConnector if connecting.proxy is None else aiohttp.TCPConnector
+        connector = kind(
             limit=0,
             keepalive_timeout=KEEP_ALIVE_S,
             resolver=_Vetted(connecting.dialled_addresses),
@@ -50,7 +52,7 @@ class _StampedConnector(aiohttp.TCPConnector):
     async def _wrap_create_connection(
         self, *args: Any, addr_infos: list[Any], req: Any, **named: Any
     ) -> tuple[asyncio.Transport, ResponseHandler]:
-        if named.get("ssl") is not None or req.proxy is not None:  # a proxy's may yet come to speak TLS
+        if named.get("ssl") is not None:
             return await super()._wrap_create_connection(*args, addr_infos=addr_infos, req=req, **named)
         error_of: Any = named.get("client_error", aiohttp.ClientConnectorError)
         factory: Any = self._factory
