@@ -83,7 +83,6 @@ class Worker:
         self._turns: Turns | None = None
         self._zero_ns = 0
         self._upcoming: collections.deque[Prepared] = collections.deque()
-        self._guarded = False
 
     def _tell(self, kind: str, content: Any = None) -> None:
         # Never drained: what the parent has not taken yet waits in the buffer, so that the pacer never does.
@@ -168,16 +167,14 @@ class Worker:
     def _guard(self, feed: Feed, pacer: Pacer) -> None:
         """See that what comes next is staged `LEAST_SLACK_NS` before it is due, whatever the loop does.
 
-        A turn of the loop may take tens of ms when a thousand streams have something to read; the pacer's
-        actions are called between two reads.
+        A turn of the loop may take tens of ms when a thousand streams have something to read; the pacer is
+        asked between two reads.
         """
-        if self._guarded or not self._upcoming:
-            return
-        self._guarded = True
-        pacer.at(self._zero_ns + self._upcoming[0].due_ns - LEAST_SLACK_NS, lambda: self._hurry(feed, pacer))
+        if self._upcoming:
+            due_ns = self._zero_ns + self._upcoming[0].due_ns
+            pacer.between(due_ns - LEAST_SLACK_NS, lambda: self._hurry(feed, pacer))
 
     def _hurry(self, feed: Feed, pacer: Pacer) -> None:
-        self._guarded = False
         last_ns = time.monotonic_ns() + LEAST_SLACK_NS - self._zero_ns
         if self._upcoming and self._upcoming[0].due_ns <= last_ns:
             self._stage(self._upcoming.popleft())  # one at a time: others are due, too
