@@ -7,12 +7,17 @@ are kept as they came, in bytes; what they say is parsed later, in the collector
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from typing import Any
 
 from replay.engine.requests import Prepared
 
 HUNG_UP = ("aborted", "the client hung up, as it did when it was recorded")
 """Error and text of an exchange that ends where the recorded client was gone."""
+
+
+def _int64() -> array[int]:
+    return array("q")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -39,10 +44,25 @@ class Exchange:
     date: str = ""
     """Kept beside a Retry-After only, which may be relative to it."""
     body: bytes = b""
-    read_ns: list[int] = dataclasses.field(default_factory=list)
-    read_bytes: list[int] = dataclasses.field(default_factory=list)
+    read_ns: array[int] = dataclasses.field(default_factory=_int64)
+    read_bytes: array[int] = dataclasses.field(default_factory=_int64)
+    """Eight bytes a read, and no object that stays."""
     staged_again: bool = False
     over: bool = False
+
+    def note_read(self, came_ns: int, size_bytes: int) -> int:
+        """Note bytes that came; when, and that is never before what they answer, or what came before them.
+
+        (A wall clock that was put forward between the kernel's stamp and the read would make it so.)
+        """
+        last_ns = self.last_read_ns
+        if last_ns is None:
+            self.first_byte_ns = came_ns = max(came_ns, self.sent_ns or 0)
+        elif came_ns < last_ns:
+            came_ns = last_ns
+        self.last_read_ns = came_ns
+        self.bytes_in += size_bytes
+        return came_ns
 
     def hangs_up_now(self) -> bool:
         """Whether the recorded client was gone after as many reads as have come."""

@@ -147,15 +147,29 @@ class Feed:
             self._more.clear()
             await self._more.wait()
         packed = self._windows.popleft()
-        self._held_bytes -= len(packed)
-        if len(self._windows) < AHEAD_WINDOWS // 2 and self._held_bytes < AHEAD_BYTES // 2:
-            self._room.set()
+        self._take_note(packed)
         if packed == _GONE:
             raise FeederGoneError
         kind, content = unpack(packed)
         if kind == FAILED:
             raise BadInput(content)
         return None if kind == END else list(map(Prepared._make, content))
+
+    def at_hand(self) -> list[Prepared]:
+        """The next window if it is here already, else nothing; the end, or what is wrong, `next` tells."""
+        if not self._windows or self._windows[0] == _GONE:
+            return []
+        kind, content = unpack(self._windows[0])
+        if kind != WINDOW:
+            return []
+        self._take_note(self._windows.popleft())
+        return list(map(Prepared._make, content))
+
+    def _take_note(self, packed: bytes) -> None:
+        """A window was taken: there may be room for more."""
+        self._held_bytes -= len(packed)
+        if len(self._windows) < AHEAD_WINDOWS // 2 and self._held_bytes < AHEAD_BYTES // 2:
+            self._room.set()
 
     def fetch(self, index: int) -> asyncio.Future[Prepared]:
         """One request by its index in the schedule, apart from the windows; raises as `next` does."""

@@ -30,6 +30,7 @@ QUIET_NS: Final = 1_000_000
 """After so long without an action, the next one would be slow: see `rehearsing`."""
 REHEARSAL_NS: Final = 120_000
 """A cold rehearsal takes up to this; without so much time it would itself make the action late."""
+_NEVER_NS: Final = 2**63 - 1
 
 
 class DueQueue:
@@ -97,6 +98,9 @@ class SpinAllowance:
         self._saved_ns = max(-self._most_ns, self._saved_ns - self._share * ACTION_BUSY_NS)
 
 
+def _nothing() -> None: ...
+
+
 class Pacer:
     """Runs actions of a `DueQueue` on an event loop, on time to some 10 µs where timerfd exists.
 
@@ -112,6 +116,7 @@ class Pacer:
         self._armed_ns = self._acted_ns = 0
         self._timer = timerfd.TimerFd() if timerfd.available() else None
         self._handle: asyncio.TimerHandle | None = None
+        self._between_ns, self._between = _NEVER_NS, _nothing
         if self._timer is not None:
             loop.add_reader(self._timer.fileno(), self._wake)
 
@@ -120,12 +125,22 @@ class Pacer:
         if self._queue.put(due_monotonic_ns, action):
             self._arm(due_monotonic_ns)
 
+    def between(self, due_monotonic_ns: int, action: Callable[[], None]) -> None:
+        """Call `action` once, from the first `catch_up` at this instant or later: no timer wakes for it.
+
+        For what is to be done only if other work keeps the loop from it. A new one replaces the last.
+        """
+        self._between_ns, self._between = due_monotonic_ns, action
+
     def catch_up(self, now_ns: int) -> None:
         """Call what is due by `now_ns`, the monotonic instant, a few actions at most.
 
         For whoever does many small pieces of work in one turn of the loop, answers read or requests staged:
         called between them, it keeps a due action from waiting for them all.
         """
+        if now_ns >= self._between_ns:
+            self._between_ns = _NEVER_NS
+            self._between()
         if (due_ns := self._queue.first_ns()) is None or due_ns > now_ns:
             return
         for _ in range(ACTIONS_BETWEEN):

@@ -70,6 +70,8 @@ RUN_SCHEMA: Final = pa.schema(
         pa.field("dequeued_ns", pa.int64()),  # taken up by the sender, ahead of its due instant
         pa.field("connected_ns", pa.int64()),  # a connection was in hand
         pa.field("sent_ns", pa.int64()),  # first byte handed to the kernel
+        # This and what follows: when the kernel took the bytes in, of a TCP connection without TLS on Linux;
+        # else when they were read.
         pa.field("first_byte_ns", pa.int64()),
         pa.field("first_token_ns", pa.int64()),  # the read that held the first generated content
         pa.field("chunk_ns", pa.list_(pa.int64()), nullable=False),  # reads that held body bytes

@@ -7,7 +7,6 @@ not one more. Where batches go is the `run_writer`'s.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -74,11 +73,10 @@ def batch_of_finished(
     is what had come by then. `phases` are the names that phases are an index into.
     """
     found: dict[str, Values] = dict(zip(FINISHED_FIELDS, zip(*rows, strict=True), strict=True))
+    read_ns, read_bytes = _arrays(found["read_ns"]), _arrays(found["read_bytes"])
+    sizes = [one.tolist() for one in read_bytes]
     readings = list(
-        map(
-            read_response,
-            *(found[name] for name in ("body", "read_bytes", "content_type", "content_encoding")),
-        )
+        map(read_response, found["body"], sizes, found["content_type"], found["content_encoding"])
     )
     answers = [reading.answer for reading in readings]
     columns: dict[str, Any] = {name: found[name] for name in _AS_REPORTED}
@@ -87,12 +85,12 @@ def batch_of_finished(
     columns |= {
         "phase": [phases[phase] for phase in found["phase"]],
         "first_token_ns": [
-            None if reading.first_token_read is None else read_ns[reading.first_token_read] - zero_ns
-            for reading, read_ns in zip(readings, found["read_ns"], strict=True)
+            None if reading.first_token_read is None else int(at_ns[reading.first_token_read]) - zero_ns
+            for reading, at_ns in zip(readings, read_ns, strict=True)
         ],
-        "chunk_ns": _lists(found["read_ns"], np.int64, zero_ns),
-        "chunk_bytes": _lists(found["read_bytes"], np.int32),
-        "chunk_tokens": _lists([reading.tokens_per_read for reading in readings], np.int32),
+        "chunk_ns": _lists(read_ns, np.int64, zero_ns),
+        "chunk_bytes": _lists(read_bytes, np.int32),
+        "chunk_tokens": _lists(_arrays([reading.tokens_per_read for reading in readings]), np.int32),
         "input_tokens": [answer.input_tokens for answer in answers],
         "output_tokens": [answer.output_tokens for answer in answers],
         "finish_reason": [answer.finish_reason for answer in answers],
@@ -135,10 +133,18 @@ def _since(stamps_ns: Values, zero_ns: int) -> pa.Array:
     return pc.subtract(pa.array(stamps_ns, pa.int64()), pa.scalar(zero_ns, pa.int64()))
 
 
-def _lists(lists: Sequence[Sequence[int]], kind: type[np.integer[Any]], zero: int = 0) -> pa.Array:
+def _arrays(values: Sequence[Any]) -> list[np.ndarray]:
+    """Integers as int64; of an exchange, they come as the bytes of an array."""
+    return [
+        np.frombuffer(one, np.int64) if isinstance(one, bytes) else np.asarray(one, np.int64)
+        for one in values
+    ]
+
+
+def _lists(arrays: Sequence[np.ndarray], kind: type[np.integer[Any]], zero: int = 0) -> pa.Array:
     """A list column of integers, less `zero`."""
-    ends = np.cumsum([0, *map(len, lists)], dtype=np.int32)
-    flat = np.fromiter(itertools.chain.from_iterable(lists), np.int64, int(ends[-1])) - zero
+    ends = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    flat = np.concatenate([np.zeros(0, np.int64), *arrays]) - zero
     return pa.ListArray.from_arrays(ends, flat.astype(kind, copy=False))
 
 

@@ -12,6 +12,7 @@ import ssl
 import time
 from typing import Any
 
+import aiohappyeyeballs
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_exceptions import UnixClientConnectorError
@@ -20,6 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from replay.engine.connecting import Connecting
 from replay.engine.exchange import HUNG_UP, Exchange
 from replay.engine.pacer import Pacer
+from replay.engine.plain_transport import PlainTransport, connect
 from replay.engine.sender import KEEP_ALIVE_S
 
 monotonic_ns = time.monotonic_ns
@@ -31,7 +33,9 @@ def connector_of(connecting: Connecting, pacer: Pacer) -> aiohttp.BaseConnector:
     if connecting.unix_socket is not None:
         connector = _UnixConnector(connecting)
     else:
-        connector = aiohttp.TCPConnector(
+        # A proxy's connection may come to speak TLS, which only the loop's own transports do.
+        kind = _StampedConnector if connecting.proxy is None else aiohttp.TCPConnector
+        connector = kind(
             limit=0,
             keepalive_timeout=KEEP_ALIVE_S,
             resolver=_Vetted(connecting.dialled_addresses),
@@ -40,6 +44,35 @@ def connector_of(connecting: Connecting, pacer: Pacer) -> aiohttp.BaseConnector:
     factory: Any = functools.partial(StampedHandler, pacer, asyncio.get_running_loop())
     connector._factory = factory
     return connector
+
+
+class _StampedConnector(aiohttp.TCPConnector):
+    """aiohttp's, but for the transport of a plain connection: ours, whose reads the kernel stamps."""
+
+    async def _wrap_create_connection(
+        self, *args: Any, addr_infos: list[Any], req: Any, **named: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        if named.get("ssl") is not None:
+            return await super()._wrap_create_connection(*args, addr_infos=addr_infos, req=req, **named)
+        error_of: Any = named.get("client_error", aiohttp.ClientConnectorError)
+        factory: Any = self._factory
+        try:
+            async with asyncio.timeout(named["timeout"].sock_connect):
+                if len(addr_infos) == 1:
+                    address, port = addr_infos[0][4][:2]
+                    return await connect(address, port, factory)
+                connected = await aiohappyeyeballs.start_connection(
+                    addr_infos=addr_infos,
+                    happy_eyeballs_delay=self._happy_eyeballs_delay,
+                    interleave=self._interleave,
+                    loop=self._loop,
+                )
+            protocol: StampedHandler = factory()
+            return PlainTransport(connected, protocol), protocol
+        except OSError as error:
+            if error.errno is None and isinstance(error, TimeoutError):
+                raise
+            raise error_of(req.connection_key, error) from error
 
 
 class _Vetted(AbstractResolver):
@@ -119,6 +152,10 @@ class StampedHandler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Stamp a read and have aiohttp parse it."""
         now_ns = monotonic_ns()
+        self.stamped(data, now_ns, now_ns)
+
+    def stamped(self, data: bytes, came_ns: int, now_ns: int) -> None:
+        """The same for a read, made now, of what came then."""
         exchange = self.exchange
         # aiohttp also calls this with nothing, to go on with what it holds: no read, no stamp. And before
         # the first request, it is a proxy that answers.
@@ -129,10 +166,7 @@ class StampedHandler(ResponseHandler):
             # A server that speaks out of turn is about to close: an answer can't be told from this.
             self.abort_transport()
             return
-        if exchange.first_byte_ns is None:
-            exchange.first_byte_ns = now_ns
-        exchange.last_read_ns = now_ns
-        exchange.bytes_in += len(data)
+        came_ns = exchange.note_read(came_ns, len(data))
         self._pacer.catch_up(now_ns)  # many answers may have come at once, this one is stamped
         reader = self._payload
         before = reader.total_bytes if reader is not None else 0
@@ -142,7 +176,7 @@ class StampedHandler(ResponseHandler):
             before = 0
         body_bytes = (after_reader.total_bytes if after_reader is not None else 0) - before
         if body_bytes > 0:
-            exchange.read_ns.append(now_ns)
+            exchange.read_ns.append(came_ns)
             exchange.read_bytes.append(body_bytes)
         read_to = after_reader or reader
         whole = read_to is not None and read_to.is_eof()

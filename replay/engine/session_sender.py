@@ -161,7 +161,8 @@ class SessionSender(Sender):
     def stage(self, prepared: Prepared) -> None:
         exchange = self._begin(prepared)
         staged = _Staged(self, exchange)
-        task = self._loop.create_task(self._perform(staged))
+        # Begun at once: with much to do, a turn of the loop is long, and what the worker stages waits for it.
+        task = asyncio.Task(self._perform(staged), loop=self._loop, eager_start=True)
         self._tasks[exchange] = (staged, task)
         task.add_done_callback(functools.partial(self._settle, exchange))
 

@@ -1,5 +1,8 @@
 """One HTTP/1.1 connection of the wire sender: stamps each read, then parses it with llhttp (httptools).
 
+Small chunks of a long answer are parsed some at a time: among a thousand streams, whatever belongs to one has
+left the processor's caches when its next chunk comes, and one chunk takes as long to parse as ten.
+
 No pool, no timeouts, no pacing here: the owner is told when an exchange is over, or has to be staged again.
 """
 
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -19,6 +22,12 @@ from replay.engine.sender import is_tls
 
 monotonic_ns = time.monotonic_ns
 _BODILESS = (204, 304)
+LAST: Final = b"\r\n\r\n"
+"""So a chunked body ends, with trailers or without (RFC 9112, 7.1)."""
+LAST_BYTES: Final = len(b"0") + len(b"\r\n") + len(LAST)
+"""A shorter read may hold the rest of an end that was cut."""
+DEFERRED_BYTES: Final = 4096
+DEFERRED_READS: Final = 32
 
 
 class Owner(Protocol):
@@ -56,10 +65,12 @@ class WireConnection(asyncio.Protocol):
         """A response is to begin."""
         self._status = 0
         self._informational = self._headers_over = self._complete = self._keep_alive = False
-        self._framed = False
+        self._framed = self._chunked = self._defers = False
         self._date = b""
         self._pieces: list[bytes] = []
         self._body_bytes = 0
+        self._unread: list[bytes] = []
+        self._unread_ns: list[int] = []
 
     @property
     def closed(self) -> bool:
@@ -106,40 +117,66 @@ class WireConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now_ns = monotonic_ns()
+        self.stamped(data, now_ns, now_ns)
+
+    def stamped(self, data: bytes, came_ns: int, now_ns: int) -> None:
+        """A read, made now, of what came then."""
         exchange = self.exchange
         if exchange is None or exchange.sent_ns is None:
             # A server that speaks out of turn is about to close: an answer can't be told from this.
             self._abort()
             return
-        if exchange.first_byte_ns is None:
-            exchange.first_byte_ns = now_ns
-        exchange.last_read_ns = now_ns
-        exchange.bytes_in += len(data)
+        came_ns = exchange.note_read(came_ns, len(data))
         self._owner.pacer.catch_up(now_ns)  # many answers may have come at once, this one is stamped
-        before = self._body_bytes
+        self._unread.append(data)
+        self._unread_ns.append(came_ns)
+        if (
+            self._defers
+            and LAST_BYTES <= len(data) <= DEFERRED_BYTES
+            and len(self._unread) < DEFERRED_READS
+            and not data.endswith(LAST)
+        ):
+            return
+        self.read_up()
+
+    def read_up(self) -> None:
+        """Parse what has come; the exchange may be over then."""
+        exchange = self.exchange
+        if exchange is None or not self._unread:
+            return
+        unread, self._unread = self._unread, []
+        unread_ns, self._unread_ns = self._unread_ns, []
+        for data, came_ns in zip(unread, unread_ns, strict=True):
+            if self._complete:  # what follows a whole answer is no part of it
+                self._keep_alive = False
+                break
+            before = self._body_bytes
+            error = self._parse(data)
+            if self._body_bytes > before:
+                exchange.read_ns.append(came_ns)
+                exchange.read_bytes.append(self._body_bytes - before)
+            if error is not None:
+                self._end(error=error)
+                return
+        if self._complete:
+            self._end()
+        elif exchange.hangs_up_now():
+            self._end(error=HUNG_UP)
+
+    def _parse(self, data: bytes) -> tuple[str, str] | None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             # What follows a whole answer is no part of it; the connection is not used again.
             self._keep_alive = False
             if not self._complete:
-                self._stamp(exchange, now_ns, before)
-                self._end(error=("protocol", f"{type(error).__name__}: {error}"))
-                return
-        self._stamp(exchange, now_ns, before)
-        if self._complete:
-            self._end()
-        elif exchange.hangs_up_now():
-            self._end(error=HUNG_UP)
-
-    def _stamp(self, exchange: Exchange, now_ns: int, before: int) -> None:
-        if self._body_bytes > before:
-            exchange.read_ns.append(now_ns)
-            exchange.read_bytes.append(self._body_bytes - before)
+                return "protocol", f"{type(error).__name__}: {error}"
+        return None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gone = True
         self._transport = None
+        self.read_up()
         exchange = self.exchange
         if exchange is None:
             return
@@ -190,6 +227,7 @@ class WireConnection(asyncio.Protocol):
             self.exchange.content_encoding = value.decode("latin-1")
         elif low in (b"content-length", b"transfer-encoding"):
             self._framed = True
+            self._chunked = low == b"transfer-encoding" and value.lower() == b"chunked"
         elif low == b"date":
             self._date = value
         elif low == b"retry-after" and self.exchange is not None and not self.exchange.retry_after:
@@ -205,11 +243,13 @@ class WireConnection(asyncio.Protocol):
         if exchange.retry_after:
             exchange.date = self._date[:MOST_LENGTH].decode("latin-1")
         self._headers_over = True
+        # A client that hangs up after so many reads has to count them as they come.
+        self._defers = self._chunked and exchange.prepared.hang_up_after_reads is None
         if status in _BODILESS:
             self._framed = True
         if exchange.prepared.method == "HEAD":
             # The parser waits for the body that a HEAD's answer announces and never has (RFC 9110, 9.3.2).
-            self._complete = True
+            self._complete, self._defers = True, False
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)

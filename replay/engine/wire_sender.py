@@ -17,6 +17,7 @@ from replay.engine.deadlines import Deadlines
 from replay.engine.exchange import Exchange
 from replay.engine.idle import IdleConnections
 from replay.engine.pacer import Pacer
+from replay.engine.plain_transport import connect
 from replay.engine.requests import Prepared
 from replay.engine.sender import Sender, own_want, stopped
 from replay.engine.wire_connection import WireConnection
@@ -41,6 +42,7 @@ class WireSender(Sender):
     ) -> None:
         super().__init__(connecting, pacer, on_sent, on_finished)
         self._tls = connecting.tls()
+        self._tls_name = connecting.target.tls_name if self._tls is not None else None
         self._idle: IdleConnections[WireConnection] = IdleConnections()
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         self._dialled = 0
@@ -62,7 +64,8 @@ class WireSender(Sender):
             self._dial_for(exchange)
 
     def _dial_for(self, exchange: Exchange) -> None:
-        dial = self._loop.create_task(self._dial(exchange))
+        # Begun at once: a turn of the loop, when a thousand streams have something to read, takes 10 ms.
+        dial = asyncio.Task(self._dial(exchange), loop=self._loop, eager_start=True)
         self._dials.add(dial)
         dial.add_done_callback(self._dials.discard)
 
@@ -86,16 +89,10 @@ class WireSender(Sender):
             self._hold(connection, exchange)
 
     async def _connect(self) -> WireConnection:
-        target = self.connecting.target
-        name = target.tls_name if self._tls is not None else None
-
-        def make() -> WireConnection:
-            return WireConnection(self)
-
-        if self.connecting.unix_socket is not None:
-            path = self.connecting.unix_socket
+        path = self.connecting.unix_socket
+        if path is not None:
             _, connection = await self._loop.create_unix_connection(
-                make, path, ssl=self._tls, server_hostname=name
+                lambda: WireConnection(self), path, ssl=self._tls, server_hostname=self._tls_name
             )
             return connection
         *others, last = self._addresses_in_turn()
@@ -104,14 +101,17 @@ class WireSender(Sender):
             part_s = self.connecting.connect_timeout_s / (len(others) + 1)
             try:
                 async with asyncio.timeout(part_s):
-                    _, connection = await self._loop.create_connection(
-                        make, address, target.port, ssl=self._tls, server_hostname=name
-                    )
+                    return await self._connect_to(address)
             except OSError:
                 continue
-            return connection
+        return await self._connect_to(last)
+
+    async def _connect_to(self, address: str) -> WireConnection:
+        port = self.connecting.target.port
+        if self._tls is None:
+            return (await connect(address, port, lambda: WireConnection(self)))[1]
         _, connection = await self._loop.create_connection(
-            make, last, target.port, ssl=self._tls, server_hostname=name
+            lambda: WireConnection(self), address, port, ssl=self._tls, server_hostname=self._tls_name
         )
         return connection
 
@@ -163,6 +163,9 @@ class WireSender(Sender):
             return
         connection = self._live.get(exchange)
         if connection is not None:
+            connection.read_up()  # what has come may be the whole answer
+            if connection.exchange is not exchange:
+                return
             connection.give_up()
         exchange.fail(error, text)
         self._finish(exchange)

@@ -7,6 +7,7 @@ ends with its parent, because the socket between them then closes.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -81,6 +82,7 @@ class Worker:
         self._sender: Sender | None = None
         self._turns: Turns | None = None
         self._zero_ns = 0
+        self._upcoming: collections.deque[Prepared] = collections.deque()
 
     def _tell(self, kind: str, content: Any = None) -> None:
         # Never drained: what the parent has not taken yet waits in the buffer, so that the pacer never does.
@@ -126,6 +128,7 @@ class Worker:
         self, sender: Sender, firing: asyncio.Task[None], stopping: asyncio.Task[Any]
     ) -> None:
         firing.cancel()
+        self._upcoming.clear()
         await asyncio.wait({firing})
         turns, self._turns = self._turns, None
         if turns is not None:
@@ -142,20 +145,42 @@ class Worker:
     async def _fire(self, feed: Feed, sender: Sender, pacer: Pacer) -> None:
         clock = time.monotonic_ns
         while (window := await feed.next()) is not None:
-            for prepared in window:
+            self._upcoming.extend(window)
+            self._guard(feed, pacer)
+            while self._upcoming:
+                prepared = self._upcoming[0]
                 slack_ns = self._zero_ns + prepared.due_ns - clock()
                 if slack_ns > self._job.lead_ns + sender.staging_step_ns:
                     await asyncio.sleep((slack_ns - self._job.lead_ns) / 1e9)
                     slack_ns = self._job.lead_ns
                 if slack_ns > LEAST_SLACK_NS:
                     await pacer.calm(sender.staging_ns, clock() + slack_ns - LEAST_SLACK_NS)
-                self._stage(prepared)
+                if self._upcoming and self._upcoming[0] is prepared:  # else the guard has, meanwhile
+                    self._stage(self._upcoming.popleft())
                 pacer.catch_up(clock())
             await asyncio.sleep(0)
         await sender.drained()
         while self._turns is not None and self._turns.waiting:
             await self._turns.settled()
             await sender.drained()
+
+    def _guard(self, feed: Feed, pacer: Pacer) -> None:
+        """See that what comes next is staged `LEAST_SLACK_NS` before it is due, whatever the loop does.
+
+        A turn of the loop may take tens of ms when a thousand streams have something to read; the pacer is
+        asked between two reads.
+        """
+        if self._upcoming:
+            due_ns = self._zero_ns + self._upcoming[0].due_ns
+            pacer.between(due_ns - LEAST_SLACK_NS, lambda: self._hurry(feed, pacer))
+
+    def _hurry(self, feed: Feed, pacer: Pacer) -> None:
+        last_ns = time.monotonic_ns() + LEAST_SLACK_NS - self._zero_ns
+        if self._upcoming and self._upcoming[0].due_ns <= last_ns:
+            self._stage(self._upcoming.popleft())  # one at a time: others are due, too
+            if not self._upcoming:
+                self._upcoming.extend(feed.at_hand())
+        self._guard(feed, pacer)
 
     def _stage(self, prepared: Prepared) -> None:
         if self._sender is None:

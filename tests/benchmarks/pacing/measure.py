@@ -159,7 +159,7 @@ def _sections(chosen: argparse.Namespace) -> list[str]:
         if chosen.all or not (chosen.streams or chosen.large):
             sections.append(_pacing(places, senders, chosen))
         if chosen.all or chosen.streams:
-            sections.append(streams_section(places, peaktape, chosen.streams or 1000, chosen.repeats))
+            sections.append(streams_section(places, peaktape, chosen.streams or 1000, chosen.repeats, _tell))
         if chosen.all or chosen.large:
             sections.append(large_section(places, peaktape, chosen.seconds, chosen.repeats))
         return sections

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from loads import Instants, Load
 from processes import CORES, SENDER_CORE, Ended, run_sender
-from senders import Job, Places, Sender, spoken
+from senders import Job, Places, Sender, arrivals_of, spoken
 from server import BenchmarkError, Stamps, read_stamps, serving
+from steadiness import Speed, in_steady_blocks, read_speed, watching
 from table import Figures
 
 START_AND_REPORT_MAY_TAKE_S = 150.0
@@ -35,9 +37,9 @@ def cpu_each_us(ended: Ended, cpu: Sequence[tuple[int, float]], arrived_ns: Inst
 
 
 def figures_of(
-    job: Job, sender: Sender, ended: Ended, stamps: Stamps, cpu: Sequence[tuple[int, float]]
+    job: Job, sender: Sender, ended: Ended, stamps: Stamps, cpu: Sequence[tuple[int, float]], speed: Speed
 ) -> Figures:
-    """What a run comes to; raises `BenchmarkError` where nothing arrived."""
+    """What a run comes to; raises `BenchmarkError` where nothing arrived. `speed` is of the senders' core."""
     expected = len(job.load.offsets_ns)
     if len(stamps.at_ns) < 2:
         raise BenchmarkError(f"nothing arrived, status {ended.status}: {spoken(ended)}")
@@ -47,7 +49,10 @@ def figures_of(
     arrived_ns = np.sort(stamps.at_ns)[:expected]
     rate_per_s = (len(arrived_ns) - 1) / (arrived_ns[-1] - arrived_ns[0]) * 1e9
     quantiles = np.quantile(lateness_us, [0.5, 0.99, 1.0])
-    values = (*quantiles, rate_per_s, cpu_each_us(ended, cpu, arrived_ns), ended.cpu_s)
+    each_us = cpu_each_us(ended, cpu, arrived_ns)
+    steady = in_steady_blocks(arrivals_of(lateness_us, stamps), (speed, stamps.speed))
+    quiet = np.quantile(lateness_us[steady], [0.5, 0.99]) if np.any(steady) else (math.nan, math.nan)
+    values = (*quantiles, rate_per_s, each_us, ended.cpu_s, *quiet, 100 * float(np.mean(steady)))
     remark = " (cut off)" if ended.status < 0 else ""
     return Figures(len(stamps.at_ns), expected, tuple(map(float, values)), remark)
 
@@ -62,8 +67,12 @@ def run_once(places: Places, program: str, sender: Sender, load: Load) -> Figure
             timeout_s = load.seconds * 2 + START_AND_REPORT_MAY_TAKE_S
             command = sender.command(program, job)
             cores = SENDER_CORE if sender.one_core else CORES
-            ended = run_sender(command, folder, timeout_s, sender.run_env(), {server.pid}, cores)
-        return figures_of(job, sender, ended, read_stamps(stamps), server.cpu)
+            with watching(places.programs, folder / "speed.bin") as watcher:
+                server.others.add(watcher)
+                ended = run_sender(command, folder, timeout_s, sender.run_env(), {server.pid, watcher}, cores)
+        return figures_of(
+            job, sender, ended, read_stamps(stamps), server.cpu, read_speed(folder / "speed.bin")
+        )
 
 
 def _can_take(sender: Sender, load: Load, slow_up_to_per_s: float) -> bool:

@@ -69,6 +69,12 @@ def by_number_us(due_ns: Instants, stamps: Stamps) -> Lateness:
     return np.abs(stamps.at_ns[tagged] - due_ns[stamps.number[tagged]]) / 1e3
 
 
+def arrivals_of(lateness_us: Lateness, stamps: Stamps) -> Instants:
+    """The arrival that each lateness of `Sender.read` is of."""
+    tagged = stamps.at_ns[stamps.number >= 0]
+    return tagged if len(tagged) == len(lateness_us) else stamps.at_ns[: len(lateness_us)]
+
+
 def anchored(job: Job, ended: Ended, stamps: Stamps) -> Lateness:
     """`anchored_us` in the shape of `Sender.read`."""
     return anchored_us(job, stamps)

@@ -45,6 +45,8 @@ class Serving:
     pid: int
     port: int
     cpu: list[tuple[int, float]]
+    others: set[int] = dataclasses.field(default_factory=set)
+    """Processes that are no sender's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Stamps:
     chunk_of: Instants
     chunk: Instants
     complaint: str
+    speed: tuple[Instants, Instants]
+    """When the server's core was looked at, and how long the same piece of work took then, in ns."""
 
 
 def _watch(lines: Iterator[str], serving: Serving) -> None:
@@ -71,7 +75,7 @@ def _watch(lines: Iterator[str], serving: Serving) -> None:
             policy = os.SCHED_IDLE if core is SENDER_CORE else os.SCHED_OTHER
             os.sched_setscheduler(0, policy, os.sched_param(0))
         if line.strip() in ("first", "last"):
-            serving.cpu.append((time.monotonic_ns(), descendants_cpu_s({serving.pid})))
+            serving.cpu.append((time.monotonic_ns(), descendants_cpu_s({serving.pid} | serving.others)))
 
 
 @contextlib.contextmanager
@@ -110,4 +114,7 @@ def read_stamps(path: Path) -> Stamps:
     arrivals = np.fromfile(path, dtype=np.int64).reshape(-1, 3)
     chunks = np.fromfile(f"{path}.chunks", dtype=np.int64).reshape(-1, 3)
     complaint = path.with_suffix(".err").read_text(errors="replace").strip()
-    return Stamps(*arrivals.T[:2], *chunks.T, complaint=complaint)  # type: ignore[misc]
+    polls = Path(f"{path}.polls")  # the Python server leaves none
+    turns = np.fromfile(polls, dtype=np.int64) if polls.exists() else np.zeros(0, dtype=np.int64)
+    at_ns, took_ns, _ = turns.reshape(-1, 3).T
+    return Stamps(*arrivals.T[:2], *chunks.T, complaint=complaint, speed=(at_ns, took_ns))  # type: ignore[misc]

@@ -9,7 +9,8 @@
  * not counted. Completions get a minimal OpenAI answer, streamed if the body asks for it; all else gets "{}".
  *
  * With STAMP_SERVER_POLLS set it never sleeps: then its own wake-up, some 50 µs on an idle virtual core, is not
- * counted to the sender.
+ * counted to the sender. How long it takes to find nothing to do then tells how fast its core is: STAMPS.bin.polls
+ * holds (instant, ns that the shortest such turn took, how many there were) for each ms with any.
  *
  * A request whose path holds "stream" is answered with CHUNKS server-sent events, one each INTERVAL_US, of one
  * length; STAMPS.bin.chunks then holds per event (instant it was handed to the kernel, number, which chunk).
@@ -31,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD = 16384, MOST = 65536 };
+enum { HEAD = 16384, MOST = 65536, CHUNKS_A_TICK = 32 };
 enum { IDLE, STREAMING, GONE };
 
 struct connection {
@@ -43,7 +44,7 @@ struct connection {
 struct log { int64_t *rows; size_t used, room; };
 
 static struct connection *connections[MOST];
-static struct log arrivals, chunk_log;
+static struct log arrivals, chunk_log, polls;
 static size_t expected;
 static int chunks = 100;
 static int64_t interval_ns = 10000000, cut_short;
@@ -171,13 +172,19 @@ static void answer(struct connection *c) {
     c->head_len = c->wants_stream = 0;
 }
 
+/* The instant stands in the text in 19 digits, so that all events are of one length and made beforehand. */
 static void send_chunk(struct connection *c) {
-    static const char last[] = "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n";
-    char event[256], framed[320];
-    int64_t at_ns = now_ns();
-    int length = snprintf(event, sizeof event,
-        "data: {\"choices\":[{\"delta\":{\"content\":\"%019" PRId64 "\"}}]}\n\n", at_ns);
-    length = snprintf(framed, sizeof framed, "%x\r\n%s\r\n", length, event);
+    static const char last[] = "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n", begin[] = "data: {\"choices\":[{\"delta\":{\"content\":\"";
+    static char framed[320];
+    static int length, first_digit;
+    if (!length) {
+        const char *end = "\"}}]}\n\n";
+        int event = (int)(strlen(begin) + 19 + strlen(end));
+        length = snprintf(framed, sizeof framed, "%x\r\n%s%019d%s\r\n", event, begin, 0, end);
+        first_digit = (int)(strstr(framed, begin) - framed) + (int)strlen(begin);
+    }
+    int64_t at_ns = now_ns(), rest = at_ns;
+    for (int i = 18; i >= 0; i--, rest /= 10) framed[first_digit + i] = (char)('0' + rest % 10);
     note(&chunk_log, at_ns, c->number, c->chunk);
     say(c, framed, (size_t)length);
     if (++c->chunk < chunks) {
@@ -189,10 +196,11 @@ static void send_chunk(struct connection *c) {
     }
 }
 
+/* Some at a time: what comes in must be stamped meanwhile. */
 static void tick(void) {
     uint64_t expired;
     if (read(timer_fd, &expired, sizeof expired) < 0) return;
-    while (ring_head != ring_tail) {
+    for (int sent = 0; ring_head != ring_tail && sent < CHUNKS_A_TICK; sent++) {
         struct connection *c = connections[ring[ring_head % MOST]];
         if (c->next_ns > now_ns()) break;
         ring_head++;
@@ -264,7 +272,23 @@ static int finish(const char *path) {
     char beside[4096];
     snprintf(beside, sizeof beside, "%s.chunks", path);
     if (cut_short) fprintf(stderr, "%" PRId64 " answers were cut short\n", cut_short);
-    return save(&arrivals, path) || save(&chunk_log, beside);
+    if (save(&arrivals, path) || save(&chunk_log, beside)) return 1;
+    snprintf(beside, sizeof beside, "%s.polls", path);
+    return save(&polls, beside);
+}
+
+/* A turn in which nothing was ready has ended. */
+static void note_idle_turn(void) {
+    static int64_t last_ns, began_ns, shortest_ns, turns;
+    int64_t at_ns = now_ns(), took_ns = at_ns - last_ns;
+    last_ns = at_ns;
+    if (at_ns - began_ns >= 1000000) {
+        if (turns) note(&polls, began_ns, shortest_ns, turns);
+        began_ns = at_ns;
+        turns = 0;
+        return;
+    }
+    if (!turns++ || took_ns < shortest_ns) shortest_ns = took_ns;
 }
 
 static int listen_somewhere(void) {
@@ -300,6 +324,7 @@ int main(int count, char **words) {
     }
     for (;;) {
         int ready = epoll_wait(epoll_fd, events, 256, patience);
+        if (!ready) note_idle_turn();
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
             if (fd == listener) accept_all(listener);

@@ -7,7 +7,10 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-COLUMNS = ("p50 µs", "p99 µs", "max µs", "rate/s", "CPU µs each", "CPU s in all")
+COLUMNS = (
+    *("p50 µs", "p99 µs", "max µs", "rate/s", "CPU µs each", "CPU s in all"),
+    *("steady p50 µs", "steady p99 µs", "steady %"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +64,25 @@ def pacing_table(
     found: dict[str, dict[str, list[Figures]]], limit: str, ours: str, failed: dict[tuple[str, str], str]
 ) -> str:
     """Rows by load and sender. Ratios are of medians: p99 to the machine's limit, p99 and CPU to ours."""
-    titles = ("load", "sender", "arrived", *COLUMNS, "p99 ÷ limit", "p99 ÷ ours", "CPU ÷ ours")
+    ratios_of = ("p99 ÷ limit", "p99 ÷ ours", "steady p99 ÷ limit", "steady p99 ÷ ours", "CPU ÷ ours")
+    titles = ("load", "sender", "arrived", *COLUMNS, *ratios_of)
     rows = []
     for load, senders in found.items():
         base, best = senders.get(limit, []), senders.get(ours, [])
         for sender, runs in senders.items():
             if not runs:
-                rows.append([load, sender, f"no run: {failed.get((load, sender), '?')}", *[""] * 9])
+                rows.append(
+                    [load, sender, f"no run: {failed.get((load, sender), '?')}", *[""] * (len(titles) - 3)]
+                )
                 continue
             p99, each = median_of(runs, "p99 µs"), median_of(runs, "CPU µs each")
+            steady = median_of(runs, "steady p99 µs")
             arrived = sorted({f"{run.arrived}/{run.expected}{run.remark}" for run in runs})
             ratios = (
                 ratio(p99, median_of(base, "p99 µs")),
                 ratio(p99, median_of(best, "p99 µs")),
+                ratio(steady, median_of(base, "steady p99 µs")),
+                ratio(steady, median_of(best, "steady p99 µs")),
                 ratio(each, median_of(best, "CPU µs each")),
             )
             columns = (spread(run.values[at] for run in runs) for at in range(len(COLUMNS)))

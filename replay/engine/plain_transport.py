@@ -1,0 +1,235 @@
+"""A transport over a plain TCP socket that tells when each read's bytes came, as the kernel saw it.
+
+Linux stamps what the network brings as it takes it in, before any process runs (SO_TIMESTAMPNS, socket(7);
+for TCP since 4.14, then of the last segment in a read). So a stamp does not get later while Python is busy,
+nor while its core belongs to somebody else. asyncio's and uvloop's transports read without asking for it,
+hence one of our own. Elsewhere, and if a stamp is none that can be, a read is stamped when it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
+
+READ_BYTES: Final = 64 << 10
+SO_TIMESTAMPNS_NEW: Final = 64
+"""Of Linux 5.1 and later: two int64, s and ns of the wall clock. Python has no name for it."""
+_STAMP: Final = struct.Struct("=qq")
+_unpack = _STAMP.unpack
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_STAMP.size)
+
+monotonic_ns = time.monotonic_ns
+wall_ns = time.time_ns
+
+
+class StampedProtocol(Protocol):
+    """An asyncio protocol that takes reads with their stamps."""
+
+    def stamped(self, data: bytes, came_ns: int, now_ns: int) -> None:
+        """`data` came at `came_ns` and was read at `now_ns`, both monotonic."""
+
+
+def came_ns(stamp: bytes, wall_now_ns: int, now_ns: int) -> int:
+    """A stamp of the kernel's, by the wall clock, as an instant of the monotonic clock, both read now.
+
+    One from the future, as after the wall clock was set back, counts as now. One from before what it answers
+    is for the caller to see.
+    """
+    seconds, rest_ns = _unpack(stamp)
+    came = now_ns - wall_now_ns + seconds * 1_000_000_000 + rest_ns
+    return came if came < now_ns else now_ns
+
+
+def have_stamped(connected: socket.socket) -> bool:
+    """Ask the kernel for stamps; whether it gives them for this socket."""
+    if sys.platform != "linux" or connected.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        connected.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
+    except OSError:
+        return False
+    return True
+
+
+class PlainTransport(asyncio.Transport):
+    """Reads and writes a connected socket on the running loop. It has no flow control of its own: whoever
+    writes asks `get_write_buffer_size`."""
+
+    def __init__(self, connected: socket.socket, protocol: asyncio.Protocol) -> None:
+        super().__init__({"socket": connected, "peername": connected.getpeername()})
+        connected.setblocking(False)
+        with contextlib.suppress(OSError):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        have_stamped(connected)
+        self._loop = asyncio.get_running_loop()
+        self._socket = connected
+        self._receive: Callable[[int, int], tuple[bytes, list[Any], int, Any]] = connected.recvmsg
+        self._protocol = protocol
+        self._stamped = cast("StampedProtocol", protocol).stamped
+        self._waiting = bytearray()
+        self._closing = self._lost = False
+        protocol.connection_made(self)
+        if not self._closing:
+            self._loop.add_reader(connected, self._read)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who gets the reads."""
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes the kernel has not taken yet."""
+        return len(self._waiting)
+
+    def pause_reading(self) -> None:
+        """Leave what comes to the kernel."""
+        if not self._closing:
+            self._loop.remove_reader(self._socket)
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if not self._closing:
+            self._loop.add_reader(self._socket, self._read)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Hand bytes to the kernel, now or as soon as it takes them."""
+        if self._closing or not data:
+            return
+        if self._waiting:
+            self._waiting += data
+            return
+        try:
+            taken = self._socket.send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        if taken < len(data):
+            self._waiting += memoryview(data)[taken:]
+            self._loop.add_writer(self._socket, self._write_on)
+
+    def can_write_eof(self) -> bool:
+        """No: HTTP has no use for half a connection."""
+        return False
+
+    def close(self) -> None:
+        """Close, when all that was written has left."""
+        if self._closing:
+            return
+        if not self._waiting:
+            self._lose(None)
+            return
+        self._closing = True
+        self._loop.remove_reader(self._socket)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._lose(None)
+
+    def _read(self) -> None:
+        try:
+            data, ancillary, _, _ = self._receive(READ_BYTES, _ANCILLARY_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        now_ns = monotonic_ns()
+        if not data:
+            self._end_of_file()
+        elif ancillary:
+            self._stamped(data, came_ns(ancillary[0][2], wall_ns(), now_ns), now_ns)
+        else:
+            self._stamped(data, now_ns, now_ns)
+
+    def _end_of_file(self) -> None:
+        if not self._protocol.eof_received():
+            self._lose(None)
+        elif not self._closing:
+            self._loop.remove_reader(self._socket)
+
+    def _write_on(self) -> None:
+        try:
+            taken = self._socket.send(self._waiting)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        del self._waiting[:taken]
+        if self._waiting:
+            return
+        self._loop.remove_writer(self._socket)
+        if self._closing:
+            self._lose(None)
+
+    def _lose(self, error: OSError | None) -> None:
+        if self._lost:
+            return
+        self._closing = self._lost = True
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._waiting.clear()
+        # Not from within whoever closes it: it may be in the middle of something.
+        self._loop.call_soon(self._tell_lost, error)
+
+    def _tell_lost(self, error: OSError | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self._socket.close()
+
+
+async def connect[P: asyncio.Protocol](
+    address: str, port: int, make: Callable[[], P]
+) -> tuple[PlainTransport, P]:
+    """Connect to an IP address; the transport, and the protocol that `make` made. Raises `OSError`.
+
+    The protocol has to be a `StampedProtocol`.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    dialled = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        dialled.setblocking(False)
+        state = dialled.connect_ex((address, port))
+        if state == errno.EINPROGRESS:
+            # Asked again, a near server has accepted already: no need to wait for the loop's next turn, which
+            # is long in coming when there is much to do.
+            state = dialled.connect_ex((address, port))
+        if state in (errno.EINPROGRESS, errno.EALREADY):
+            await _writable(dialled)
+            state = dialled.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if state not in (0, errno.EISCONN):
+            raise OSError(state, os.strerror(state))
+        protocol = make()
+        return PlainTransport(dialled, protocol), protocol
+    except BaseException:
+        dialled.close()
+        raise
+
+
+async def _writable(dialled: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[None] = loop.create_future()
+
+    def connected() -> None:
+        if not found.done():
+            found.set_result(None)
+
+    loop.add_writer(dialled, connected)
+    try:
+        await found
+    finally:
+        loop.remove_writer(dialled)
