@@ -108,7 +108,9 @@ def test_a_client_certificate_that_is_missing_or_foreign_is_tls(
     certificate, key = another.issue("client.test") if given else (None, None)
     with site(tls=authority.server_side("name.test", demand=authority)) as found:
         done = tls_rows(tmp_path, found, sender, ca=authority.path, certificate=certificate, key=key)
-    assert errors(done) == {"tls"}
+    # TLS 1.3 has the client speak before the server has judged its certificate; a reset for what it said then
+    # may overtake the alert that says why.
+    assert "tls" in errors(done) <= {"tls", "reset"}
     assert not found.arrivals
 
 
