@@ -253,7 +253,7 @@ def test_a_pair_that_stays_invalid_is_left_out_and_two_in_a_row_end_it(
     assert (compared.result.pairs, compared.left_out) == (2, 3)
     _show(compared, compared.result, ("build-a", "build-b"), as_json=False)
     said, told = capsys.readouterr()
-    assert "2 pairs of runs; 3 more left out, with a run that stayed INVALID" in said
+    assert "2 pairs of runs; 3 more left out, with a run that stayed INVALID" in " ".join(said.split())
     assert "pair 2 of at most 9: left out, for a run of it was INVALID twice." in told
     _show(compared, compared.result, ("build-a", "build-b"), as_json=True)
     assert json.loads(capsys.readouterr().out)["pairs_left_out"] == 3
