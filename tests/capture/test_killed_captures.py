@@ -66,7 +66,7 @@ class Clients:
     async def upload_slowly(self) -> None:
         async def body() -> Any:
             yield b"begun"
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)  # by then it has reached even a proxy that gets little of its core
             self.asked.add("slow")
             await asyncio.sleep(60)
 

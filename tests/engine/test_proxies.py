@@ -41,6 +41,7 @@ def through(folder: Path, url: str, proxy_url: str, rows: Any = None, **connecti
     )
 
 
+@pytest.mark.alone  # a request that takes long has the next one open a connection of its own
 def test_http_goes_in_absolute_form_and_staged(tmp_path: Path) -> None:
     rows = [request(i, i * LEISURE_NS) for i in range(6)]
     with site() as found, proxy({"name.test:80": found.port}) as way:
@@ -60,6 +61,7 @@ def assert_staged_at_the_proxy(done: Replayed, at_ns: int) -> None:
     assert at_ns - done.metadata.zero_monotonic_ns >= first
 
 
+@pytest.mark.alone  # likewise
 @pytest.mark.parametrize("host", ["name.test", "localhost"])
 def test_https_goes_through_a_tunnel_that_is_dug_ahead_and_used_again(tmp_path: Path, host: str) -> None:
     authority = Authority(tmp_path)
