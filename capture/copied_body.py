@@ -57,15 +57,7 @@ class CopiedBody:
             self._read = read
         else:
             self._read = None
-        pieces, budget = self._pieces, self._budget  # as `copy` does, a call less for each chunk
-        if pieces is None:
-            return
-        held_bytes, all_bytes = self.held_bytes + size_bytes, budget.held_bytes + size_bytes
-        if held_bytes > budget.body_limit_bytes or all_bytes > budget.limit_bytes:
-            self.drop()
-            return
-        pieces.append(piece)
-        self.held_bytes, budget.held_bytes = held_bytes, all_bytes
+        self.copy(piece)
 
     def count(self, size_bytes: int) -> None:
         """So many bytes passed; neither stamped nor copied."""

@@ -146,9 +146,8 @@ class DirectHandler(mode_servers.ProxyConnectionHandler):
     def _run(self, hook: commands.StartHook) -> bool:
         """Whether a hook is over; else `handle_hook` does the rest of it."""
         if self.master.should_exit.is_set():
-            return (
-                False  # the end cuts connections off where they are: nobody gets an answer of the proxy's own
-            )
+            # The end cuts connections off where they are: nobody gets an answer of the proxy's own.
+            return False
         addons: Any = self.master.addons
         arguments = addons.arguments(hook)
         rest = addons.begin(hook, arguments)

@@ -219,6 +219,15 @@ class Keys:
         """The files that hold any of the keys."""
         return tuple(one.path for one in (self, *self.others) if one.path is not None)
 
+    def alone(self) -> Keys:
+        """The first of these keys, that which encrypts, without the others and what any has unwrapped."""
+        return dataclasses.replace(self, others=())
+
+    @property
+    def masters_asked(self) -> frozenset[str]:
+        """The names of the master keys by which data keys have been unwrapped: a service may have several."""
+        return frozenset(master for _, master in self._unwrapped)
+
 
 class _WrongKeyError(Exception):
     """What was to be unwrapped was wrapped by another key."""

@@ -57,7 +57,7 @@ class FrameFile:
         """Write all `parts`; their length. Raises OSError when they don't fit, then it holds none of them."""
         wanted = sum(map(len, parts))
         try:
-            written = os.writev(self._descriptor, parts if len(parts) <= _MOST_PARTS else parts[:_MOST_PARTS])
+            written = os.writev(self._descriptor, parts[:_MOST_PARTS])
             if written < wanted:  # many, large, or nearly full: the rest shows which
                 self._write_rest(parts, written)
         except OSError:

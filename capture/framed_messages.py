@@ -11,14 +11,13 @@ from capture.raw_headers import Fields
 
 PREFIX_BYTES: Final = 5
 _CONTENT_TYPE: Final = ("content-type", b"content-type")
-_NAME_LENGTH: Final = len("content-type")
 _KINDS: Final = ("application/grpc", "application/connect+")
 
 
 def is_framed(headers: Fields) -> bool:
     """Whether the content type is one of those whose bodies are messages in frames."""
     for name, value in headers:
-        if len(name) == _NAME_LENGTH and name.lower() in _CONTENT_TYPE:
+        if len(name) == len(_CONTENT_TYPE[0]) and name.lower() in _CONTENT_TYPE:
             kind = (value if isinstance(value, str) else value.decode("latin-1")).lower()
             return kind.startswith(_KINDS) and not kind.startswith("application/grpc-web-text")
     return False

@@ -78,7 +78,7 @@ def run_proxy(chosen: ProxyOptions, recorder: Handover | None, on_ready: Callabl
         if chosen.shared_port:
             _refuse_taken(chosen)
         stack.enter_context(direct_hooks())
-        stack.enter_context(_own_layers())
+        stack.enter_context(_own_http())
         allow_many_files()
         runner = stack.enter_context(
             asyncio.Runner(loop_factory=_shared_loop if chosen.shared_port else _new_loop)
@@ -87,7 +87,7 @@ def run_proxy(chosen: ProxyOptions, recorder: Handover | None, on_ready: Callabl
 
 
 @contextlib.contextmanager
-def _own_layers() -> Iterator[None]:
+def _own_http() -> Iterator[None]:
     """While this lasts, connections and their framing are ours, where mitmproxy looks its own up."""
     ours: tuple[tuple[Any, str, Any], ...] = (
         (http_layers, "Http1Server", http1_layers.Http1Server),

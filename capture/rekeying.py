@@ -39,9 +39,12 @@ def rekey(
 
     `old` opens them (None: they are plain). Age and access of each file stay as they are: retention counts
     them. `progress` gets the bytes done and in all. Raises `KeyRefused` naming the first file that `old`
-    doesn't open, before anything is changed, and `BadInput` when a file can't be read or written.
+    doesn't open, before anything is changed, or if `new` is several; `BadInput` when a file can't be read or
+    written.
     """
     refuse_url(place)
+    if new.others:
+        raise KeyRefused(f"--new-key: {1 + len(new.others)} keys found, one wanted; the others go to --key")
     paths = _files(place)
     for path in paths:
         refuse_input(path, [*new.paths, *(old.paths if old else ())])
@@ -72,17 +75,18 @@ def _files(place: Path) -> list[Path]:
     return found
 
 
-def _is_under(path: Path, keys: Keys) -> bool:
-    """Whether the file is encrypted already with a key that `keys` open."""
+def _is_under(path: Path, new: Keys) -> bool:
+    """Whether the file is encrypted already with the key `new`, and not with another that a service has."""
+    key = new.alone()
     try:
         if not is_encrypted(path):
             return False
-        _opened(path, keys).close()
+        _opened(path, key).close()
     except KeyRefused:
         return False
     except OSError as error:
         raise _unreadable(path, error) from error
-    return True
+    return key.masters_asked == {new.master}
 
 
 def _opened(path: Path, keys: Keys | None) -> pq.ParquetFile:

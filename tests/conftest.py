@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     first = [item for item in items if runs_alone(item)]
     first += [item for item in items if item.get_closest_marker("minutes")]
-    rest = [item for item in items if item not in set(first)]
+    begun = set(first)
+    rest = [item for item in items if item not in begun]
     patient = [item for item in rest if is_patient(item)]
     others = [item for item in rest if not is_patient(item)]
     parts = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -16,7 +16,9 @@ from capture.encryption_keys import Keys
 from capture.failures import KeyRefused
 from capture.rekeying import Rekeyed, rekey
 from capture.sealing import opened_text, sealed_text
+from capture.trace_format import TraceMetadata
 from capture.trace_reader import open_trace
+from capture.trace_writer import write_trace
 
 THIRD = "3c" * 32
 NAMES = {"NEW": KEY, "OLD": OTHER, "OLDER": THIRD}
@@ -100,6 +102,40 @@ def test_cut_off_it_goes_on_and_nothing_was_in_the_clear(
     assert len(list(folder.iterdir())) == 3
     assert rekey(folder, several("OLD", "OLDER"), several("NEW")) == Rekeyed(1, 2)
     assert holding(tmp_path, CANARY) == []
+
+
+SERVICE = """
+import base64
+
+class Client:  # opens whatever it wrapped, under whichever of its keys
+    def __init__(self, *_): ...
+
+    def wrap_key(self, key_bytes, master_key_identifier):
+        return base64.b64encode(master_key_identifier.encode() + b":" + key_bytes).decode()
+
+    def unwrap_key(self, wrapped_key, master_key_identifier):
+        return base64.b64decode(wrapped_key).removeprefix(master_key_identifier.encode() + b":")
+"""
+
+
+def test_another_key_of_the_same_service_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service_of_two.py").write_text(SERVICE)
+    monkeypatch.syspath_prepend(tmp_path)
+    old, new = (Keys.of(f"kms:service_of_two:Client:{master}") for master in ("spring", "autumn"))
+    path = tmp_path / "t.parquet"
+    write_trace(path, (), TraceMetadata(0, "test"), keys=old)
+    assert rekey(path, old, new) == Rekeyed(1, 0)
+    seen = new.alone()
+    open_parquet(path, seen).close()
+    assert seen.masters_asked == {"autumn"}
+    assert rekey(path, old, new) == Rekeyed(0, 1)
+
+
+def test_one_new_key_is_wanted(folder: Path) -> None:
+    with pytest.raises(KeyRefused, match="--new-key: 2 keys found, one wanted"):
+        rekey(folder, several("OLD", "OLDER"), several("NEW", "OLD"))
 
 
 def test_without_the_old_key_nothing_is_changed(folder: Path) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from connection_rig import ROOT, free_port
+from connection_rig import free_port
 from replay_rig import MS, request
 from test_two_senders import answering
 
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import batch_of, write_trace
+from tests.command_line import peaktape_apart
 
 WIDE = ("--max-lateness", "9s", "--max-lateness-p99", "9s")
 
@@ -28,21 +27,9 @@ def trace(tmp_path: Path) -> Path:
     return tmp_path / "t.parquet"
 
 
-def peaktape(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: the replays that it starts write to its stderr."""
-    return subprocess.run(
-        [sys.executable, "-m", "replay.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
-    )
-
-
 def ab(trace: Path, a: str, b: str, *options: object) -> subprocess.CompletedProcess[str]:
     arguments = ("ab", trace, "--target-a", a, "--target-b", b, "-o", "runs", *options, "--", *WIDE)
-    return peaktape(*arguments, cwd=trace.parent)
+    return peaktape_apart(*arguments, cwd=trace.parent)
 
 
 def after_ms(delay_ms: float) -> bytes:
@@ -93,7 +80,7 @@ def test_what_goes_wrong_is_said_in_one_line(
 ) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     arguments = ("ab", trace, "--target-a", nobody, "--target-b", nobody, "-o", "runs", *options)
-    ended = peaktape(*arguments, "--", *passed_on, cwd=trace.parent)
+    ended = peaktape_apart(*arguments, "--", *passed_on, cwd=trace.parent)
     assert ended.returncode == code, ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("peaktape: ")
     assert words in ended.stderr.splitlines()[-1]

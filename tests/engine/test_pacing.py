@@ -105,6 +105,22 @@ async def test_on_a_loop_nothing_is_early_dropped_or_reordered(
     assert [number for number, _ in came] == [1, 5, 4, 2, 3, 0]
 
 
+async def test_what_only_a_busy_loop_must_be_asked_for_wakes_no_timer_and_is_done_once() -> None:
+    pacer, came = Pacer(asyncio.get_running_loop()), list[str]()
+    zero_ns = time.monotonic_ns()
+    pacer.between(zero_ns, lambda: came.append("replaced"))
+    pacer.between(zero_ns + 10, lambda: came.append("kept"))
+    assert pacer.slack_ns() is None, "nothing is queued"
+    await asyncio.sleep(0.02)
+    pacer.catch_up(zero_ns + 9)
+    assert came == []
+    pacer.at(zero_ns + 10, lambda: came.append("due"))
+    pacer.catch_up(zero_ns + 10)
+    pacer.catch_up(zero_ns + 11)
+    assert came == ["kept", "due"]
+    pacer.close()
+
+
 async def test_between_other_work_a_few_actions_catch_up_and_the_others_come_by_themselves() -> None:
     pacer, came, finished = Pacer(asyncio.get_running_loop()), list[int](), asyncio.Event()
     zero_ns, count = time.monotonic_ns(), 3 * ACTIONS_BETWEEN

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -12,21 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.command_line import peaktape_here
+from tests.command_line import peaktape_apart, peaktape_here
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "samples" / "demo-traffic.parquet"
-
-
-def peaktape(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "replay.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"} | environment,
-    )
 
 
 @pytest.fixture
@@ -193,7 +181,9 @@ def test_the_host_of_the_capture_is_refused(tmp_path: Path) -> None:
     from capture.trace_reader import open_trace
 
     (upstream,) = open_trace(SAMPLE).metadata.upstreams
-    ended = peaktape("replay", SAMPLE, "--target", f"http://{upstream}", "-o", "r.parquet", cwd=tmp_path)
+    ended = peaktape_apart(
+        "replay", SAMPLE, "--target", f"http://{upstream}", "-o", "r.parquet", cwd=tmp_path
+    )
     assert ended.returncode == 4
     assert "the trace was captured from this host" in ended.stderr
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +193,7 @@ def test_the_host_of_the_capture_is_refused(tmp_path: Path) -> None:
 def test_a_target_that_accepts_and_never_answers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1000) as silent:
         target = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        ended = peaktape(
+        ended = peaktape_apart(
             *("replay", SAMPLE, "--slice", "0s..5s", "--speed", 5, "--target", target),
             *("-o", "r.parquet", "--timeout", "1s"),
             cwd=tmp_path,

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,22 +10,9 @@ import pytest
 from replay.engine.run_format import RunMetadata
 from replay.engine.run_rows import batch_of_unsent
 from replay.engine.run_writer import RunWriter
-from tests.command_line import peaktape_here
+from tests.command_line import peaktape_apart, peaktape_here
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def peaktape(*arguments: object, columns: int | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    environment |= {"NO_COLOR": "1"} | ({"COLUMNS": str(columns)} if columns else {})
-    return subprocess.run(
-        [sys.executable, "-m", "replay.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env=environment,
-    )
 
 
 @pytest.fixture
@@ -66,15 +50,15 @@ def test_a_report_of_an_invalid_run_is_json_too(unsent: Path) -> None:
 
 
 def test_a_pipe_gets_whole_sentences_and_no_trailing_blanks(unsent: Path) -> None:
-    lines = peaktape("report", unsent).stdout.splitlines()
+    lines = peaktape_apart("report", unsent, cwd=ROOT).stdout.splitlines()
     assert all(line == line.rstrip() for line in lines)
     (told,) = [line for line in lines if line.startswith("  • achieved load: 0 of 30 requests sent")]
     assert told.endswith("at least 99 % wanted")
 
 
 def test_columns_is_honoured_in_a_pipe(unsent: Path) -> None:
-    wide = max(map(len, peaktape("report", unsent).stdout.splitlines()))
-    narrow = max(map(len, peaktape("report", unsent, columns=60).stdout.splitlines()))
+    wide = max(map(len, peaktape_apart("report", unsent, cwd=ROOT).stdout.splitlines()))
+    narrow = max(map(len, peaktape_apart("report", unsent, cwd=ROOT, COLUMNS="60").stdout.splitlines()))
     assert narrow <= 60 < wide
 
 

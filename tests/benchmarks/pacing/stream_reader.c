@@ -7,48 +7,18 @@
  * how many bytes it brought. Prints its zero and the CPU ns it took since, and ends when every stream has.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <inttypes.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "loopback.h"
 
 enum { LEAD_NS = 300000000, MOST_READS = 4000000, TAIL = 7, PATIENCE_MS = 5000 };
 
 static int64_t rows[MOST_READS][3];
-
-static int64_t now_ns(clockid_t clock) {
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static int connect_to(int port) {
-    struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    place.sin_port = htons((uint16_t)port);
-    if (connect(fd, (struct sockaddr *)&place, sizeof place)) exit(1);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    return fd;
-}
-
-static int64_t *read_offsets(const char *path, size_t *count) {
-    FILE *in = fopen(path, "rb");
-    if (!in || fseek(in, 0, SEEK_END)) exit(1);
-    *count = (size_t)ftell(in) / sizeof(int64_t);
-    rewind(in);
-    int64_t *offsets = calloc(*count + 1, sizeof *offsets);
-    if (!offsets || fread(offsets, sizeof *offsets, *count, in) != *count) exit(1);
-    return offsets;
-}
 
 static void arm(int timer_fd, int64_t at_ns) {
     struct itimerspec when = {{0, 0}, {at_ns / 1000000000, at_ns % 1000000000}};

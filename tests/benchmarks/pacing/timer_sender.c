@@ -6,49 +6,19 @@
  * open already, and never waits for an answer. Prints its zero (CLOCK_MONOTONIC ns) and ends.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <inttypes.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS = 32, LEAD_NS = 300000000, AFTER_US = 300000 };
+#include "loopback.h"
 
-static int64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
+enum { CONNECTIONS = 32, LEAD_NS = 300000000, AFTER_US = 300000 };
 
 static void sleep_until(int timer_fd, int64_t at_ns) {
     struct itimerspec when = {{0, 0}, {at_ns / 1000000000, at_ns % 1000000000}};
     uint64_t expired;
     timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
     if (read(timer_fd, &expired, sizeof expired) < 0) exit(1);
-}
-
-static int connect_to(int port) {
-    struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int yes = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    place.sin_port = htons((uint16_t)port);
-    if (connect(fd, (struct sockaddr *)&place, sizeof place)) exit(1);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    return fd;
-}
-
-static int64_t *read_offsets(const char *path, size_t *count) {
-    FILE *in = fopen(path, "rb");
-    if (!in || fseek(in, 0, SEEK_END)) exit(1);
-    *count = (size_t)ftell(in) / sizeof(int64_t);
-    rewind(in);
-    int64_t *offsets = calloc(*count + 1, sizeof *offsets);
-    if (!offsets || fread(offsets, sizeof *offsets, *count, in) != *count) exit(1);
-    return offsets;
 }
 
 int main(int argc, char **words) {
@@ -59,14 +29,14 @@ int main(int argc, char **words) {
     int64_t *offsets = read_offsets(words[2], &count), spin_ns = atoll(words[3]) * 1000;
     int timer_fd = timerfd_create(CLOCK_MONOTONIC, 0);
     for (int i = 0; i < CONNECTIONS; i++) fds[i] = connect_to(atoi(words[1]));
-    int64_t zero_ns = now_ns() + LEAD_NS;
+    int64_t zero_ns = now_ns(CLOCK_MONOTONIC) + LEAD_NS;
     for (size_t i = 0; i < count; i++) {
         int fd = fds[i % CONNECTIONS], length = snprintf(request, sizeof request,
             "POST / HTTP/1.1\r\nHost: x\r\nx-peaktape-request: r%zu/0\r\nContent-Length: 2\r\n\r\n{}", i);
         int64_t due_ns = zero_ns + offsets[i];
         while (recv(fd, answers, sizeof answers, MSG_DONTWAIT) > 0) {}
-        if (due_ns - spin_ns > now_ns()) sleep_until(timer_fd, due_ns - spin_ns);
-        while (now_ns() < due_ns) {}
+        if (due_ns - spin_ns > now_ns(CLOCK_MONOTONIC)) sleep_until(timer_fd, due_ns - spin_ns);
+        while (now_ns(CLOCK_MONOTONIC) < due_ns) {}
         if (send(fd, request, (size_t)length, MSG_NOSIGNAL) != length) return 1;
     }
     printf("%" PRId64 "\n", zero_ns);
