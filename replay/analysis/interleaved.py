@@ -100,18 +100,27 @@ def judge_pairs(
         verdict, decided = Verdict.INCONCLUSIVE, False
     else:
         verdict, decided = Verdict.EQUIVALENT if verdicts == {Verdict.EQUIVALENT} else Verdict.IMPROVED, True
-    open_figures = [figure for figure in figures if figure.verdict is Verdict.INCONCLUSIVE]
-    needed = [figure.pairs_needed for figure in open_figures]
     return InterleavedResult(
         verdict=verdict,
         decided=decided,
         pairs=len(baseline),
-        pairs_needed=None
-        if decided or None in needed
-        else max((n for n in needed if n is not None), default=0),
+        pairs_needed=None if decided else _pairs_to_a_verdict(figures),
         figures=tuple(figures),
         alpha=alpha,
     )
+
+
+def _pairs_to_a_verdict(figures: Sequence[PairedFigure]) -> int | None:
+    """About how many more pairs decide it, if things stay as they are: one regression does, and ends it.
+
+    Where no figure is on its way to one, all that are open have to be closed; None where one never will be.
+    """
+    still_open = [figure for figure in figures if figure.verdict is Verdict.INCONCLUSIVE]
+    needed = [figure.pairs_needed for figure in still_open]
+    worse = [figure.pairs_needed for figure in still_open if figure.change > figure.tolerance]
+    if any(worse):
+        return min(pairs for pairs in worse if pairs)
+    return None if None in needed else max((pairs for pairs in needed if pairs), default=0)
 
 
 _Series = tuple[str, float, list[float], list[float]]

@@ -143,6 +143,18 @@ def test_undecided_says_how_many_more() -> None:
     assert after.verdict is Verdict.EQUIVALENT
 
 
+def test_one_figure_on_its_way_to_a_regression_is_all_that_it_takes() -> None:
+    """Error rates want many more pairs to be called equal; nobody has to wait for them."""
+    slow, baseline = runs(1.3, 2, 12), runs(1, 1, 12)
+    after_three = judge_pairs(baseline[:3], slow[:3], tolerance=0.02)
+    errors = after_three.figures[-1]
+    assert (after_three.verdict, errors.verdict) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
+    more = after_three.pairs_needed
+    assert more is not None
+    assert 1 <= more < (errors.pairs_needed or 0)
+    assert judge_pairs(baseline, slow, tolerance=0.02).verdict is Verdict.REGRESSION
+
+
 def test_the_interval_of_two_shares_is_what_the_product_of_martingales_rejects() -> None:
     """By the definition, on a grid of both shares; 2 of 60 against 9 of 80."""
     alpha, grid = 0.05, np.linspace(0.0005, 0.5, 1000)
