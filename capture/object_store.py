@@ -23,6 +23,7 @@ from capture.failures import BadInput
 _CONNECT_S: Final = 5.0
 _PIECE_BYTES: Final = 8 << 20
 _TAIL_BYTES: Final = 8 << 10
+_SUCCESSOR: Final = ".successor"
 _OPTIONS: Final = ("endpoint_override", "region", "scheme", "anonymous")
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*:/")
 _AWS_ERROR: Final = re.compile(r"AWS Error (\w+(?: \(HTTP status \d+\))?) during")
@@ -87,6 +88,11 @@ class StoreUrl:
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.path}" if self.path else f"s3://{self.bucket}"
+
+    @property
+    def parent(self) -> StoreUrl:
+        """The prefix that an object's URL lies below."""
+        return dataclasses.replace(self, path=self.path.rpartition("/")[0])
 
     @property
     def key(self) -> str:
@@ -196,6 +202,21 @@ class ObjectStore:
             reason = f"{name} came back with {stored_bytes:,} bytes and another end, {size_bytes:,} were sent"
             raise StoreFailure(reason, "look at the store", is_refusal=False)
 
+    def replace(self, path: Path, name: str) -> None:
+        """Put a local file in an object's place: it is the new one whole, or as it was, whatever is cut off.
+
+        A copy under another name (`_SUCCESSOR`) may be left then; the next `replace` of that object takes it
+        away. What the local disk refuses is raised as OSError.
+        """
+        beside = name + _SUCCESSOR
+        self.put(path, beside)
+        try:
+            self._files.copy_file(self.at(beside).key, self.at(name).key)
+        except OSError as error:
+            raise failure_of(error) from error
+        finally:
+            self.delete(beside)
+
     def delete(self, name: str) -> None:
         """Remove the object of that name; it is no failure when it is gone already."""
         try:
@@ -214,9 +235,9 @@ def stored_files(text: str) -> list[StoredFile]:
     from pyarrow.fs import FileType
 
     url = StoreUrl.parse(text)
-    folder, _, last = url.path.rpartition("/")
+    last = url.path.rpartition("/")[2]
     is_glob = any(sign in last for sign in "*[")
-    below = dataclasses.replace(url, path=folder) if is_glob else url
+    below = url.parent if is_glob else url
     store = ObjectStore(below, attempts=3)
     try:
         if not is_glob and url.path:

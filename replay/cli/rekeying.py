@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,9 @@ from replay.cli.key_option import Key, keys_of
 
 
 def rekey(
-    place: Annotated[Path, typer.Argument(help="A trace or a run: a file, or a folder of such files.")],
+    place: Annotated[
+        str, typer.Argument(help="A trace or a run: a file, a folder of such files, or a place in a store.")
+    ],
     new_key: Annotated[
         str,
         typer.Option(
@@ -26,13 +27,16 @@ def rekey(
 
     Each file is replaced when its successor is whole; nothing is on a disk in
     the clear meanwhile. Interrupted, the same command goes on. Folders that
-    were encrypted under several keys take several as --key.
+    were encrypted under several keys take several as --key. In a store, ages
+    of segments begin anew for --max-age; stop the captures that send there
+    first, or start them anew with the new key: they go on under their own.
 
     \b
     Examples:
       peaktape rekey prod/ --key file:old.key --new-key file:new.key
       peaktape rekey prod/ --key file:old.key,file:older.key --new-key kms:ours.vault:Client
       peaktape rekey plain.parquet --new-key file:new.key
+      peaktape rekey s3://traces/prod/ --key file:old.key --new-key file:new.key
     """
     from rich.console import Console
 
