@@ -44,8 +44,8 @@ def test_its_command_is_understood() -> None:
     assert "--upstream no-server" in result.output
 
 
-def test_the_spool_is_in_memory_and_outlives_a_restart() -> None:
+def test_the_spool_is_in_memory_and_outlives_restarts_and_stops() -> None:
     found = service()
     assert found["Environment"] == f"PEAKTAPE_SPOOL=/run/{found['RuntimeDirectory']}"
-    assert found["RuntimeDirectoryPreserve"] == "restart"
+    assert found["RuntimeDirectoryPreserve"] == "yes"
     assert found["KillMode"] == "mixed"
