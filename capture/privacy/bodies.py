@@ -30,7 +30,9 @@ _STREAM_FIELDS: Final = frozenset({"data", "event", "id", "retry", "\ufeffdata"}
 _LINE: Final = re.compile(r"[^\r\n]+")
 _TWO_LINES: Final = re.compile(rb"\}\r?\n\{")
 _SHORTEST_SECRET: Final = 24
-_PAIR: Final = re.compile(r"([^&=]+)=([^&]*)")
+_PAIR: Final = re.compile(r"(?<![^&])(?:([^&=]*)=)?([^&]*)")
+"""A name and its value, or what stands there without a name. Tried only where one begins: elsewhere each sign of
+a long text without either would be tried to the end."""
 _STREAM, _LINES, _JSON, _FORM, _TEXT, _OPAQUE = "stream", "lines", "json", "form", "text", "opaque"
 
 type Headers = Iterable[tuple[str, str]]
@@ -179,21 +181,21 @@ def _words_between(rest: str, rules: BodyRules, tally: Tally) -> Iterable[Edit]:
 
 def _form_edits(text: str, judge: Judge, rules: BodyRules, tally: Tally) -> Iterable[Edit]:
     for match in _PAIR.finditer(text):
-        name, value = unquote_plus(match[1]), unquote_plus(match[2])
+        if not match[2]:
+            continue
+        name, value = unquote_plus(match[1] or ""), unquote_plus(match[2])
         if name_is_credential(name.lower()) and not (rules.audit and value.startswith(MARKS)):
             count(tally, "assigned_secret", f" {name}")
             yield Edit(*match.span(2), "REDACTED")
-        elif rules.contents == "pseudonymise" and value:
+        elif rules.contents == "pseudonymise":
             if not (rules.audit and conforms(value, "", rules)):
                 count(tally, rules.content_kind, f" {name}")
             _, pseudo = rules.pseudonyms.text(rules.pseudonyms.step(b"", name), value)
             yield Edit(*match.span(2), pseudo.replace(" ", "+"))
-        else:
-            found = rules.finder.find(value)
-            if found:
-                for one in found:
-                    count(tally, one.kind, f" {name}")
-                yield Edit(*match.span(2), "REDACTED")
+        elif found := rules.finder.find(value):
+            for one in found:
+                count(tally, one.kind, f" {name}")
+            yield Edit(*match.span(2), "REDACTED")
 
 
 def _made(text: str, edits: Sequence[Edit], borders: list[int]) -> tuple[bytes, list[int]]:
