@@ -31,8 +31,8 @@ _LINE: Final = re.compile(r"[^\r\n]+")
 _TWO_LINES: Final = re.compile(rb"\}\r?\n\{")
 _SHORTEST_SECRET: Final = 24
 _PAIR: Final = re.compile(r"(?<![^&])(?:([^&=]*)=)?([^&]*)")
-"""A name and its value, or what stands there without a name. Tried only where one begins: elsewhere each sign of
-a long text without either would be tried to the end."""
+"""A name and its value, or what stands there without a name. Tried only where one begins: else each sign of a
+long text without either would be tried to the end."""
 _STREAM, _LINES, _JSON, _FORM, _TEXT, _OPAQUE = "stream", "lines", "json", "form", "text", "opaque"
 
 type Headers = Iterable[tuple[str, str]]
