@@ -15,6 +15,7 @@ from mitmproxy.proxy import server_hooks
 
 from capture.bare_addons import proxyserver
 from capture.flow_control import PatientReader
+from capture.last_words import hear_out
 
 SERVER_CONNECTIONS: Final = 1000
 """Of one client at once. mitmproxy allows 5: an HTTP/2 client's sixth stream to HTTP/1.1 would wait."""
@@ -54,6 +55,8 @@ class Connections:
         handler = self._servers.connections.get(data.client.id)
         transport = handler.transports.get(data.server) if handler is not None else None
         if transport is not None:
+            if isinstance(transport.writer, asyncio.StreamWriter):
+                hear_out(transport.writer)
             reader = PatientReader(transport.reader, data.client, data.server)
             transport.reader = reader  # type: ignore[assignment]
 
