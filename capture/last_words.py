@@ -1,8 +1,8 @@
 """What a peer said right before its connection broke: read before the socket is given up.
 
-A server that refuses an upload answers and hangs up, without having read what still comes. Its kernel resets the
-connection then, and a write fails while the answer lies in our socket, unread. Clients without a proxy read it;
-an event loop closes the socket on the failed write, and it is lost.
+A server that refuses an upload answers and hangs up, without having read what still comes. Its kernel resets
+the connection then, and a write fails while the answer lies in our socket, unread. Clients without a proxy
+read it; an event loop closes the socket on the failed write, and it is lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _lost(
     lost: Callable[[Exception | None], None],
 ) -> None:
     """In place of a protocol's `connection_lost`; the socket is still open in it."""
-    reader = protocol._stream_reader
+    reader: asyncio.StreamReader | None = protocol._stream_reader  # type: ignore[attr-defined]
     if error is not None and reader is not None and not reader.at_eof():
         for piece in _unread(transport):
             reader.feed_data(piece)
