@@ -23,7 +23,7 @@ def hear_out(writer: asyncio.StreamWriter) -> None:
     protocol = writer.transport.get_protocol()
     if isinstance(protocol, asyncio.StreamReaderProtocol):
         lost, transport = protocol.connection_lost, writer.transport
-        protocol.connection_lost = lambda error: _lost(error, transport, protocol, lost)  # type: ignore[method-assign]
+        protocol.connection_lost = lambda error: _lost(error, transport, protocol, lost)  # type: ignore[assignment,method-assign]
 
 
 def _lost(
