@@ -8,6 +8,7 @@ read it; an event loop closes the socket on the failed write, and it is lost.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -22,15 +23,15 @@ def hear_out(writer: asyncio.StreamWriter) -> None:
     """From now on, a connection that fails feeds its reader first with what had come."""
     protocol = writer.transport.get_protocol()
     if isinstance(protocol, asyncio.StreamReaderProtocol):
-        lost, transport = protocol.connection_lost, writer.transport
-        protocol.connection_lost = lambda error: _lost(error, transport, protocol, lost)  # type: ignore[assignment,method-assign]
+        instead = functools.partial(_lost, writer.transport, protocol, protocol.connection_lost)
+        protocol.connection_lost = instead  # type: ignore[method-assign]
 
 
 def _lost(
-    error: Exception | None,
     transport: asyncio.BaseTransport,
     protocol: asyncio.StreamReaderProtocol,
     lost: Callable[[Exception | None], None],
+    error: Exception | None,
 ) -> None:
     """In place of a protocol's `connection_lost`; the socket is still open in it."""
     reader: asyncio.StreamReader | None = protocol._stream_reader  # type: ignore[attr-defined]
