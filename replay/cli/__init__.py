@@ -1,66 +1,79 @@
 """The command `peaktape`: one typer application, a verb per function, failures as one line each.
 
-Nothing but option parsing and showing happens in this package. Heavy imports stand inside the verbs, so
-that `--help` and `--version` answer at once.
+Nothing but option parsing and showing happens in this package. Heavy imports stand inside the verbs, and only
+the verb that is called is imported, so that the command answers at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import typer
 
 from capture.__about__ import VERSION
 from capture.failures import EXIT_BAD_INPUT, PeaktapeError
-from replay.cli.auditing import audit
-from replay.cli.capture import capture
-from replay.cli.demo import demo
-from replay.cli.exporting import app as exporting
-from replay.cli.fitting import fit, generate
-from replay.cli.history import history
-from replay.cli.importing import app as importing
-from replay.cli.inspecting import inspect
-from replay.cli.interleaving import ab
-from replay.cli.judging import diff, report
-from replay.cli.recovering import recover
-from replay.cli.rekeying import rekey
-from replay.cli.replaying import replay
-from replay.cli.selftest import selftest
-from replay.cli.serve import serve_demo
-from replay.cli.transforming import transform
-from replay.cli.verifying import verify_amplification
 
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(
-    name="peaktape",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(demo)
-app.command()(capture)
-app.command()(recover)
-app.add_typer(importing, name="import")
-app.add_typer(exporting, name="export")
-app.command()(inspect)
-app.command()(audit)
-app.command()(rekey)
-app.command()(transform)
-app.command("verify-amplification")(verify_amplification)
-app.command()(fit)
-app.command()(generate)
-app.command()(replay)
-app.command()(report)
-app.command()(diff)
-app.command(context_settings={"allow_extra_args": True})(ab)
-app.command()(history)
-app.command()(selftest)
-app.command("demo-server")(serve_demo)
+_VERBS: Final = {
+    "demo": "demo:demo",
+    "capture": "capture:capture",
+    "recover": "recovering:recover",
+    "import": "importing:app",
+    "export": "exporting:app",
+    "inspect": "inspecting:inspect",
+    "audit": "auditing:audit",
+    "rekey": "rekeying:rekey",
+    "transform": "transforming:transform",
+    "verify-amplification": "verifying:verify_amplification",
+    "fit": "fitting:fit",
+    "generate": "fitting:generate",
+    "replay": "replaying:replay",
+    "report": "judging:report",
+    "diff": "judging:diff",
+    "ab": "interleaving:ab",
+    "history": "history:history",
+    "selftest": "selftest:selftest",
+    "demo-server": "serve:serve_demo",
+}
+"""Verbs in the order of `--help`, each with its module in this package and what it is there."""
+
+_ALLOW_MORE: Final = ("ab",)
+"""Verbs that pass arguments on."""
+
+
+def application(named: Sequence[str] = ()) -> typer.Typer:
+    """The command with the verb that `named`, its arguments, begin with; with all verbs where that is none."""
+    verbs = named[:1] if named and named[0] in _VERBS else _VERBS
+    made = typer.Typer(
+        name="peaktape",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(root)
+    for verb in verbs:
+        module, name = _VERBS[verb].split(":")
+        found = getattr(importlib.import_module(f"replay.cli.{module}"), name)
+        if isinstance(found, typer.Typer):
+            made.add_typer(found, name=verb)
+        else:
+            settings = {"allow_extra_args": True} if verb in _ALLOW_MORE else None
+            made.command(verb, context_settings=settings)(found)
+    return made
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """`app`: the command with all verbs."""
+    if name == "app":
+        return application()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _version(wanted: bool) -> None:
@@ -69,7 +82,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
@@ -86,7 +98,7 @@ def root(
 def main() -> None:
     """Entry of the console script."""
     try:
-        app()
+        application(sys.argv[1:])()
     except PeaktapeError as failure:
         _end(f"peaktape: {failure}", failure.exit_code)
     except KeyboardInterrupt:

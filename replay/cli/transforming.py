@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,8 @@ import replay.cli.transform_flags as flags
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from capture.trace_reader import Trace
     from replay.transform.content_rules import ContentRules
     from replay.transform.making import Making
@@ -241,7 +245,7 @@ def transform(
     refuse_input(output, [trace, recipe, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     opened = open_trace(trace, keys)
-    facts, lineage = _made(opened, plan, output, overwrite=overwrite)
+    facts, lineage = _made(opened, plan, output, overwrite=overwrite, shown=not print_recipe)
     tell_sampling(opened, lineage)
     holds = "instants, session numbers, this command's steps and the trace's place; no content"
     tell_in_the_clear((segment.path for segment in opened.segments), [output], holds, keys)
@@ -251,7 +255,9 @@ def transform(
         _show(output, facts, lineage)
 
 
-def _made(opened: Trace, plan: Plan, output: Path, *, overwrite: bool) -> tuple[ScheduleFacts, Lineage]:
+def _made(
+    opened: Trace, plan: Plan, output: Path, *, overwrite: bool, shown: bool
+) -> tuple[ScheduleFacts, Lineage]:
     from rich.console import Console
 
     from replay.cli.progress_bar import progress_bar
@@ -262,10 +268,23 @@ def _made(opened: Trace, plan: Plan, output: Path, *, overwrite: bool) -> tuple[
     with progress_bar(Console(stderr=True, highlight=False)) as progress:
         making = Making(opened, plan, _surveyed(opened, plan))
         gathering = Gathering()
-        shown = _Shown(progress, making, output.name, gathering)
-        pieces = making.pieces(shown.on_rows)
-        write_pieces(output, gathering.passing(pieces), making.lineage, overwrite=overwrite)
+        bars = _Shown(progress, making, output.name, gathering)
+        pieces = gathering.passing(making.pieces(bars.on_rows))
+        if shown:
+            pieces = _before_the_last_are_written(pieces)
+        write_pieces(output, pieces, making.lineage, overwrite=overwrite)
     return gathering.facts(), making.lineage()
+
+
+def _before_the_last_are_written(pieces: Iterator[Schedule]) -> Iterator[Schedule]:
+    """The pieces themselves; while the last of them are written, what shows them is imported."""
+    yield from pieces
+    threading.Thread(target=_import_for_showing).start()
+
+
+def _import_for_showing() -> None:
+    for name in ("plotext", "ruamel.yaml", "replay.report.rate_plot", "replay.report.trace_text"):
+        importlib.import_module(name)
 
 
 class _Shown:

@@ -2,7 +2,8 @@
 
 Batches come in the order of the trace, and a step moves an instant by a bounded spread. So what is due before
 all that may still come is sorted and leaves; the rest waits. Where more waits than a batch brings, rows wait
-in slots of time, unsorted, so that each is sorted once. Which rows there are is not decided here.
+in slots of time, unsorted, so that each is sorted once; rows of no session wait packed from the beginning
+(see `packed_rows`). Which rows there are is not decided here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from capture.failures import BadInput
 from replay.transform.due_slots import DueSlots
 from replay.transform.linking import LOOK_BACK_ROWS
+from replay.transform.packed_rows import PackedRows
 from replay.transform.rows import Gate, Rows, taken
 from replay.transform.schedule_format import Schedule
 from replay.transform.sessions import distinct
@@ -49,6 +51,8 @@ class DueOrder:
         gates: Sequence[Gate] = (),
     ) -> None:
         self._copies = copies
+        self._packs = followed is None
+        self._packed: PackedRows | None = None
         self._most_waiting = most_waiting
         self._gates = gates
         self._turns = None if followed is None else OpenTurns(copies, followed)
@@ -63,6 +67,10 @@ class DueOrder:
 
         None where sorting would not pay yet. Raises `BadInput` when too many rows must wait.
         """
+        if self._packs:
+            rows = self._pack(rows)
+        if self._packed is not None:
+            return self._through_packed(self._packed, bound_ns)
         if len(rows):
             # Only `due_ns` matters from here on: one column less to carry.
             rows = dataclasses.replace(rows, start_ns=rows.due_ns)
@@ -77,9 +85,33 @@ class DueOrder:
 
     def finish(self) -> Schedule | None:
         """All rows that still wait, in order; None where there are none."""
+        if self._packed is not None:
+            rows = self._packed.all()
+            return None if rows is None else self._scheduled(rows)
         if self._slots is not None:
             self._pieces = self._slots.all()
         return self._leave(None) if self._pieces else None
+
+    def _pack(self, rows: Rows) -> Rows:
+        """Let `rows` wait packed, if they can; what can't, with all that waited so, is returned."""
+        if not len(rows) or (self._packed is not None and self._packed.add(rows)):
+            return rows.part(0, 0)
+        waited = None if self._packed is None else self._packed.all()
+        rows = rows if waited is None else Rows.joined([waited, rows])
+        self._packed = PackedRows.of(rows, self._copies)  # anew: time or ranks took more bits
+        if self._packed is not None:
+            return rows.part(0, 0)
+        self._packs = False
+        return rows
+
+    def _through_packed(self, packed: PackedRows, bound_ns: int) -> Schedule | None:
+        due = packed.before(bound_ns)
+        if packed.waiting <= self._most_waiting:
+            return None if due is None else self._scheduled(due)
+        rest = packed.all()
+        self._pieces = [rows for rows in (due, rest) if rows is not None]
+        self._packed, self._packs = None, False
+        return self._leave(bound_ns)
 
     def _through_slots(self, slots: DueSlots, rows: Rows, bound_ns: int) -> Schedule | None:
         if len(rows):

@@ -36,9 +36,11 @@ class Ground:
     """Told how many rows more were read."""
     _masks: dict[Selection, Mask] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
-    def batches(self) -> Iterator[Rows]:
-        """All rows, in order, anew each time."""
-        return iter([self.rows]) if self.rows is not None else TraceRows(self._needed()).batches(self.on_rows)
+    def batches(self, *, numbered: bool = True) -> Iterator[Rows]:
+        """All rows, in order, anew each time; `numbered` as `TraceRows.batches` says."""
+        if self.rows is not None:
+            return iter([self.rows])
+        return TraceRows(self._needed()).batches(self.on_rows, numbered=numbered)
 
     @property
     def count(self) -> int:

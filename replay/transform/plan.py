@@ -7,6 +7,7 @@ of shapes and phases are those of the replay. What requests say (`content`) chan
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
@@ -116,7 +117,9 @@ class Plan:
         asked = tuple(self._whole())
         if self.amplify == 1:
             return [step for step in asked if isinstance(step, Step)]
-        return list(settled(asked, ground.batches, ground.span_ns, ground.count, ground.tick_ns))
+        by_session = any(isinstance(step, steps.Thin) for step in asked)
+        batches = functools.partial(ground.batches, numbered=by_session)
+        return list(settled(asked, batches, ground.span_ns, ground.count, ground.tick_ns))
 
     def _whole(self) -> Iterator[Step | Amplify]:
         streams = np.random.default_rng(self.seed).spawn(2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,16 @@ from replay.transform.linking import TurnLinker
 
 Int64 = npt.NDArray[np.int64]
 
+_UNNUMBERED: Final = np.int64(-1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """Arrays of one length n, in any order, not to be written to: some are views of one value (see `same`).
 
     `due_ns` int64, ns from the schedule's zero. `row` int64, the trace row. `copy` int32, which clone of it.
-    `session` int64, 0 or more: a stable hash of the session (of the row, where it has none) and the clone.
+    `session` int64, 0 or more: a stable hash of the session (of the row, where it has none) and the clone;
+    −1 throughout where nobody asked for it yet (see `session_numbers`).
     `start_ns` int64: no row of this session is due before; 0 or more. `follows` int64: the trace row of the
     turn it follows, −1 none. `think_ns` int64, from that turn's end to this due. `phase` int8, a number.
     """
@@ -55,15 +58,18 @@ class Rows:
         return Rows(**parts, start_ns=parts["due_ns"] if alone else self.start_ns[start:end])
 
     @staticmethod
-    def lone(first_row: int, due_ns: Int64) -> Rows:
-        """Trace rows from `first_row` on, due at `due_ns` (int64[n]), each a session of its own."""
+    def lone(first_row: int, due_ns: Int64, *, numbered: bool = True) -> Rows:
+        """Trace rows from `first_row` on, due at `due_ns` (int64[n]), each a session of its own.
+
+        Without `numbered`, sessions are not numbered yet: hashing takes as long as reading.
+        """
         n = len(due_ns)
         row = np.arange(first_row, first_row + n, dtype=np.int64)
         return Rows(
             due_ns=due_ns,
             row=row,
             copy=same(np.int32(0), n),
-            session=lone_session(row),
+            session=lone_session(row) if numbered else same(_UNNUMBERED, n),
             start_ns=due_ns,
             follows=same(np.int64(-1), n),
             think_ns=same(np.int64(0), n),
@@ -95,6 +101,13 @@ def taken(values: npt.NDArray[Any], places: npt.NDArray[np.integer]) -> Any:
     if values.strides == (0,) and len(values):
         return same(values[0], len(places))
     return values.take(places)
+
+
+def session_numbers(rows: Rows) -> Int64:
+    """The numbers of the rows' sessions, int64[n], 0 or more; made now, where the rows have none yet."""
+    if len(rows) and rows.session.strides == (0,) and rows.session[0] == _UNNUMBERED:
+        return lone_session(rows.row)
+    return rows.session
 
 
 def _joined(pieces: list[npt.NDArray[Any]]) -> Any:

@@ -57,9 +57,12 @@ class TraceRows:
             on_rows(len(rows))
         return followed
 
-    def batches(self, on_rows: Callable[[int], None] = untold, copies: int = 1) -> Iterator[Rows]:
+    def batches(
+        self, on_rows: Callable[[int], None] = untold, copies: int = 1, *, numbered: bool = True
+    ) -> Iterator[Rows]:
         """The rows in the trace's order, at least `BATCH_ROWS` / `copies` at a time; `on_rows` as above.
 
+        Without `numbered`, rows of a trace without sessions have no session's number yet (see `Rows.lone`).
         Raises `BadInput` when none can be replayed.
         """
         choosing = Choosing(self.trace)
@@ -70,7 +73,7 @@ class TraceRows:
             kept = _kept(light)
             if zero_ns is None and kept.any():
                 zero_ns = int(light.column("arrival_ns")[int(np.argmax(kept))].as_py())
-            rows = _rows(linker, first, light, zero_ns or 0)
+            rows = _rows(linker, first, light, zero_ns or 0, numbered=numbered)
             first += len(rows)
             on_rows(len(rows))
             if zero_ns is not None:
@@ -111,10 +114,12 @@ def _kept(light: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     return np.asarray(light.column("kept").to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _rows(linker: TurnLinker, first: int, light: pa.RecordBatch, zero_ns: int) -> Rows:
+def _rows(
+    linker: TurnLinker, first: int, light: pa.RecordBatch, zero_ns: int, *, numbered: bool = True
+) -> Rows:
     arrival_ns = light.column("arrival_ns").to_numpy()
     if "session_id" not in light.schema.names:
-        return Rows.lone(first, arrival_ns - zero_ns)
+        return Rows.lone(first, arrival_ns - zero_ns, numbered=numbered)
     end_ns = light.column("end_ns").fill_null(-1).to_numpy(zero_copy_only=False)
     return rows_of(
         linker, first, arrival_ns, end_ns, number_sessions(light.column("session_id"), first), zero_ns

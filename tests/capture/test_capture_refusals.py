@@ -46,7 +46,7 @@ def test_what_the_system_refuses_is_one_line_with_the_place(
         raise PermissionError(errno.EACCES, "Permission denied", "/closed/trace.parquet")
 
     monkeypatch.setattr(sys, "argv", ["peaktape"])
-    monkeypatch.setattr(replay.cli, "app", closed)
+    monkeypatch.setattr(replay.cli, "application", lambda named: closed)
     with pytest.raises(SystemExit) as ended:
         replay.cli.main()
     assert ended.value.code == 2
@@ -59,6 +59,6 @@ def test_an_error_of_no_place_keeps_its_traceback(monkeypatch: pytest.MonkeyPatc
     def broken() -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr(replay.cli, "app", broken)
+    monkeypatch.setattr(replay.cli, "application", lambda named: broken)
     with pytest.raises(OSError, match="Bad file descriptor"):
         replay.cli.main()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import fft
 
 import replay.transform.due_slots
+import replay.transform.packed_rows
 import replay.transform.gaps
 import replay.transform.trace_rows
 from capture.failures import BadInput
@@ -198,10 +199,11 @@ def test_what_is_made_ahead_comes_in_order_and_its_errors_with_it() -> None:
     st.sampled_from([1, 1000]),
     st.randoms(use_true_random=False),
 )
-def test_rows_that_wait_in_slots_leave_in_the_order_of_all_at_once(
+def test_rows_that_wait_packed_or_in_slots_leave_in_the_order_of_all_at_once(
     wanted: list[tuple[int, int]], spread: int, unit_ns: int, chance: Random
 ) -> None:
-    """Batches whose rows lie within `spread` of their place in time, and slots of two rows."""
+    """Batches whose rows lie within `spread` of their place in time, and slots of two rows, or packed rows
+    whose numbers are made anew when they get too large."""
     at = np.cumsum([gap for gap, _ in wanted])
     due = np.array([max(0, int(one) + chance.randint(-spread, spread)) for one in at], np.int64) * unit_ns
     copy = np.array([nth for _, nth in wanted], np.int32)
@@ -213,7 +215,11 @@ def test_rows_that_wait_in_slots_leave_in_the_order_of_all_at_once(
         patch.setattr(replay.transform.due_slots, "_SHORTEST_NS", 1)
         patch.setattr(replay.transform.due_slots, "_FEW_SLOTS", chance.choice([1, 3, 16]))
         patch.setattr(replay.transform.due_slots, "_MOST_SLOTS", chance.choice([2, 256]))
-        in_order = DueOrder(4, None)
+        patch.setattr(replay.transform.packed_rows, "_FEWEST_PLACES", 1)
+        patch.setattr(replay.transform.packed_rows, "_MOST_PLACES", chance.choice([32, 1 << 10]))
+        patch.setattr(replay.transform.packed_rows, "_BITS", chance.choice([15, 63]))
+        # Where a turn might follow another, rows can't wait packed.
+        in_order = DueOrder(4, chance.choice([None, np.zeros(n, np.bool_)]))
         pieces = []
         for start in range(0, n, 5):
             end = min(n, start + 5)

@@ -21,7 +21,7 @@ from replay.transform.amplification.shifts import TIED, Shifts
 from replay.transform.amplification.spectrum import ArrivalCounts, Spectrum
 from replay.transform.burst_curve import WINDOWS_S, dispersion_curve, envelope
 from replay.transform.draws import mix
-from replay.transform.rows import Rows
+from replay.transform.rows import Rows, session_numbers
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -90,9 +90,9 @@ class Measuring:
             self._counts.add(rows.due_ns, None if alone else rows.session)
         late = rows.due_ns >= self._late_from_ns
         if late.any():
-            self._late.append((rows.due_ns[late], rows.session[late]))
+            self._late.append((rows.due_ns[late], session_numbers(rows)[late]))
         if self._kept is not None:
-            self._kept.append((rows.due_ns, rows.session))
+            self._kept.append((rows.due_ns, session_numbers(rows)))
 
     def measured(self) -> Measured:
         """What was measured."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
+import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 from replay.transform.amplification.amplify import Amplify
 from replay.transform.amplification.choice import Measured
@@ -13,6 +16,9 @@ from replay.transform.amplification.methods import NO_LATE_SESSIONS
 from replay.transform.pipeline import ahead
 from replay.transform.rows import Rows, Step
 from replay.transform.steps import Slice
+
+_TURN_S: Final = 2e-4
+"""For how long one thread may keep the interpreter from another: by default 25 times that."""
 
 
 def settled(
@@ -48,14 +54,26 @@ def _settled(
     # What the fit needs takes longer to import than a million arrivals to read: both at once.
     threading.Thread(target=_import_for_the_fit, daemon=True).start()
     measuring = step.measuring(span_ns, expected, tick_ns)
-    for batch in ahead(iter(batches)):
-        reached = batch
-        for earlier in before:
-            reached = earlier.apply(reached)
-        measuring.add(reached)
+    with _in_short_turns():
+        for batch in ahead(iter(batches)):
+            reached = batch
+            for earlier in before:
+                reached = earlier.apply(reached)
+            measuring.add(reached)
     return step.settled(measuring.measured())
 
 
 def _import_for_the_fit() -> None:
     for name in ("scipy.fft", "scipy.optimize"):
         importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _in_short_turns() -> Iterator[None]:
+    """Threads that ask for the interpreter, after each of numpy's calls, get it at once."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
