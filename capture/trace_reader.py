@@ -32,6 +32,7 @@ from capture.stored_stamps import needed, restored
 from capture.trace_format import OUTCOMES, STORED_AS, TRACE_SCHEMA, TraceMetadata, check_schema
 
 BATCH_ROWS: Final = 1000
+_LIGHT_ROWS: Final = 1 << 17
 _AT_ONCE: Final = 16
 WINDOW_ROW_GROUPS: Final = 8
 _INSTANTS: Final = ("arrival_ns", "request_body_ns", "first_byte_ns", "end_ns", *STORED_AS)
@@ -155,10 +156,11 @@ class Trace:
 
     @functools.cached_property
     def _order(self) -> Int64 | None:
-        """Position in the files of each row, or None where they are the same."""
-        self._check_ascending()
+        """Position in the files of each row, or None where they are the same; then nothing is held."""
         if len(self.segments) == 1:
+            self._check_in_pieces(self.segments[0])
             return None
+        self._check_ascending()
         return np.argsort(self._stored_arrivals, kind="stable").astype(np.int64)
 
     @functools.cached_property
@@ -168,10 +170,18 @@ class Trace:
     def _read_arrivals(self, segment: Segment) -> Int64:
         pieces = [np.empty(0, np.int64)]
         row = 0
-        for batch in segment_batches(segment, ["arrival_ns"]):
+        for batch in segment_batches(segment, ["arrival_ns"], _LIGHT_ROWS):
             pieces.append(valid_arrivals(batch.column(0), segment, row))
             row += batch.num_rows
         return np.concatenate(pieces)
+
+    def _check_in_pieces(self, segment: Segment) -> None:
+        first, previous_ns = 0, np.zeros(0, np.int64)
+        for batch in segment_batches(segment, ["arrival_ns"], _LIGHT_ROWS):
+            arrivals = np.concatenate((previous_ns, valid_arrivals(batch.column(0), segment, first)))
+            check_ascending(arrivals, segment, first - len(previous_ns))
+            first += batch.num_rows
+            previous_ns = arrivals[-1:]
 
     def _check_ascending(self) -> None:
         start = 0

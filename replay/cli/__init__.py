@@ -47,7 +47,7 @@ _ALLOW_MORE: Final = ("ab",)
 
 
 def application(named: Sequence[str] = ()) -> typer.Typer:
-    """The command with the verb that `named`, its arguments, begin with; with all verbs where that is none."""
+    """The command with the verb that `named`, its arguments, begin with; with all where that is none."""
     verbs = named[:1] if named and named[0] in _VERBS else _VERBS
     made = typer.Typer(
         name="peaktape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from capture.encryption_keys import Keys
     from capture.object_store import StoredFile
     from capture.trace_reader import Trace
-    from replay.transform.burst_target import BurstTarget
+    from replay.transform.burst_target import BurstTarget, Change, SourceCurve
     from replay.transform.inspection import Facts
     from replay.transform.prompt_blocks import Rewrite
-    from replay.transform.schedule_columns import ScheduleColumns
     from replay.transform.schedule_format import Lineage
+    from replay.transform.session_sample import SessionSample
     from replay.transform.traffic_columns import TrafficColumns
 
 _MOST_WIDTH = 100
@@ -78,13 +79,13 @@ def inspect(
     if html is not None:
         refuse_input(html, [first, second, *key_files_of(keys)])
         refuse_existing(html, overwrite=overwrite)
-    sides = _Sides(keys, [name for name in (first, second) if name is not None])
+    sides = _Sides(keys, [name for name in (first, second) if name is not None], speed)
     one = sides.facts(first)
     other = target = None
     doubts: tuple[str, ...] = ()
     if second is not None:
         other = sides.facts(second)
-        target, doubts = sides.target(factor, speed), reuse_warnings(one, other)
+        target, doubts = sides.target(other, factor), reuse_warnings(one, other)
     if html is not None:
         _write_page(
             html, inspect_page(one, other, target, doubts, ("peaktape", *sys.argv[1:])), overwrite=overwrite
@@ -132,21 +133,21 @@ def _show(
 
 
 class _Sides:
-    """Reads A, and B; a trace that both need is read once."""
+    """Reads A, and B, and holds the instants of one at a time; a trace that both need is read once."""
 
-    def __init__(self, keys: Keys | None, names: Sequence[str]) -> None:
-        from replay.transform.schedule_format import is_schedule
+    def __init__(self, keys: Keys | None, names: Sequence[str], speed: float | None) -> None:
+        from replay.transform.schedule_columns import SentRows, sent_rows
+        from replay.transform.schedule_format import is_schedule, read_lineage
 
         self._keys = keys
-        # A trace by itself is told from samples: nothing is looked up by row, and no row compared.
-        self._schedules = {name for name in names if Path(name).is_file() and is_schedule(Path(name))}
-        self._compared = len(names) > 1
-        self._by_row = self._compared or bool(self._schedules)
-        self._shaped = False
+        files = [Path(name) for name in names if Path(name).is_file() and is_schedule(Path(name))]
+        self._lineages = {str(file): read_lineage(file) for file in files}
+        self._sent: dict[str, SentRows] = {str(file): sent_rows(file) for file in files}
+        self._later = list(names)
+        self._change = self._changed(names[1], speed) if len(names) > 1 else None
+        self._source: SourceCurve | None = None
         self._traces: dict[str, Trace] = {}
         self._columns: dict[str, TrafficColumns] = {}
-        self._instants: list[TrafficColumns | ScheduleColumns] = []
-        self._lineages: list[Lineage | None] = []
 
     @property
     def read_from(self) -> list[Path | StoredFile]:
@@ -154,66 +155,121 @@ class _Sides:
         return [segment.path for trace in self._traces.values() for segment in trace.segments]
 
     def facts(self, name: str) -> Facts:
-        """The facts of a trace or a schedule; raises `BadInput`."""
-        from capture.trace_reader import open_trace
-        from replay.transform.inspection import inspect_schedule, inspect_trace, trace_of
-        from replay.transform.schedule_columns import read_schedule_columns
-        from replay.transform.schedule_format import read_lineage
+        """The facts of a trace or a schedule, A's first; raises `BadInput`."""
+        self._later.remove(name)
+        return self._schedule(name) if name in self._lineages else self._trace(name)
 
-        if name in self._schedules:
-            lineage = read_lineage(Path(name))
-            trace = trace_of(lineage, self._traces, self._keys)
-            by_row = {} if trace is None else self._read(trace).by_row
-            schedule = read_schedule_columns(Path(name), by_row, sessions_by_row=self._compared)
-            self._instants.append(schedule)
-            self._lineages.append(lineage)
-            rewrite = _rewrite_of(lineage)
-            found = inspect_schedule(name, schedule, lineage, trace, rewrite)
-            self._shaped = len(found.phases) > 1
-            return found
-        trace = open_trace(name, self._keys)
-        columns = self._read(trace)
-        self._instants.append(columns)
-        self._lineages.append(None)
-        return inspect_trace(trace, columns)
-
-    def target(self, factor: float | None, speed: float | None) -> BurstTarget:
-        """The burst curve of B against that of A amplified."""
+    def target(self, other: Facts, factor: float | None) -> BurstTarget | None:
+        """The burst curve of B against that of A amplified; None where there is no B."""
         import dataclasses
 
-        from replay.transform.burst_target import Change, burst_target, change_of
+        from replay.transform.burst_target import burst_target
+        from replay.transform.inspection import InspectedSchedule
 
-        lineage = self._lineages[1]
+        if self._change is None or self._source is None:
+            return None
+        schedule = other if isinstance(other, InspectedSchedule) else None
+        shaped = schedule is not None and len(schedule.phases) > 1
+        change = dataclasses.replace(self._change, shaped=shaped)
+        equal_span = schedule is not None
+        return burst_target(self._source, other.arrivals, change, factor, equal_span=equal_span)
+
+    def _changed(self, made: str, speed: float | None) -> Change:
+        import dataclasses
+
+        from replay.transform.burst_target import Change, change_of
+
+        lineage = self._lineages.get(made)
         change = Change() if lineage is None else change_of(lineage)
-        change = dataclasses.replace(change, shaped=self._shaped)
-        if speed is not None:
-            change = dataclasses.replace(change, speed=speed)
-        source, made = self._instants
-        instants = _instants_of(source), source.session
-        return burst_target(instants, _instants_of(made), change, factor, equal_span=lineage is not None)
+        return change if speed is None else dataclasses.replace(change, speed=speed)
+
+    def _trace(self, name: str) -> Facts:
+        from capture.trace_reader import open_trace
+        from replay.transform.inspection import inspect_trace
+
+        trace = open_trace(name, self._keys)
+        columns = self._read(trace)
+        with self._telling("judging bursts"):
+            found = inspect_trace(trace, columns)
+            self._compare(columns.arrival_ns, columns.sessions)
+        self._let_go(trace)
+        return found
+
+    def _schedule(self, name: str) -> Facts:
+        from replay.transform.inspection import inspect_schedule, trace_of
+        from replay.transform.schedule_columns import read_schedule_columns
+        from replay.transform.schedule_format import read_rows
+
+        lineage = self._lineages[name]
+        trace = trace_of(lineage, self._traces, self._keys)
+        sent = None
+        if trace is not None:
+            sent = self._sent[name].lengths(self._wanted(trace), self._read(trace).of_rows)
+            self._let_go(trace)
+        with self._progress(f"reading {name}", read_rows(Path(name))) as on_rows:
+            schedule = read_schedule_columns(Path(name), on_rows)
+        with self._telling("judging bursts"):
+            found = inspect_schedule(name, schedule, lineage, trace, sent, _rewrite_of(lineage))
+            self._compare(schedule.due_ns, schedule.sessions)
+        return found
+
+    def _compare(self, at_ns: npt.NDArray[np.int64], sessions: SessionSample | None) -> None:
+        """Of A, keep what B is held against."""
+        from replay.transform.burst_target import source_curve
+
+        if self._change is None or self._source is not None:
+            return
+        requests = None
+        if sessions is not None:
+            number, began_ns, _ = sessions.requests()
+            requests = began_ns, number
+        self._source = source_curve(at_ns, requests, self._change)
+
+    def _wanted(self, trace: Trace) -> npt.NDArray[np.int64]:
+        """The rows of a trace that schedules send, ascending: those of samples of them."""
+        import numpy as np
+
+        mine = (
+            self._sent[name].row
+            for name, lineage in self._lineages.items()
+            if lineage.trace_fingerprint == trace.fingerprint
+        )
+        return np.unique(np.concatenate([np.empty(0, np.int64), *mine]))
+
+    def _let_go(self, trace: Trace) -> None:
+        """Let a trace's instants go, unless they are asked for again."""
+        import dataclasses
+
+        if any(name not in self._lineages for name in self._later):
+            return
+        held = self._columns[trace.fingerprint]
+        self._columns[trace.fingerprint] = dataclasses.replace(
+            held, arrival_ns=held.arrival_ns[:0].copy(), sessions=None
+        )
 
     def _read(self, trace: Trace) -> TrafficColumns:
-        from rich.console import Console
-
-        from replay.cli.progress_bar import progress_bar
         from replay.transform.traffic_columns import read_columns
 
         self._traces[trace.fingerprint] = trace
         if trace.fingerprint not in self._columns:
-            with progress_bar(Console(stderr=True)) as progress:
-                task = progress.add_task(f"reading {trace.name}", total=trace.rows, rows="")
-
-                def on_rows(rows: int) -> None:
-                    progress.update(task, completed=rows, rows=f"· {rows:,} rows")
-
-                self._columns[trace.fingerprint] = read_columns(trace, on_rows, by_row=self._by_row)
+            with self._progress(f"reading {trace.name}", trace.rows) as on_rows:
+                self._columns[trace.fingerprint] = read_columns(trace, on_rows, self._wanted(trace))
         return self._columns[trace.fingerprint]
 
+    @contextlib.contextmanager
+    def _progress(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """A line on stderr while something goes on: what is given is told how many rows are done."""
+        from rich.console import Console
 
-def _instants_of(side: TrafficColumns | ScheduleColumns) -> npt.NDArray[np.int64]:
-    from replay.transform.schedule_columns import ScheduleColumns
+        from replay.cli.progress_bar import progress_bar
 
-    return side.due_ns if isinstance(side, ScheduleColumns) else side.arrival_ns
+        with progress_bar(Console(stderr=True)) as progress:
+            task = progress.add_task(what, total=total, rows="")
+            yield lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows")
+
+    def _telling(self, what: str) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+        """The line of what takes a while that nobody knows."""
+        return self._progress(what, None)
 
 
 def _rewrite_of(lineage: Lineage) -> Rewrite | None:

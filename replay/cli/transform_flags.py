@@ -83,7 +83,8 @@ Method = Annotated[
     str | None,
     typer.Option(
         help="How --amplify does it. auto: clones shifted so that the burst curve is that of as many"
-        " users; jitter, tied, speed, superposition, traceupscaler, resample.",
+        " users; jitter, tied, speed; superposition, traceupscaler and resample hold all requests at once,"
+        " up to 4 million due.",
         rich_help_panel=PANEL,
     ),
 ]

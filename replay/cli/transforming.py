@@ -288,33 +288,47 @@ def _import_for_showing() -> None:
 
 
 class _Shown:
-    """Shows how far a making is: first the arrivals that must be read before, then the schedule.
+    """Shows how far a making is: each reading of the trace that comes first, the fit, then the schedule.
 
-    Each has a bar and a time left of its own: a row costs many times as much in the second as in the first.
+    Each has a line and a time left of its own: a row costs many times as much in the last as in the first.
     """
 
     def __init__(self, progress: Any, making: Making, name: str, gathering: Gathering) -> None:
+        before = sum(making.readings.values())
         self._progress = progress
         self._gathering = gathering
-        self._before = making.rows_to_prepare
-        self._read = 0
-        self._first = progress.add_task(
-            "measuring arrivals", total=self._before, rows="", visible=self._before > 0
-        )
-        total = making.rows_to_read - self._before
-        self._second = progress.add_task(f"writing {name}", total=total, rows="", start=self._before == 0)
+        self._lines = [*making.readings.items(), (f"writing {name}", making.rows_to_read - before)]
+        self._task: Any = None
+        self._left = 0
+        self._begin()
 
     def on_rows(self, rows: int) -> None:
         """So many rows more were read."""
-        if self._read < self._before:
-            self._read += rows
-            self._progress.update(self._first, completed=min(self._read, self._before))
-            if self._read < self._before:
-                return
-            self._progress.start_task(self._second)
-            rows = self._read - self._before
-        told = f"· {self._gathering.rows:,} rows"
-        self._progress.update(self._second, advance=rows, rows=told)
+        if not self._left:
+            self._progress.remove_task(self._task)  # what was fitted is fitted
+            self._begin()
+        taken = min(rows, self._left)
+        self._left -= taken
+        told = "" if self._lines else f"· {self._gathering.rows:,} rows"
+        self._progress.update(self._task, advance=taken, rows=told)
+        if not self._left and self._lines:
+            self._end()
+        if rows > taken:
+            self.on_rows(rows - taken)
+
+    def _begin(self) -> None:
+        """Show the next line."""
+        self._what, self._left = self._lines.pop(0)
+        self._task = self._progress.add_task(self._what, total=self._left, rows="")
+
+    def _end(self) -> None:
+        """What comes after a reading: the fit, of which nobody knows how long it takes, or the next one."""
+        from replay.transform.making import MEASURING
+
+        if self._what == MEASURING:
+            self._task = self._progress.add_task("fitting shifts of clones", total=None, rows="")
+        else:
+            self._begin()
 
 
 def _show(output: Path, facts: ScheduleFacts, lineage: Lineage) -> None:

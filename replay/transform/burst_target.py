@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.transform.arrival_facts import WINDOWS_S, BurstPoint, burst_point
+from replay.transform.arrival_facts import WINDOWS_S, ArrivalFacts, BurstPoint, burst_point
 from replay.transform.burst_curve import session_dispersion
 from replay.transform.schedule_format import Lineage
 
@@ -90,39 +91,63 @@ def change_of(lineage: Lineage) -> Change:
     return change
 
 
+@dataclasses.dataclass(frozen=True)
+class SourceCurve:
+    """What of the source is compared: requests, span in ns, and by window of B a point of A and C(w)."""
+
+    rows: int
+    span_ns: int
+    points: Mapping[float, tuple[BurstPoint, float]]
+
+
+def source_curve(at_ns: Int64, sessions: tuple[Int64, Int64] | None, change: Change) -> SourceCurve:
+    """The curve of the part that was changed: `at_ns` int64 ns, ascending.
+
+    `sessions` holds instants and numbers of sessions (int64[k] each) of all requests, or of those of many
+    whole sessions; None where each request is a session of its own, of which C is 1.
+    """
+    if change.slice_s is not None:
+        edges_ns = [round(edge * 1e9) for edge in change.slice_s]
+        at_ns = at_ns[slice(*np.searchsorted(at_ns, edges_ns))]
+        if sessions is not None:
+            part = slice(*np.searchsorted(sessions[0], edges_ns))
+            sessions = sessions[0][part], sessions[1][part]
+    points = {}
+    for window in WINDOWS_S if len(at_ns) and not change.shaped else ():
+        point = burst_point(at_ns, window * change.speed)
+        own = 1.0 if sessions is None else session_dispersion(*sessions, window * change.speed)
+        if point is not None and own is not None:
+            points[window] = point, own
+    return SourceCurve(len(at_ns), int(np.ptp(at_ns)) if len(at_ns) else 0, points)
+
+
 def burst_target(
-    source: tuple[Int64, Int64],
-    made_ns: Int64,
+    source: SourceCurve,
+    made: ArrivalFacts,
     change: Change,
     factor: float | None = None,
     *,
     equal_span: bool = True,
 ) -> BurstTarget:
-    """The target curve by `source` and the curve of `made_ns` (int64 ns, ascending), window by window.
+    """The target curve by `source`, which was changed by `change`, and the curve of `made`, window by window.
 
-    `source` holds instants (int64 ns, ascending) and for each a number of its session. `factor` None: as many
-    times the source's requests as there are; as many times its rate where the two do not cover the same time
-    (`equal_span` False).
+    `factor` None: as many times the source's requests as there are; as many times its rate where the two do
+    not cover the same time (`equal_span` False).
     """
-    source_ns, session = source
-    if change.slice_s is not None:
-        part = slice(*np.searchsorted(source_ns, [round(edge * 1e9) for edge in change.slice_s]))
-        source_ns, session = source_ns[part], session[part]
     if change.shaped:
         return BurstTarget(factor or 1.0, change.speed, change.slice_s, (), (_SHAPED,))
-    if not len(source_ns) or not len(made_ns):
+    if not source.rows or not made.rows:
         return BurstTarget(factor or 1.0, change.speed, change.slice_s, (), ("nothing to compare",))
     if factor is None:
-        factor = len(made_ns) / len(source_ns)
+        factor = made.rows / source.rows
         if not equal_span:
-            spans = [max(float(np.ptp(at)), 1.0) for at in (source_ns, made_ns)]
-            factor *= spans[0] / spans[1] / change.speed
+            factor *= max(source.span_ns, 1.0) / max(made.span_s * 1e9, 1.0) / change.speed
     points, notes = [], []
-    for window in WINDOWS_S:
-        made, before = burst_point(made_ns, window), burst_point(source_ns, window * change.speed)
-        own = session_dispersion(source_ns, session, window * change.speed)
-        if made is None or before is None or own is None:
+    for found in made.bursts:
+        window = found.window_s
+        if window not in source.points:
             continue
+        before, own = source.points[window]
         if before.dispersion < _STEADY * own:
             notes.append(
                 f"{window:g} s: the source is steadier than chance (index of dispersion "
@@ -130,7 +155,7 @@ def burst_target(
             )
             continue
         target = own + factor * max(before.dispersion - own, 0.0)
-        points.append(TargetPoint(window, before.dispersion, target, made.dispersion, _error(made, before)))
+        points.append(TargetPoint(window, before.dispersion, target, found.dispersion, _error(found, before)))
     if not points:
         notes.append("too short to compare: no window fits ten times into both")
     return BurstTarget(factor, change.speed, change.slice_s, tuple(points), tuple(notes))

@@ -31,7 +31,7 @@ from replay.transform.content_facts import (
 )
 from replay.transform.even_sample import EvenSample
 from replay.transform.prompt_blocks import Rewrite, chains_as_sent, chains_of
-from replay.transform.schedule_columns import ScheduleColumns
+from replay.transform.schedule_columns import ScheduleColumns, SentLengths
 from replay.transform.schedule_format import Lineage
 from replay.transform.traffic_columns import MOST_BLOCKS, TrafficColumns, read_columns
 
@@ -151,12 +151,13 @@ def inspect_schedule(
     schedule: ScheduleColumns,
     lineage: Lineage,
     trace: Trace | None,
+    sent: SentLengths | None = None,
     rewrite: Rewrite | None = None,
 ) -> InspectedSchedule:
     """All facts of a schedule; those of its requests' contents where its trace is given.
 
-    Prefix reuse is that of the prompts as `rewrite` has them sent, None leaving them as they were; lengths
-    are always the recorded ones.
+    Prefix reuse is that of the prompts as `rewrite` has them sent, None leaving them as they were; lengths,
+    in `sent`, are always the recorded ones.
     """
     if not len(schedule.due_ns):
         raise BadInput(f"{name}: a schedule without requests; make it again with `peaktape transform`")
@@ -166,7 +167,9 @@ def inspect_schedule(
     if trace is None:
         notes.append(f"{lineage.trace_path} is not there as it was: lengths and prefixes are not known")
     else:
-        content = _scheduled_content(schedule, trace, rewrite)
+        content = _scheduled_content(schedule, trace, sent, rewrite)
+        if sent is not None and sent.one_in > 1:
+            notes.append(f"lengths are those of one request in {sent.one_in}: there are too many to look at")
         if rewrite is not None:
             notes.append("prefix reuse is that of the prompts as rewritten; lengths are the recorded ones")
     return InspectedSchedule(
@@ -209,7 +212,9 @@ def reuse_warnings(one: Facts, other: Facts) -> tuple[str, ...]:
     )
 
 
-def _scheduled_content(schedule: ScheduleColumns, trace: Trace, rewrite: Rewrite | None) -> ContentFacts:
+def _scheduled_content(
+    schedule: ScheduleColumns, trace: Trace, sent: SentLengths | None, rewrite: Rewrite | None
+) -> ContentFacts:
     row = schedule.first.row.tolist()
     if rewrite is None:
         known = chains_of(trace, np.unique(row).tolist(), MOST_BLOCKS)
@@ -224,7 +229,7 @@ def _scheduled_content(schedule: ScheduleColumns, trace: Trace, rewrite: Rewrite
     sessions = session_facts(numbers, np.empty(0), schedule.sessions.one_in)
     return ContentFacts(
         sessions=dataclasses.replace(sessions, think_s=schedule.think_ns.distribution(1e9)),
-        lengths=_known(schedule.lengths),
+        lengths=_known({} if sent is None else sent.samples),
         prefix=prefix_reuse(chains),
     )
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from capture.__about__ import VERSION
 from capture.choice import shares_told
@@ -20,6 +21,11 @@ from replay.transform.replayable import told
 from replay.transform.schedule_format import Lineage, Schedule
 from replay.transform.shapes.phases import BASE
 from replay.transform.trace_rows import TraceRows
+
+MEASURING: Final = "measuring arrivals"
+"""After this one, how far clones are shifted is fitted: as long as a second or two, and nothing is read."""
+CHOOSING: Final = "choosing requests"
+LINKING: Final = "linking turns"
 
 
 def unsampled(plan: Plan, trace: Trace) -> Plan:
@@ -63,10 +69,12 @@ class Making:
         self._told: tuple[str, ...] = ()
         self._read = TraceRows(trace)
         binding = self._plan.passes_to_bind(has_sessions=self._read.passes > 1)
-        self.rows_to_prepare = trace.rows * (self._read.passes - 1 + binding)
-        """Trace rows that are read before the first piece comes, those read several times counted so."""
-        self.rows_to_read = self.rows_to_prepare + trace.rows
-        """Trace rows that will be read in all."""
+        measuring = int(self._plan.measures)
+        times = {MEASURING: measuring, CHOOSING: binding - measuring, LINKING: self._read.passes - 1}
+        self.readings = {what: trace.rows * often for what, often in times.items() if often}
+        """What the trace is read for before the first piece comes, in order, and rows read for each."""
+        self.rows_to_read = sum(self.readings.values()) + trace.rows
+        """Trace rows that will be read in all, those read several times counted so."""
 
     def pieces(self, on_rows: Callable[[int], None] = untold) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""

@@ -1,4 +1,4 @@
-"""Rows that wait as one number each, where no turns are linked and no phases put: instant, row and copy in one.
+"""Rows that wait as one number each, of instant, row and copy, where no turns are linked and no phases put.
 
 Sorting such numbers takes no gathering of columns: sessions are looked up by row and copy at the end. Other
 rows wait as they are: see `due_order`.

@@ -250,6 +250,16 @@ def read_batches(path: Path, batch_rows: int) -> Iterator[Schedule]:
         raise _unreadable(path, error) from error
 
 
+def row_batches(path: Path, batch_rows: int) -> Iterator[Int64]:
+    """The trace rows of a schedule's requests in order, int64[n], up to `batch_rows` at a time; unchecked."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=batch_rows, columns=["row"]):
+                yield batch.column(0).to_numpy()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
 def _unreadable(path: Path, error: Exception) -> BadInput:
     return BadInput(f"{path}: not a readable schedule ({error}); make one with `peaktape transform`")
 

@@ -1,7 +1,6 @@
 """A trace's light columns as arrays, read in one pass, with tallies and the first prompts' blocks.
 
-Some 8 bytes per request are kept, 20 more where sessions and lengths are asked for by row; of sessions and
-lengths a bounded sample. Bodies are measured and let go.
+Some 8 bytes per request are kept; of sessions and lengths a bounded sample. Bodies are measured and let go.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from capture.trace_format import COMPLETE
 from capture.trace_reader import Trace
 from capture.trace_stream import stream_batches
 from replay.transform.content_facts import LENGTHS
-from replay.transform.draws import lone_session
 from replay.transform.even_sample import EvenSample
 from replay.transform.prompt_blocks import UInt64, chain_of, prompts_in
 from replay.transform.session_sample import SessionSample
@@ -46,38 +44,31 @@ class TrafficColumns:
     """Arrays of one length, in arrival order; −1 stands for what isn't known.
 
     `arrival_ns` counts from the first arrival. `sessions` holds requests of sessions (a row without an id is
-    one of its own), None where no row has an id; `numbers` a number per session for each row, where that was
-    asked for and rows have ids, else None. `lengths` are told of all
-    rows, `by_row` (int32[n] each) of each, where that was asked for, both by the names in `LENGTHS`. `tally`
-    counts values by what they are of: endpoint, model, outcome, status. `chains` holds the block hashes of
+    one of its own), None where no row has an id. `lengths` are told of all rows, by the names in `LENGTHS`;
+    `of_rows` (int32[k] each) of the k rows asked for, where they are known of any. `tally` counts values by
+    what they are of: endpoint, model, outcome, status. `chains` holds the block hashes of
     the first prompts, by row.
     """
 
     arrival_ns: Int64
     sessions: SessionSample | None
-    numbers: Int64 | None
     lengths: Mapping[str, EvenSample]
-    by_row: Mapping[str, Int32]
+    of_rows: Mapping[str, Int32]
     rows_with_usage: int
     tally: Mapping[str, collections.Counter[str]]
     streams: int
     ended_early: int
     chains: dict[int, UInt64]
 
-    @property
-    def session(self) -> Int64:
-        """A number per session, int64[n]."""
-        return lone_session(np.arange(len(self.arrival_ns))) if self.numbers is None else self.numbers
-
 
 def read_columns(
-    trace: Trace, on_rows: Callable[[int], None] = lambda _: None, *, by_row: bool = False
+    trace: Trace, on_rows: Callable[[int], None] = lambda _: None, rows: Int64 | None = None
 ) -> TrafficColumns:
     """Read `trace`; `on_rows` hears how many rows are done.
 
-    `by_row` asks for each row's session and lengths.
+    `rows` (int64[k], ascending) are those whose lengths are asked for one by one.
     """
-    reading = _Reading(trace, by_row=by_row)
+    reading = _Reading(trace, np.empty(0, np.int64) if rows is None else rows)
     for batch in stream_batches(trace, [*_LIGHT, "request_headers", "request_body"]):
         reading.take(batch)
         on_rows(reading.rows)
@@ -85,15 +76,16 @@ def read_columns(
 
 
 class _Reading:
-    def __init__(self, trace: Trace, *, by_row: bool) -> None:
+    def __init__(self, trace: Trace, wanted: Int64) -> None:
         self.rows = 0
+        self._wanted = wanted
         n = trace.rows
         self._arrival_ns = np.empty(n, np.int64)
         self._sessions = SessionSample() if trace.has_any("session_id") else None
-        self._numbers = np.empty(n, np.int64) if by_row and self._sessions is not None else None
         self._lengths = {name: EvenSample() for name in LENGTHS}
-        self._by_row = {name: np.empty(n, np.int32) for name in LENGTHS} if by_row else {}
         self._counted = [name for name in ("input_tokens", "output_tokens") if trace.has_any(name)]
+        known = (*self._counted, "body_bytes") if len(wanted) else ()
+        self._of_rows = {name: np.full(len(wanted), -1, np.int32) for name in known}
         self._with_usage = 0
         self._tally: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         self._streams = self._ended_early = self._blocks = 0
@@ -121,15 +113,14 @@ class _Reading:
         found = {name: column[name] for name in self._counted}
         found["body_bytes"] = pc.binary_length(column["request_body"])
         used = np.zeros(here.stop - here.start, np.bool_)
+        some = slice(*np.searchsorted(self._wanted, (here.start, here.stop)).tolist())
         for name, known in found.items():
             values = known.fill_null(-1).to_numpy(zero_copy_only=False)
             self._lengths[name].add(values)
             if name in self._counted:
                 used |= values >= 0
-            if self._by_row:
-                self._by_row[name][here] = values
-        for name in self._by_row.keys() - found.keys():
-            self._by_row[name][here] = -1
+            if self._of_rows:
+                self._of_rows[name][some] = values[self._wanted[some] - here.start]
         self._with_usage += int(used.sum())
 
     def _count(self, column: Mapping[str, pa.Array]) -> None:
@@ -155,8 +146,6 @@ class _Reading:
         zero_ns = self._arrival_ns[0]
         end_ns = column["end_ns"].fill_null(-1).to_numpy(zero_copy_only=False)
         sessions.add(numbers, self._arrival_ns[here] - zero_ns, np.where(end_ns >= 0, end_ns - zero_ns, -1))
-        if self._numbers is not None:
-            self._numbers[here] = numbers
 
     def _chain(self, batch: pa.RecordBatch) -> None:
         for row, prompt in enumerate(prompts_in(batch), start=self.rows):
@@ -172,9 +161,8 @@ class _Reading:
         return TrafficColumns(
             arrival_ns=self._arrival_ns,
             sessions=self._sessions,
-            numbers=self._numbers,
             lengths=self._lengths,
-            by_row=self._by_row,
+            of_rows=self._of_rows,
             rows_with_usage=self._with_usage,
             tally=self._tally,
             streams=self._streams,

@@ -13,7 +13,7 @@ from test_html_report import Outline, assert_sound, opened
 
 from replay.report.inspect_page import inspect_page
 from replay.transform.arrival_facts import arrival_facts, distribution_of
-from replay.transform.burst_target import BurstTarget, Change, burst_target
+from replay.transform.burst_target import BurstTarget, Change, burst_target, source_curve
 from replay.transform.content_facts import ContentFacts, PrefixReuse, session_facts
 from replay.transform.inspection import InspectedSchedule, TraceFacts
 from replay.transform.schedule_format import Lineage
@@ -64,7 +64,7 @@ def both() -> tuple[TraceFacts, InspectedSchedule, BurstTarget]:
     made = InspectedSchedule(
         "b.parquet", lineage, arrival_facts(many), {"base": len(many)}, content(len(many), 2), (), ()
     )
-    target = burst_target((one, np.arange(len(one))), many, Change())
+    target = burst_target(source_curve(one, None, Change()), arrival_facts(many), Change())
     points = tuple(dataclasses.replace(point, found=1.02 * point.target) for point in target.points)
     return trace, made, dataclasses.replace(target, points=points)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import fft
 
 import replay.transform.due_slots
-import replay.transform.packed_rows
 import replay.transform.gaps
+import replay.transform.packed_rows
 import replay.transform.trace_rows
 from capture.failures import BadInput
 from capture.trace_format import TraceMetadata

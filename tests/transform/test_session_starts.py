@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.importers.source_file import epoch_ns
+from replay.transform.arrival_facts import arrival_facts
 from replay.transform.arrival_fit import fit_arrivals, measured_curve, pooled
 from replay.transform.burst_curve import dispersion
-from replay.transform.burst_target import BurstTarget, Change, burst_target, change_of
+from replay.transform.burst_target import BurstTarget, Change, burst_target, change_of, source_curve
 from replay.transform.profile import EXPONENTIAL, GAMMA, WEIBULL, Arrivals, Burst
 from replay.transform.schedule_format import Lineage
 from replay.transform.session_starts import draw_starts, unit_gaps, weibull_shape
@@ -28,7 +29,7 @@ S = 1_000_000_000
 
 def target(one: np.ndarray, made: np.ndarray, change: Change, *more: float, **options: bool) -> BurstTarget:
     """Of sessions with one request each."""
-    return burst_target((one, np.arange(len(one))), made, change, *more, **options)
+    return burst_target(source_curve(one, None, change), arrival_facts(made), change, *more, **options)
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -92,7 +93,8 @@ def test_what_a_sessions_own_requests_make_is_not_multiplied() -> None:
     )
     # Three requests at once from each session make a dispersion of 3, however many sessions there are.
     session = np.repeat(np.arange(len(starts)), 3)[np.argsort(np.repeat(starts, 3), kind="stable")]
-    found = burst_target((one, session), many, Change(), 4.0)
+    source = source_curve(one, (one, session), Change())
+    found = burst_target(source, arrival_facts(many), Change(), 4.0)
     point = next(point for point in found.points if point.window_s == 1)
     assert point.found == pytest.approx(3, rel=0.15)
     assert point.target == pytest.approx(3, rel=0.3)

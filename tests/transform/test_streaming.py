@@ -27,7 +27,7 @@ from replay.transform.making import Making
 from replay.transform.pipeline import schedule_rows
 from replay.transform.plan import Plan
 from replay.transform.rows import base_rows
-from replay.transform.schedule_columns import read_schedule_columns
+from replay.transform.schedule_columns import read_schedule_columns, sent_rows
 from replay.transform.schedule_facts import Gathering, SmallestNumbers
 from replay.transform.schedule_format import (
     SCHEDULE_SCHEMA,
@@ -122,13 +122,19 @@ def test_a_schedule_is_inspected_in_batches_as_it_is_whole(
     whole, lineage = read_schedule(path)
     assert read_lineage(path) == lineage
     monkeypatch.setattr(replay.transform.schedule_columns, "BATCH_ROWS", 7)
-    tokens = {"input_tokens": np.arange(400, dtype=np.int32)}
-    found = read_schedule_columns(path, tokens, sessions_by_row=True)
+    found = read_schedule_columns(path)
     np.testing.assert_array_equal(found.due_ns, whole.due_ns)
-    np.testing.assert_array_equal(found.session, whole.session)
+    np.testing.assert_array_equal(found.sessions.requests()[0], whole.session)
     np.testing.assert_array_equal(found.first.row, whole.row)
     assert found.phases.tolist() == [len(whole)]
-    assert found.lengths["input_tokens"].sum == whole.row.sum()
+    sent = sent_rows(path)
+    np.testing.assert_array_equal(sent.row, whole.row)
+    known = np.unique(whole.row)
+    lengths = sent.lengths(known, {"input_tokens": known.astype(np.int32)})
+    assert (lengths.samples["input_tokens"].sum, lengths.one_in) == (whole.row.sum(), 1)
+    monkeypatch.setattr(replay.transform.schedule_columns, "MOST_VALUES", 100)
+    assert sent_rows(path).one_in == 2 ** int(np.ceil(np.log2(len(whole) / 100)))
+    np.testing.assert_array_equal(sent_rows(path).row, whole.row[:: sent_rows(path).one_in])
     thinks = distribution_of(whole.think_ns[whole.after >= 0] / 1e9)
     again = found.think_ns.distribution(1e9)
     assert thinks is not None
@@ -139,7 +145,7 @@ def test_a_schedule_is_inspected_in_batches_as_it_is_whole(
     due_ns = whole.due_ns.copy()
     due_ns[7] = due_ns[6] - 1  # at the border of batches
     write_schedule(tmp_path / "bad.parquet", dataclasses.replace(whole, due_ns=due_ns), lineage)
-    for read in (read_schedule, lambda bad: read_schedule_columns(bad, {})):
+    for read in (read_schedule, read_schedule_columns):
         with pytest.raises(BadInput, match=f"row 7, column due_ns: {due_ns[7]} found after {due_ns[6]}, asc"):
             read(tmp_path / "bad.parquet")
 

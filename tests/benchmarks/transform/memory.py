@@ -28,15 +28,20 @@ KINDS = {
     "mix": "--mix x=1.2,min_input_tokens=5 --mix x=1.1,endpoint=/v1/*",
     "all": "--speed 5 --amplify 1.05 --spike at=50%,for=10%,x=3",
     "inspect": "",
+    "pair": "--amplify 1.05 --method jitter",
 }
 
 
 def peak_gib(kind: str, trace: Path, output: Path) -> float:
     """The peak of resident memory in GiB of one run; raises where it fails."""
     output.unlink(missing_ok=True)
-    command = ["inspect", str(trace), "--no-plots"]
-    if kind != "inspect":
-        command = ["transform", str(trace), "-o", str(output), *shlex.split(KINDS[kind])]
+    command = ["transform", str(trace), "-o", str(output), *shlex.split(KINDS[kind])]
+    if kind == "pair":
+        arguments = [sys.executable, "-m", "replay.cli", *command]
+        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+        command = ["inspect", str(trace), str(output), "--no-plots"]
+    elif kind == "inspect":
+        command = ["inspect", str(trace), "--no-plots"]
     arguments = [sys.executable, "-m", "replay.cli", *command]
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)

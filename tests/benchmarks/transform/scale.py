@@ -118,10 +118,11 @@ def copy(source: Path, output: Path) -> None:
 
 def ours(source: Path, output: Path, factor: float, method: str = "jitter") -> None:
     """`peaktape transform`, as a user runs it, by the method that the others can do as well."""
-    from replay.cli import app
+    from replay.cli import main
 
     amplify = ["--amplify", str(factor), "--method", method, "--jitter", f"{JITTER_S}s"]
-    app(["transform", str(source), "-o", str(output), *amplify, "--seed", "1"])
+    sys.argv = ["peaktape", "transform", str(source), "-o", str(output), *amplify, "--seed", "1"]
+    main()
 
 
 def auto(source: Path, output: Path, factor: float) -> None:
