@@ -11,12 +11,20 @@ if TYPE_CHECKING:
 
 def progress_bar(console: Any) -> Any:
     """A rich Progress for tasks with the field `rows`; shows nothing where `console` is no terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Share(ProgressColumn):
+        """How much is done, where it is known how much there is to do."""
+
+        def render(self, task: Task) -> Text:
+            share = "" if task.total is None else f"{task.percentage:>3.0f} % "
+            return Text(f"{share}{task.fields['rows']}")
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} % {task.fields[rows]}"),
+        Share(),
         TimeRemainingColumn(),
         console=console,
         transient=True,

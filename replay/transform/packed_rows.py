@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ Int64 = npt.NDArray[np.int64]
 _BITS: Final = 63
 _MOST_SPARE: Final = 6
 """Traffic may come to be 2⁶ times as dense as in the beginning before numbers are made anew."""
+_FEW_ENDS: Final = 2
 _FEWEST_PLACES: Final = 1 << 16
 _MOST_PLACES: Final = 1 << 23
 """Ranks between the first row that waits and the last: 8 bytes each, for sessions."""
@@ -27,7 +29,7 @@ _MOST_PLACES: Final = 1 << 23
 
 @dataclasses.dataclass
 class _Slot:
-    """Rows due in [start, end), as pieces of ascending numbers: (due − start) · 2^bits + rank − base."""
+    """Rows due in [start, end), as pieces of numbers: (due − start) · 2^bits + rank − base."""
 
     start_ns: int
     end_ns: int
@@ -113,7 +115,7 @@ class PackedRows:
         self._ranks_end = max(self._ranks_end, ranks_end)
 
     def _numbers(self, rows: Rows, low_ns: int, base: int) -> Int64:
-        """(due − low) · 2^bits + rank − base, ascending; sessions are put by."""
+        """(due − low) · 2^bits + rank − base; sessions are put by."""
         rank = rows.row
         if self._copy_bits:
             rank = rank << self._copy_bits
@@ -123,16 +125,13 @@ class PackedRows:
         number <<= self._bits
         number += rank
         number -= base
-        number.sort()
         return number
 
     def _keep(self, number: Int64, low_ns: int, high_ns: int, base: int) -> None:
         slots = [slot for slot in self._slots if slot.end_ns > low_ns and slot.start_ns < high_ns]
         ends = [(slot.end_ns - low_ns) << self._bits for slot in slots[:-1]]
-        edges = [0, *np.searchsorted(number, np.array(ends, np.int64)).tolist(), len(number)]
-        for slot, (start, end) in zip(slots, itertools.pairwise(edges), strict=True):
-            if start < end:
-                piece = number[start:end]
+        for slot, piece in zip(slots, _split(number, ends), strict=True):
+            if len(piece):
                 piece += ((low_ns - slot.start_ns) << self._bits) + base - slot.base
                 slot.pieces.append(piece)
 
@@ -143,10 +142,8 @@ class PackedRows:
         return Rows.joined(rows) if rows else None
 
     def _unpacked(self, slot: _Slot) -> Rows:
-        number = slot.pieces[0]
-        if len(slot.pieces) > 1:
-            number = np.concatenate(slot.pieces)
-            number.sort()
+        number = np.concatenate(slot.pieces) if len(slot.pieces) > 1 else slot.pieces[0]
+        number.sort()
         row = np.bitwise_and(number, (1 << self._bits) - 1)
         row += slot.base
         number >>= self._bits
@@ -158,6 +155,21 @@ class PackedRows:
             row >>= self._copy_bits
         rows = Rows.lone(0, number, numbered=False)
         return dataclasses.replace(rows, row=row, copy=copy, session=session)
+
+
+def _split(number: Int64, ends: Sequence[int]) -> Iterator[Int64]:
+    """The numbers below the first of `ends` (ascending), those below the second, …, and all others."""
+    if len(ends) <= _FEW_ENDS:
+        for end in ends:
+            below = number < end
+            yield number.take(np.flatnonzero(below))
+            number = number.take(np.flatnonzero(~below))
+        yield number
+        return
+    number.sort()  # cheaper than to look through all for each
+    edges = np.searchsorted(number, np.array(ends, np.int64)).tolist()
+    for start, end in itertools.pairwise([0, *edges, len(number)]):
+        yield number[start:end]
 
 
 def _copy_bits(copies: int) -> int:

@@ -217,6 +217,7 @@ def test_rows_that_wait_packed_or_in_slots_leave_in_the_order_of_all_at_once(
         patch.setattr(replay.transform.due_slots, "_MOST_SLOTS", chance.choice([2, 256]))
         patch.setattr(replay.transform.packed_rows, "_FEWEST_PLACES", 1)
         patch.setattr(replay.transform.packed_rows, "_MOST_PLACES", chance.choice([32, 1 << 10]))
+        patch.setattr(replay.transform.packed_rows, "_FEW_ENDS", chance.choice([0, 2]))
         patch.setattr(replay.transform.packed_rows, "_BITS", chance.choice([15, 63]))
         # Where a turn might follow another, rows can't wait packed.
         in_order = DueOrder(4, chance.choice([None, np.zeros(n, np.bool_)]))
