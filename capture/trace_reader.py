@@ -158,9 +158,9 @@ class Trace:
     def _order(self) -> Int64 | None:
         """Position in the files of each row, or None where they are the same; then nothing is held."""
         if len(self.segments) == 1:
-            self._check_in_pieces(self.segments[0])
+            for _ in self._sound_arrivals(self.segments[0]):
+                pass
             return None
-        self._check_ascending()
         return np.argsort(self._stored_arrivals, kind="stable").astype(np.int64)
 
     @functools.cached_property
@@ -168,27 +168,17 @@ class Trace:
         return np.concatenate([self._read_arrivals(segment) for segment in self.segments])
 
     def _read_arrivals(self, segment: Segment) -> Int64:
-        pieces = [np.empty(0, np.int64)]
-        row = 0
-        for batch in segment_batches(segment, ["arrival_ns"], _LIGHT_ROWS):
-            pieces.append(valid_arrivals(batch.column(0), segment, row))
-            row += batch.num_rows
-        return np.concatenate(pieces)
+        return np.concatenate([np.empty(0, np.int64), *self._sound_arrivals(segment)])
 
-    def _check_in_pieces(self, segment: Segment) -> None:
-        first, previous_ns = 0, np.zeros(0, np.int64)
+    def _sound_arrivals(self, segment: Segment) -> Iterator[Int64]:
+        """The segment's arrivals in pieces; raises `BadInput` for what is none, or out of order."""
+        row, last_ns = 0, np.empty(0, np.int64)
         for batch in segment_batches(segment, ["arrival_ns"], _LIGHT_ROWS):
-            arrivals = np.concatenate((previous_ns, valid_arrivals(batch.column(0), segment, first)))
-            check_ascending(arrivals, segment, first - len(previous_ns))
-            first += batch.num_rows
-            previous_ns = arrivals[-1:]
-
-    def _check_ascending(self) -> None:
-        start = 0
-        for segment in self.segments:
-            end = start + segment.file.metadata.num_rows
-            check_ascending(self._stored_arrivals[start:end], segment)
-            start = end
+            arrivals = valid_arrivals(batch.column(0), segment, row)
+            check_ascending(np.concatenate((last_ns, arrivals)), segment, row - len(last_ns))
+            yield arrivals
+            row += len(arrivals)
+            last_ns = arrivals[-1:] if len(arrivals) else last_ns
 
     @functools.cached_property
     def arrival_ns(self) -> Int64:
