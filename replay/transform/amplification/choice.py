@@ -178,7 +178,7 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
 def _fit_without_clock(measured: Measured, spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
     """The fit to the burst curve, and to the third moment as far as trials can tell it."""
     fit = fit_shifts(spectrum, factor, most_ns)
-    if measured.sample is None:
+    if measured.sample is None or (spectrum.own != 1).any():
         return fit
     due_ns, session = measured.sample
     rows = _bare_rows(due_ns, session)

@@ -1,17 +1,19 @@
-"""How shifts should depend on crowding, so that the largest counts are true, too: fitted to the third moment.
+"""How shifts depend on crowding, so that the largest counts are true, too: fitted to the third moment.
 
-One law of shifts for all clones can reach the burst curve, a second moment, and yet smooth the few bursts that
-make the peaks (clients that send many requests at once, in traffic that is even), or keep together what only
-chance had put together. So the mixture of `curve_fit` may be tilted: where arrivals are e^d times as dense as
+One law of shifts for all clones can reach the burst curve, a second moment, and yet smooth the few bursts
+that make the peaks (a client that sends many requests at once, in traffic that is even), or keep together
+what only chance had put together. So the mixture of `curve_fit` is tilted: where e^d times as many arrive as
 usual, a shift of scale s weighs s^(−tilt · d) times as much. With a tilt above 0 clones stay nearer the more
-crowded it is, below 0 they move farther. For each tilt the weights are fitted to the burst curve anew, so that
-it is kept, and what comes out is held against the third factorial cumulant that so many users have.
+crowded it is, below 0 they move farther. For each tilt the weights are fitted to the burst curve anew, which
+is kept so; what comes out in trials is held against the third factorial cumulant that so many users have.
 
-With the classes of crowding i, their densities S_ij, and φ_i of each, the amplified arrivals have, per request,
+Let S_ij be the density of the arrivals of crowding's classes i and j together, p_i the share of class i, and
+φ_i the characteristic function of its shifts. Then the amplified arrivals have, per request of the trace,
 
-    Σ_ij (S_ij − δ_ij p_i) (1 + (f − 1) φ_i) (1 + (f − 1) φ_j) + Σ_i p_i (f + 2 (f − 1) φ_i + E[(K − 1)(K − 2)] φ_i²)
+    Σ_ij (S_ij − δ_ij p_i) (1 + (f − 1) φ_i) (1 + (f − 1) φ_j)
+        + Σ_i p_i (f + 2 (f − 1) φ_i + E[(K − 1)(K − 2)] φ_i²),
 
-where p_i is the class's share of the requests: what `curve_fit` has, for one class. Each request is a session.
+which is what `curve_fit` has, in one class. All this is for traffic in which each request is a session.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ Float64 = npt.NDArray[np.float64]
 TILTS: Final = (0.07, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.1)
 """Tried one after the other, on the side that is wanted."""
 GAIN: Final = 2.0
-"""A tilt must bring the squared distance, in standard errors, down by so much: Akaike's price of a parameter."""
+"""A tilt must bring the squared distance, in standard errors, down by so much: Akaike's price of a parameter
+(H. Akaike: A new look at the statistical model identification. IEEE Trans. Automatic Control 19, 1974)."""
 _PAST: Final = 1.0
 _LOOSER: Final = 1.5
 _LOOSE: Final = 0.01
@@ -64,8 +67,8 @@ def fit_crowds(
     `due_ns` int64[n] in any order are the arrivals that `spectrum` and `fit`, the fit without a tilt, are of;
     `factor` is above 1.
     """
-    windows_s = judged_windows(NEAR_WINDOWS_S, span_ns)
-    if not windows_s or (spectrum.own != 1).any():
+    windows_s = judged_windows(NEAR_WINDOWS_S, span_ns, spectrum.bin_ns)
+    if not windows_s:
         return None
     target = third_moment(due_ns, span_ns, windows_s).of_users(factor)
 
@@ -76,7 +79,7 @@ def fit_crowds(
     before = away(fit.shifts)
     if float(before @ before) <= GAIN:
         return None
-    crowding = Crowding.among(due_ns, spectrum.bin_ns, spectrum.bins)
+    crowding = Crowding.among(due_ns, spectrum.bin_ns, spectrum.bins, windows_s)
     if crowding is None:
         return None
     model = _TiltedModel(spectrum, factor, crowding, due_ns, most_ns)

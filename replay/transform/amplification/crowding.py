@@ -6,6 +6,7 @@ What clones make of a class is in `crowd_shifts`, how it is chosen in `crowd_fit
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -41,13 +42,10 @@ class Crowding:
         return self.of_bin.take(at_ns // self.bin_ns, mode="clip")
 
     @staticmethod
-    def among(due_ns: Int64, bin_ns: int, bins: int) -> Crowding | None:
-        """The classes for arrivals `due_ns` (int64[n], any order); None where all would be one class."""
+    def among(due_ns: Int64, bin_ns: int, bins: int, windows_s: Sequence[float]) -> Crowding | None:
+        """The classes for arrivals `due_ns` (int64[n], any order), counted in `bins` of `bin_ns`, by how many
+        come within `windows_s`, one or more; None where all would be one class."""
         counts = np.bincount(due_ns // bin_ns, minlength=bins)
-        span_s = bins * bin_ns / 1e9
-        windows_s = [one for one in NEAR_WINDOWS_S if 2 * bin_ns / 1e9 <= one <= span_s / 100]
-        if not windows_s:
-            return None
         passed = np.concatenate([[0], np.cumsum(counts)])
         density = np.zeros(bins)
         for window_s in windows_s:

@@ -37,7 +37,7 @@ class Shifts:
         return max(self.scales_ns, default=0)
 
     def drawn_ns(self, chance: Float64, start_ns: Int64 | None = None) -> Int64:
-        """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns, wherever the original begins."""
+        """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns, wherever the original is."""
         low, width = self.pieces_ns
         place = chance * PIECES
         piece = place.astype(np.int64)

@@ -72,7 +72,8 @@ class Spectrum:
     `total` − `own` is what the rate's variation adds (it may be negative by chance); `own` is 1 where every
     session has one request. `chance`, float64[windows], is the standard deviation that the dispersion of
     `total` − `own` would have, were there no such variation. `arrivals` and `span_s` say how much there was
-    to measure, counted in `bins` of `bin_ns`. Where there is a `clock`, `beside` is what it leaves of `total`.
+    to measure, counted in `bins` of `bin_ns`. Where there is a `clock`, `beside` is what it leaves of
+    `total`.
     """
 
     bands: Bands

@@ -1,4 +1,4 @@
-"""The third factorial cumulant of counts per window: how skewed bursts are, beyond what their dispersion says.
+"""The third factorial cumulant of counts per window: how skewed bursts are.
 
 Thinning by p multiplies the r-th factorial cumulant of a count by p^r, so f times as many users have f³ times
 the third one, as they have f² times the second (D. J. Daley, D. Vere-Jones: An Introduction to the Theory of
@@ -45,10 +45,15 @@ class ThirdMoment:
         return (cumulant[known] - self.cumulant[known]) / self.error[known]
 
 
-def judged_windows(windows_s: Sequence[float], span_ns: int) -> list[float]:
-    """Those of which a span holds enough, and not too many to count in bounded memory."""
-    span_s = span_ns / 1e9
-    return [one for one in windows_s if 10 * _BLOCKS * one <= span_s <= one / _PLACES * _MOST_PLACES]
+def judged_windows(windows_s: Sequence[float], span_ns: int, finest_ns: int) -> list[float]:
+    """Those of which a span holds enough, and not too many to count in bounded memory; a window is several
+    times what is known of instants, `finest_ns`."""
+    span_s, finest_s = span_ns / 1e9, finest_ns / 1e9
+    return [
+        one
+        for one in windows_s
+        if 10 * _BLOCKS * one <= span_s <= one / _PLACES * _MOST_PLACES and one >= _PLACES * finest_s
+    ]
 
 
 def third_moment(due_ns: Int64, span_ns: int, windows_s: Sequence[float]) -> ThirdMoment:
