@@ -1,8 +1,8 @@
 """Which method amplifies a trace, with which shifts, and why: values that the lineage names.
 
 `auto` fits the shifts of clones to the burst curve of f times as many users (`curve_fit`). The index of
-dispersion alone doesn't pin the tail; so, where the trace is small enough to try, shifts depend on crowding as
-the third moment demands (`crowd_fit`), and the most typical of several draws is taken.
+dispersion alone doesn't pin the tail; so, where the trace is small enough to try, shifts depend on crowding
+as the third moment demands (`crowd_fit`), and the most typical of several draws is taken.
 """
 
 from __future__ import annotations
