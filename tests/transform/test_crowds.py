@@ -188,7 +188,10 @@ def test_the_third_moment_is_that_of_so_many_users(
 
     Of what chance put together within 20 %, of crowds the peak within 15 %; the dispersion is as true.
     """
-    found, untilted, truth, curves, peaks = [], [], [], [], []
+    found: list[float] = []
+    untilted: list[float] = []
+    truth: list[float] = []
+    curves, peaks = [], []
     for seed in range(3):
         rows, more = made(1, np.random.default_rng(seed)), made(4, np.random.default_rng(100 + seed)).due_ns
         due_ns = amplified(rows, 4, seed)
