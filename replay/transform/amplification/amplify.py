@@ -14,6 +14,7 @@ from capture.failures import BadInput
 from capture.quantities import check_factor
 from replay.transform.amplification.choice import Measured, Measuring, choose
 from replay.transform.amplification.clock_shifts import ClockShifts
+from replay.transform.amplification.crowd_shifts import CrowdShifts
 from replay.transform.amplification.methods import NO_LATE_SESSIONS, ShiftedClones
 from replay.transform.amplification.shifts import TIED, Shifts
 from replay.transform.amplification.whole_trace import Resampling, Superposition, TraceUpscaler
@@ -78,7 +79,7 @@ class Amplify:
             if self.method == name:
                 return method(factor, key, measured.span_ns, copies)
         told = ""
-        shifts: Shifts | ClockShifts
+        shifts: Shifts | ClockShifts | CrowdShifts
         if self.method == "tied" or factor <= 1:
             shifts = TIED
         elif self.method == "jitter":

@@ -1,8 +1,8 @@
 """Which method amplifies a trace, with which shifts, and why: values that the lineage names.
 
-`auto` fits the shifts of clones to the burst curve of f times as many users (`curve_fit`) and, where the
-trace is small enough to try, takes the most typical of several draws: the index of dispersion alone doesn't
-pin the tail, so the arrival envelope has a say, too.
+`auto` fits the shifts of clones to the burst curve of f times as many users (`curve_fit`). The index of
+dispersion alone doesn't pin the tail; so, where the trace is small enough to try, shifts depend on crowding
+as the third moment demands (`crowd_fit`), and the most typical of several draws is taken.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from replay.transform.amplification.clock_fit import fit_clock, within_reach
 from replay.transform.amplification.clock_shifts import ClockShifts
+from replay.transform.amplification.crowd_fit import CrowdFit, fit_crowds
+from replay.transform.amplification.crowd_shifts import CrowdShifts
 from replay.transform.amplification.curve_fit import Fit, expected_fit, fit_shifts
 from replay.transform.amplification.methods import LateSessions, ShiftedClones
 from replay.transform.amplification.shifts import TIED, Shifts
@@ -37,6 +39,10 @@ MOST_IN_WINDOW: Final = 400_000
 """Amplified rows that may lie within one shift of each other on average, so that they sort in memory."""
 DRAWS: Final = 8
 MOST_TRIED: Final = 250_000
+"""Amplified rows of which several draws are tried."""
+MOST_TILTED: Final = 2_000_000
+"""Amplified rows up to which the third moment of trials is held against the one wanted."""
+_TRIAL_KEYS: Final = (np.uint64(0x8EBC6AF09C88C6E3), np.uint64(0x589965CC75374CC3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Measured:
     """What must be known of the arrivals that are to be amplified, whichever way they were read.
 
     `span_ns` is the last due instant. `sample` holds due instants and sessions (int64[n] each) of all rows
-    where they are few enough to try several draws on, else None.
+    where they are few enough to try amplifications of, else None.
     """
 
     span_ns: int
@@ -79,7 +85,7 @@ class Measuring:
         self.arrivals = 0
         self._late_from_ns = span_ns - max(longest_shift_ns(span_ns, expected, factor), reach_ns)
         self._late: list[tuple[Int64, Int64]] = []
-        few = spectrum and expected * factor <= MOST_TRIED
+        few = spectrum and expected * factor <= MOST_TILTED
         self._kept: list[tuple[Int64, Int64]] | None = [] if few else None
 
     def add(self, rows: Rows) -> None:
@@ -113,7 +119,7 @@ class Measuring:
 class Choice:
     """The shifts of clones and the key to draw them by; `reasons` say why, for the lineage."""
 
-    shifts: Shifts | ClockShifts
+    shifts: Shifts | ClockShifts | CrowdShifts
     key: np.uint64
     reasons: tuple[str, ...]
     fit: Fit | None = None
@@ -141,13 +147,19 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
         why = f"auto: {measured.arrivals} requests in {measured.span_ns / 1e9:.3g}s say too little of bursts"
         return Choice(jitter, key, (why,))
     most_ns = longest_shift_ns(measured.span_ns, measured.arrivals, factor)
-    fit = fit_clock(measured.spectrum, factor, most_ns) or fit_shifts(measured.spectrum, factor, most_ns)
+    fit = fit_clock(measured.spectrum, factor, most_ns) or _fit_without_clock(
+        measured, measured.spectrum, factor, most_ns
+    )
     tied = dataclasses.replace(expected_fit(measured.spectrum, factor, TIED), target=fit.target)
     reasons = [
         "auto: fitted to the burst curve of that many times the users, expected within "
         f"{max(fit.miss(), 0.001):.1%} (tied clones: {tied.miss():.0%}), that curve known by a "
         f"standard error of {max(fit.unsure(), 0.01):.0%}"
     ]
+    if isinstance(fit, CrowdFit):
+        reasons.append(
+            f"the third moment of counts {fit.away:.2g} standard errors off instead of {fit.away_before:.2g}"
+        )
     if most_ns < measured.span_ns // LONGEST_SHARE:
         reasons.append(f"shifts kept to ±{most_ns / 1e9:.3g}s to sort in memory")
     clock = measured.spectrum.clock
@@ -157,10 +169,27 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
         )
     if measured.tick_ns >= COARSE_TICK_NS:
         reasons.append(f"nothing finer than the clock's tick of {measured.tick_ns / 1e9:.3g}s was judged")
-    if measured.sample is not None:
+    if measured.sample is not None and measured.arrivals * factor <= MOST_TRIED:
         key = typical_key(*measured.sample, measured, fit, factor, key)
         reasons.append(f"the most typical of {DRAWS} draws")
     return Choice(fit.shifts, key, tuple(reasons), fit)
+
+
+def _fit_without_clock(measured: Measured, spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
+    """The fit to the burst curve, and to the third moment as far as trials can tell it."""
+    fit = fit_shifts(spectrum, factor, most_ns)
+    if measured.sample is None or (spectrum.own != 1).any():
+        return fit
+    due_ns, session = measured.sample
+    rows = _bare_rows(due_ns, session)
+    keys = _TRIAL_KEYS if len(rows) * factor <= MOST_TRIED else _TRIAL_KEYS[:1]
+
+    def trials(shifts: Shifts | ClockShifts | CrowdShifts) -> list[Int64]:
+        steps = (ShiftedClones(factor, key, shifts, measured.span_ns, measured.late) for key in keys)
+        return [step.apply(rows).due_ns for step in steps]
+
+    crowds = fit_crowds(spectrum, due_ns, measured.span_ns, factor, most_ns, fit, trials)
+    return fit if crowds is None else crowds
 
 
 def typical_key(

@@ -39,8 +39,8 @@ class ClockShifts:
         parts = zip(self.cycles, self.scales_ns, strict=True)
         return max(((most - 1) * self.period_ns + scale for most, scale in parts), default=0)
 
-    def drawn_ns(self, chance: Float64) -> Int64:
-        """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns."""
+    def drawn_ns(self, chance: Float64, start_ns: Int64 | None = None) -> Int64:
+        """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns, wherever the original is."""
         whole_ns, scale_ns = self._entries
         place = chance * _ENTRIES
         entry = place.astype(np.int64)

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.transform.amplification.clock_shifts import ClockShifts
+from replay.transform.amplification.crowd_shifts import CrowdShifts
 from replay.transform.amplification.shifts import Shifts
 from replay.transform.amplification.spectrum import Spectrum
 
@@ -50,7 +51,7 @@ class Fit:
     `doubt` is the standard error of the target, which the trace's few arrivals estimate.
     """
 
-    shifts: Shifts | ClockShifts
+    shifts: Shifts | ClockShifts | CrowdShifts
     windows_s: Float64
     expected: Float64
     target: Float64
@@ -80,10 +81,8 @@ def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
 
     `factor` is above 1. Weights are found by Gauss–Newton steps, each a non-negative least-squares problem.
     """
-    scales_s = np.geomspace(min(_SHORTEST_S, most_ns / 1e9), most_ns / 1e9, _SCALES)
-    phis = np.sinc(spectrum.bands.per_s[:, None] * scales_s / (2 * np.pi)) ** 2
-    model = _Model(spectrum, factor)
-    dislike = RIDGE * (1 + scales_s / spectrum.span_s * LONG_COSTS)
+    scales_s, phis, dislike = candidates(spectrum, most_ns)
+    model = CurveModel(spectrum, factor)
     weights = closest_weights(lambda w: model.error(phis @ w), lambda w: model.slope(phis, w), dislike)
     used = np.flatnonzero(weights)
     shifts = Shifts(
@@ -92,15 +91,26 @@ def fit_shifts(spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
     return Fit(shifts, spectrum.bands.windows_s, model.expected(phis @ weights), model.target, model.doubt)
 
 
+def candidates(spectrum: Spectrum, most_ns: int) -> tuple[Float64, Float64, Float64]:
+    """The scales in s that a mixture may have, float64[scales]; φ of each, float64[bands, scales]; and what
+    a weight of each costs, float64[scales]."""
+    scales_s = np.geomspace(min(_SHORTEST_S, most_ns / 1e9), most_ns / 1e9, _SCALES)
+    phis = np.sinc(spectrum.bands.per_s[:, None] * scales_s / (2 * np.pi)) ** 2
+    return scales_s, phis, RIDGE * (1 + scales_s / spectrum.span_s * LONG_COSTS)
+
+
 def closest_weights(
-    error_of: Callable[[Float64], Float64], slope_of: Callable[[Float64], Float64], dislike: Float64
+    error_of: Callable[[Float64], Float64],
+    slope_of: Callable[[Float64], Float64],
+    dislike: Float64,
+    start: Float64 | None = None,
 ) -> Float64:
     """The weights, 0 or more and of sum 1, of the least squared error; small ones are left out.
 
     `error_of` gives float64[windows], `slope_of` its change with each weight, float64[windows, weights];
-    `dislike`, float64[weights], is what a weight costs.
+    `dislike`, float64[weights], is what a weight costs; `start` the weights to begin with, else even ones.
     """
-    weights = np.full(len(dislike), 1 / len(dislike))
+    weights = np.full(len(dislike), 1 / len(dislike)) if start is None else start.copy()
     error = error_of(weights)
     for _ in range(_ROUNDS):
         step = _wanted(slope_of(weights), error, weights, dislike) - weights
@@ -133,11 +143,11 @@ def expected_fit(spectrum: Spectrum, factor: float, shifts: Shifts) -> Fit:
     for scale_ns, weight in zip(shifts.scales_ns, shifts.weights, strict=True):
         angle = spectrum.bands.per_s * scale_ns / 1e9
         phi += weight * (np.sinc(angle / np.pi) if shifts.uniform else np.sinc(angle / (2 * np.pi)) ** 2)
-    model = _Model(spectrum, factor)
+    model = CurveModel(spectrum, factor)
     return Fit(shifts, spectrum.bands.windows_s, model.expected(phi), model.target, model.doubt)
 
 
-class _Model:
+class CurveModel:
     """The expected burst curve as a function of φ (float64[bands]), and its distance to the target."""
 
     def __init__(self, spectrum: Spectrum, factor: float) -> None:

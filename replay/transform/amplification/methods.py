@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from capture.quantities import check_factor
 from replay.transform.amplification.clock_shifts import ClockShifts
+from replay.transform.amplification.crowd_shifts import CrowdShifts
 from replay.transform.amplification.shifts import Shifts
 from replay.transform.draws import uniform
 from replay.transform.rows import Rows, Step
@@ -82,7 +83,7 @@ class ShiftedClones(Step):
 
     factor: float
     key: np.uint64
-    shifts: Shifts | ClockShifts
+    shifts: Shifts | ClockShifts | CrowdShifts
     span_ns: int
     late: LateSessions = NO_LATE_SESSIONS
     copies_before: int = 1
@@ -129,7 +130,7 @@ class ShiftedClones(Step):
         if not nth or not self.spread_ns:
             return cloned
         most_ns = self.shifts.most_ns
-        shift = self.shifts.drawn_ns(uniform(self.key, rows.session, nth))
+        shift = self.shifts.drawn_ns(uniform(self.key, rows.session, nth), rows.start_ns)
         if room_ns is not None:
             edge = np.flatnonzero((rows.start_ns < most_ns) | (room_ns < most_ns))
             starts_ns = rows.start_ns[edge]

@@ -15,7 +15,8 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-_PIECES: Final = 1 << 12
+PIECES: Final = 1 << 12
+"""Into so many pieces of one probability a distribution is cut, to draw from."""
 _KNOTS: Final = 1 << 13
 
 
@@ -35,10 +36,10 @@ class Shifts:
         """No shift is farther than this."""
         return max(self.scales_ns, default=0)
 
-    def drawn_ns(self, chance: Float64) -> Int64:
-        """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns."""
-        low, width = self._pieces_ns
-        place = chance * _PIECES
+    def drawn_ns(self, chance: Float64, start_ns: Int64 | None = None) -> Int64:
+        """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns, wherever the original is."""
+        low, width = self.pieces_ns
+        place = chance * PIECES
         piece = place.astype(np.int64)
         place -= piece
         place *= width.take(piece)
@@ -50,14 +51,14 @@ class Shifts:
         return folded_ns(shift_ns, low_ns, high_ns)
 
     @functools.cached_property
-    def _pieces_ns(self) -> tuple[Float64, Float64]:
+    def pieces_ns(self) -> tuple[Float64, Float64]:
         """Where each 1/4096 of the probability begins, and how wide it is: float64[4096] each, ns."""
         reach = np.concatenate([[0.0], np.geomspace(1e3, max(self.most_ns, 1e3), _KNOTS)])
         at = np.clip(np.concatenate([-reach[:0:-1], reach]), -self.most_ns, self.most_ns)
         below = np.zeros(len(at))
         for scale, weight in zip(self.scales_ns, self.weights, strict=True):
             below += weight * self._below(at, scale)
-        borders = np.interp(np.linspace(0, 1, _PIECES + 1), below, at)
+        borders = np.interp(np.linspace(0, 1, PIECES + 1), below, at)
         return borders[:-1], np.diff(borders)
 
     def _below(self, at: Float64, scale_ns: int) -> Float64:
@@ -71,7 +72,7 @@ class Shifts:
             return "clones not shifted"
         if self.uniform:
             return f"clones shifted evenly by up to ±{seconds(self.most_ns)}"
-        half, most = np.quantile(np.abs(self._pieces_ns[0]), [0.5, 0.9])
+        half, most = np.quantile(np.abs(self.pieces_ns[0]), [0.5, 0.9])
         return (
             f"clones shifted by up to ±{seconds(self.most_ns)}, half of them within ±{seconds(half)}, "
             f"nine of ten within ±{seconds(most)}"

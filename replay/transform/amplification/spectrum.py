@@ -72,7 +72,8 @@ class Spectrum:
     `total` − `own` is what the rate's variation adds (it may be negative by chance); `own` is 1 where every
     session has one request. `chance`, float64[windows], is the standard deviation that the dispersion of
     `total` − `own` would have, were there no such variation. `arrivals` and `span_s` say how much there was
-    to measure. Where there is a `clock`, `beside` is what it leaves of `total`.
+    to measure, counted in `bins` of `bin_ns`. Where there is a `clock`, `beside` is what it leaves of
+    `total`.
     """
 
     bands: Bands
@@ -81,6 +82,8 @@ class Spectrum:
     chance: Float64
     arrivals: int
     span_s: float
+    bin_ns: int
+    bins: int
     clock: Clock | None = None
     beside: Float64 | None = None
 
@@ -144,7 +147,7 @@ class ArrivalCounts:
                 around = np.interp(clock.per_s, bands.per_s, own)
                 clock = clock.by_sessions(*self._sample(), self._bin_ns, around)
         chance = uneven * _chance(bands, own)
-        return Spectrum(bands, total, own, chance, self.arrivals, span_s, clock, beside)
+        return Spectrum(bands, total, own, chance, self.arrivals, span_s, self._bin_ns, bins, clock, beside)
 
     def _sample(self) -> tuple[Int64, Int64]:
         """Bin and session of each request sampled, int64[n] each."""
@@ -176,6 +179,26 @@ class ArrivalCounts:
             density[: len(coarse)] = coarse.mean(axis=1)
             uneven = _unevenness(coarse, bands)
         return _smoothed(density, bands), uneven
+
+
+def cross_densities(place: Int64, of_class: npt.NDArray[np.int8], classes: int, bins: int) -> Float64:
+    """The density of arrivals of each class with those of each other, float64[bands, classes, classes].
+
+    `place` int64[n] and `of_class` int8[n] are the bin and the class of each arrival. All classes together
+    have the density of all arrivals.
+    """
+    from scipy import fft
+
+    edges = _band_edges(bins)
+    amplitudes = []
+    for one in range(classes):
+        counts = np.bincount(place[of_class == one], minlength=bins).astype(np.float64)
+        amplitudes.append(fft.dct(counts, type=2, overwrite_x=True))
+    density = np.empty((len(edges) - 1, classes, classes))
+    for one, first in enumerate(amplitudes):
+        for other, second in enumerate(amplitudes[: one + 1]):
+            density[:, one, other] = density[:, other, one] = _banded(first * second / 2, edges) / len(place)
+    return density
 
 
 def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
