@@ -76,27 +76,23 @@ _SIGNS: Final[dict[str, tuple[str, ...]]] = {
 }
 """By kind of secret; those of all vendors' keys under ""."""
 _NAMED_PAIR: Final = rf'"(?:name|key)\\*"{_BLANKS}:{_BLANKS}\\*"(?:[^"]|\\")*(?i:{_NAMES}|[_-]key\\*")'
+"""{"name": …, "value": …}: the secret's name is itself a value, before or behind it."""
 
 
 def has_sign(raw: bytes, kinds: Sequence[str]) -> bool:
     """Whether something of these kinds could stand in `raw`, numbered escapes undone."""
-    if _expression(tuple(kinds))(raw) is not None:
-        return True
-    # {"name": …, "value": …}: the name is another member's value, and before or behind it.
-    if ASSIGNED not in kinds or (b'value"' not in raw and b"value\\" not in raw):
+    with_pairs, without = _searches(tuple(kinds))
+    if with_pairs(raw) is None:
         return False
-    return _pair()(raw) is not None
+    # A tool may be called "get_token"; nothing is beside that name.
+    return with_pairs is without or b"value" in raw or without(raw) is not None
 
 
 @functools.lru_cache(maxsize=16)
-def _expression(kinds: tuple[str, ...]) -> Callable[[bytes], Any]:
-    signs = (sign for kind, signs in _SIGNS.items() if not kind or kind in kinds for sign in signs)
-    return _compiled("|".join(signs))
-
-
-@functools.cache
-def _pair() -> Callable[[bytes], Any]:
-    return _compiled(_NAMED_PAIR)
+def _searches(kinds: tuple[str, ...]) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
+    signs = [sign for kind, signs in _SIGNS.items() if not kind or kind in kinds for sign in signs]
+    without = _compiled("|".join(signs))
+    return _compiled("|".join([*signs, _NAMED_PAIR])) if ASSIGNED in kinds else without, without
 
 
 def _compiled(expression: str) -> Callable[[bytes], Any]:
