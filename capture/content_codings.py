@@ -23,7 +23,9 @@ def decode_content(body: bytes, encoding: str | None) -> bytes | None:
     A body that was cut off decodes as far as it goes, and no further than `DECODED_LIMIT_BYTES`. None when
     a coding is unknown or the bytes are not in it.
     """
-    codings = [name.strip().lower() for name in (encoding or "").split(",")]
+    if not encoding:
+        return body
+    codings = [name.strip().lower() for name in encoding.split(",")]
     if len(codings) > _CODINGS_LIMIT:
         return None
     for coding in reversed(codings):

@@ -19,6 +19,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from capture.body_levels import body_levels
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
 from capture.failures import BadInput, KeyRefused
@@ -59,7 +60,7 @@ def write_segment(
 def _write(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, keys: Keys | None) -> None:
     table = pa.Table.from_batches(batches, TRACE_SCHEMA).combine_chunks()
     order = pc.sort_indices(table["arrival_ns"])
-    with TraceFile(path, keys) as file:
+    with TraceFile(path, keys, body_levels(table)) as file:
         for start in range(0, table.num_rows, ROW_GROUP_ROWS):
             for batch in table.take(order.slice(start, ROW_GROUP_ROWS)).to_batches():
                 file.write(batch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -17,7 +17,16 @@ from capture.alike_events import AlikeEvents
 from capture.content_codings import decode_content
 from capture.message_semantics import grpc_error, model_in_query, read_realtime
 from capture.sessions import SessionFinder, Talk
-from capture.sse import Answer, EventStream, JsonLines, choices_in, outline, parse_json, storable
+from capture.sse import (
+    Answer,
+    EventStream,
+    JsonLines,
+    choices_in,
+    outline,
+    parse_json,
+    parse_large_json,
+    storable,
+)
 from capture.trace_format import CLIENT_ABORTED, COMPLETE
 
 _PIECE_BYTES: Final = 4 << 20
@@ -42,7 +51,7 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
     response_headers: Headers = row["response_headers"] or ()
     kind = (header(response_headers, "content-type") or "").lower()
     if row.get("message_ns") is None:
-        request = json_body(row["request_body"], request_headers)
+        request = json_body(row["request_body"], request_headers, parse_large_json)
         reading = _read_answer(row["response_body"], response_headers, kind)
     else:  # messages of gRPC or WebSocket: no JSON of HTTP
         request, reading = None, _Reading()
@@ -78,7 +87,10 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
 
 def header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     """The first value of header `name` (given in lower case), or None."""
-    return next((value for found, value in headers if found.lower() == name), None)
+    for found, value in headers:
+        if found.lower() == name:
+            return value
+    return None
 
 
 @dataclasses.dataclass
@@ -182,14 +194,14 @@ def _strings(content: Any) -> Iterator[str]:
                 yield part["text"]
 
 
-def json_body(body: bytes | None, headers: Headers) -> Any:
-    """A body's JSON object with its coding taken off, None where it is none."""
+def json_body(body: bytes | None, headers: Headers, parse: Callable[[bytes], Any] = parse_json) -> Any:
+    """A body's JSON object, as `parse` reads it, with its coding taken off; None where it is none."""
     if not body:
         return None
     decoded = decode_content(body, header(headers, "content-encoding"))
     if not decoded or decoded[:64].lstrip()[:1] != b"{":
         return None
-    return parse_json(decoded)
+    return parse(decoded)
 
 
 def _model_asked(request: dict[str, Any], path: str) -> str | None:

@@ -36,6 +36,7 @@ SESSION_HEADERS: Final = (
     "helicone-session-id",
     "x-claude-code-session-id",
 )
+_SESSION_HEADERS: Final = frozenset(SESSION_HEADERS)
 BODY_SESSION_FIELDS: Final = ("session_id", "conversation_id", "conversation")
 USER_IDLE_NS: Final = 30 * 60 * 1_000_000_000
 _ASSISTANT_ROLES: Final = frozenset({"assistant", "model"})
@@ -168,8 +169,8 @@ class SessionFinder:
 
 def session_in_headers(headers: Iterable[tuple[str, str]]) -> str | None:
     """The value of the first session header in the order of `SESSION_HEADERS`, or None."""
-    named = {name.lower(): value for name, value in headers}
-    return next((named[name] for name in SESSION_HEADERS if named.get(name)), None)
+    named = {lower: value for name, value in headers if (lower := name.lower()) in _SESSION_HEADERS}
+    return next((named[name] for name in SESSION_HEADERS if named.get(name)), None) if named else None
 
 
 def messages_of(request: dict[str, Any]) -> list[Any] | None:

@@ -7,7 +7,6 @@ What else counts as a secret is in `secret_patterns`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -43,7 +42,6 @@ _BEGINNINGS: Final = frozenset(
     b" eyJ".split()
 )
 """The first three characters of whatever `VENDOR_PATTERNS` match: a test holds the two together."""
-_ANY_VENDOR: Final = re.compile("|".join(VENDOR_PATTERNS.values()).encode())
 _GROUPS: Final = 8
 _FEW: Final = 16
 _ALPHANUMERIC: Final = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])
@@ -77,8 +75,3 @@ def beginnings(raw: bytes) -> Iterator[int]:
         escape = codes[np.maximum(places - 2, 0)] == ord("\\")
         places = places[(places == 0) | escape | ~_ALPHANUMERIC[before]]
     return (at for at in places.tolist() if raw[at : at + 3] in _BEGINNINGS)
-
-
-def vendor_key_in(raw: bytes) -> bool:
-    """Whether a vendor's key stands in `raw`, of whatever it is a part."""
-    return any(_ANY_VENDOR.match(raw, at) for at in beginnings(raw))

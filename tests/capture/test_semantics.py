@@ -18,7 +18,7 @@ from capture.content_codings import decode_content
 from capture.exchange import Exchange, RequestHead
 from capture.semantics import _read_events, _Reading, fill_semantics
 from capture.sessions import SessionFinder
-from capture.sse import EventStream, parse_json
+from capture.sse import EventStream, parse_json, parse_large_json
 from capture.trace_writer import batch_of
 
 
@@ -221,3 +221,22 @@ def test_a_stream_is_cut_into_the_same_events_however_it_is_read(
     expected = [event for byte in raw for event in bytewise.feed(bytes([byte]))]
     assert whole.feed(raw) == expected
     assert cut.feed(raw[:at]) + cut.feed(raw[at:]) == expected
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"\xff{}", b'{"a":"\xff"}', b'{"a": "\xed\xa0\x80"}', '{"é": 1}'.encode("utf-16")]
+)
+def test_what_no_object_in_utf_8_begins_with_is_read_as_json_reads_it(raw: bytes) -> None:
+    try:
+        expected = json.loads(raw)
+    except ValueError:
+        expected = None
+    assert parse_json(raw) == parse_large_json(raw) == expected
+
+
+def test_of_a_large_request_of_numbers_all_is_read_but_the_fractions_values() -> None:
+    request = {"model": "m", "stream": True, "user": 1.5, "seed": 7, "input": [0.25] * 60_000, "prompt": "p"}
+    raw = json.dumps(request).encode()
+    found = parse_large_json(raw)
+    assert found == {**request, "user": 3, "input": [4] * 60_000}
+    assert parse_large_json(b'{"input": [0.25]}') == {"input": [0.25]}

@@ -9,7 +9,7 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.privacy.leaves import holds_secret
@@ -138,6 +138,7 @@ def all_escaped(text: str) -> str:
 words = st.text(alphabet="abcdefgh XYZ019 .,:;/\\\"'\n\té€-_=", max_size=40)
 
 
+@settings(deadline=None)  # the first call compiles what is looked for
 @given(st.sampled_from(KINDS), st.integers(0, 2**32), words, words, st.integers(0, 3), st.booleans())
 def test_the_quick_look_sees_whatever_the_finder_finds_however_it_is_escaped(
     kind: str, seed: int, before: str, after: str, depth: int, by_number: bool
@@ -159,6 +160,7 @@ name_parts = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # the first call compiles what is looked for
 @given(st.lists(name_parts, min_size=1, max_size=4), st.sampled_from(["_", "-", "", " "]), st.booleans())
 def test_the_quick_look_sees_whatever_member_is_a_credential_by_its_name(
     parts: list[str], between: str, by_number: bool
@@ -243,6 +245,7 @@ def test_every_vendor_key_has_one_of_the_beginnings_that_are_looked_for(kind: st
         assert list(beginnings(f"a {three}".encode())) == [2], three
 
 
+@settings(deadline=None)  # the first call compiles what is looked for
 @given(
     st.sampled_from(KINDS), st.integers(0, 2**32), st.sampled_from(["0f", "aZ", "1.5,", "k=", "a b "]), words
 )

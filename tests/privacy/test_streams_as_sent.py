@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.privacy import bodies
@@ -97,6 +97,7 @@ PIECES = st.one_of(
 )
 
 
+@settings(deadline=None)  # the first call compiles what is looked for
 @given(
     st.lists(PIECES, min_size=4, max_size=14),
     st.dictionaries(st.integers(0, 13), st.sampled_from(BETWEEN), max_size=3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -141,6 +146,32 @@ def server() -> Iterator[int]:
     assert child.stdout is not None
     try:
         yield int(child.stdout.readline())
+    finally:
+        child.kill()
+        child.wait()
+
+
+@dataclasses.dataclass
+class StampServer:
+    """A bare server that stamps what comes, see `stamp_server.py`; it runs where a proxy would."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+    def stamps_ns(self) -> Int64:
+        """When requests came in, monotonic ns, in their order; the server ends."""
+        told, _ = self.process.communicate()
+        return np.array(json.loads(told), np.int64)
+
+
+@contextlib.contextmanager
+def stamp_server() -> Iterator[StampServer]:
+    """That server, until its stamps are asked for or this is left."""
+    command = [sys.executable, HERE / "stamp_server.py"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    try:
+        yield StampServer(int(child.stdout.readline()), child)
     finally:
         child.kill()
         child.wait()
