@@ -304,10 +304,10 @@ class _Shown:
 
     def on_rows(self, rows: int) -> None:
         """So many rows more were read."""
-        if not self._left:
+        if not self._left and self._lines:
             self._progress.remove_task(self._task)  # what was fitted is fitted
             self._begin()
-        taken = min(rows, self._left)
+        taken = min(rows, self._left) if self._lines else rows
         self._left -= taken
         told = "" if self._lines else f"· {self._gathering.rows:,} rows"
         self._progress.update(self._task, advance=taken, rows=told)

@@ -165,9 +165,9 @@ class StampServer:
 
 
 @contextlib.contextmanager
-def stamp_server() -> Iterator[StampServer]:
+def stamp_server(busy_us: int = 0) -> Iterator[StampServer]:
     """That server, until its stamps are asked for or this is left."""
-    command = [sys.executable, HERE / "stamp_server.py"]
+    command = [sys.executable, HERE / "stamp_server.py", str(busy_us)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     try:
