@@ -34,7 +34,7 @@ from capture.trace_format import TRACE_SCHEMA
 from capture.trace_reader import open_trace
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "demo-traffic.parquet"
-laws = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+laws = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 
 
 def exported(source: Path, into: ExportFormat, name: str) -> Path:
