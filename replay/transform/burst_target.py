@@ -23,6 +23,9 @@ from replay.transform.schedule_format import Lineage
 Int64 = npt.NDArray[np.int64]
 
 TOLERANCE: Final = 0.10
+_FAR: Final = 2.73
+"""Standard errors that chance exceeds in one of eight windows, about as many as are judged, once in 20 times
+(Bonferroni)."""
 _STEADY: Final = 0.7
 _SHAPED: Final = (
     "shapes lie over a part of the time and make bursts of their own: no burst curve to hold it against; "
@@ -34,8 +37,11 @@ _SLICE: Final = re.compile(r"^slice ([\d.e+-]+)s\.\.([\d.e+-]+)s$")
 
 @dataclasses.dataclass(frozen=True)
 class TargetPoint:
-    """One window: the source's dispersion, the target, and what was made. `error` is the standard error of
-    `found` as a share of it, were its counts independent."""
+    """One window: the source's dispersion, the target, and what was made.
+
+    `error` is the standard error of found − target as a share of the target, were counts independent: what is
+    added to C is f times as unsure as the source.
+    """
 
     window_s: float
     source: float
@@ -55,9 +61,8 @@ class TargetPoint:
 
     @property
     def misses(self) -> bool:
-        """Beyond `TOLERANCE`, and and the ratio further from 1 than two of its standard errors."""
-        far = abs(math.log(self.found / self.target)) if self.found > 0 else math.inf
-        return not self.holds and far > 2 * self.error
+        """Beyond `TOLERANCE`, and further off than chance puts it in one of the windows."""
+        return not self.holds and abs(self.off) > _FAR * self.error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +160,8 @@ def burst_target(
             )
             continue
         target = own + factor * max(before.dispersion - own, 0.0)
-        points.append(TargetPoint(window, before.dispersion, target, found.dispersion, _error(found, before)))
+        error = math.hypot(found.error * found.dispersion, factor * before.error * before.dispersion) / target
+        points.append(TargetPoint(window, before.dispersion, target, found.dispersion, error))
     if not points:
         notes.append("too short to compare: no window fits ten times into both")
     return BurstTarget(factor, change.speed, change.slice_s, tuple(points), tuple(notes))
-
-
-def _error(made: BurstPoint, source: BurstPoint) -> float:
-    return float(np.hypot(made.error, source.error))

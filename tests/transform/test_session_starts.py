@@ -32,6 +32,23 @@ def target(one: np.ndarray, made: np.ndarray, change: Change, *more: float, **op
     return burst_target(source_curve(one, None, change), arrival_facts(made), change, *more, **options)
 
 
+@pytest.mark.parametrize("factor", [2, 3, 10])
+def test_as_many_times_the_users_are_seldom_called_others_and_tied_clones_always(factor: int) -> None:
+    """Truth by construction: Poisson arrivals. Chance in the source is as many times chance in the target."""
+    rng = np.random.default_rng(factor)
+
+    def poisson(rate_per_s: float) -> np.ndarray:
+        return np.sort(rng.integers(0, 120 * S, rng.poisson(120 * rate_per_s)))
+
+    wrongly = 0
+    for _ in range(60):
+        one = poisson(11)
+        made = target(one, poisson(11 * factor), Change(), float(factor))
+        wrongly += any(point.misses for point in made.points)
+        assert any(point.misses for point in target(one, np.repeat(one, factor), Change()).points)
+    assert wrongly <= 3
+
+
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(("family", "cv"), [(GAMMA, 0.5), (GAMMA, 2.0), (WEIBULL, 0.5), (WEIBULL, 2.0)])
 def test_gaps_have_mean_one_and_the_cv_asked_for(family: str, cv: float, residual: bool) -> None:
