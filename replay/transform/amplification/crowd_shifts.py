@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.transform.amplification.crowding import Crowding
-from replay.transform.amplification.shifts import PIECES, Shifts, folded_ns
+from replay.transform.amplification.shifts import Shifts, drawn_from, folded_ns
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -37,14 +37,7 @@ class CrowdShifts:
     def drawn_ns(self, chance: Float64, start_ns: Int64) -> Int64:
         """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns, of clones of what begins at
         `start_ns` (int64[n])."""
-        low, width = self._pieces_ns
-        place = chance * PIECES
-        piece = place.astype(np.int64)
-        place -= piece
-        piece += self.crowding.of(start_ns).astype(np.int64) * PIECES
-        place *= width.take(piece)
-        place += low.take(piece)
-        return np.rint(place, out=place).astype(np.int64)
+        return drawn_from(self._pieces_ns, chance, self.crowding.of(start_ns).astype(np.int64))
 
     def kept_within(self, shift_ns: Int64, low_ns: Int64, high_ns: Int64) -> Int64:
         """Shifts (int64[n]) mirrored to lie in [low, high], int64[n] each (low ≤ 0 ≤ high)."""

@@ -38,13 +38,7 @@ class Shifts:
 
     def drawn_ns(self, chance: Float64, start_ns: Int64 | None = None) -> Int64:
         """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns, wherever the original is."""
-        low, width = self.pieces_ns
-        place = chance * PIECES
-        piece = place.astype(np.int64)
-        place -= piece
-        place *= width.take(piece)
-        place += low.take(piece)
-        return np.rint(place, out=place).astype(np.int64)
+        return drawn_from(self.pieces_ns, chance)
 
     def kept_within(self, shift_ns: Int64, low_ns: Int64, high_ns: Int64) -> Int64:
         """Shifts (int64[n]) mirrored to lie in [low, high], int64[n] each (low ≤ 0 ≤ high)."""
@@ -80,6 +74,23 @@ class Shifts:
 
 
 TIED: Final = Shifts((0,), (1.0,))
+
+
+def drawn_from(pieces_ns: tuple[Float64, Float64], chance: Float64, law: Int64 | None = None) -> Int64:
+    """The shift for each of `chance` (float64[n] in [0, 1)), int64[n] ns.
+
+    `pieces_ns` are those of `Shifts`; of several laws one after the other, where `law` (int64[n], from 0)
+    says which is drawn from.
+    """
+    low, width = pieces_ns
+    place = chance * PIECES
+    piece = place.astype(np.int64)
+    place -= piece
+    if law is not None:
+        piece += law * PIECES
+    place *= width.take(piece)
+    place += low.take(piece)
+    return np.rint(place, out=place).astype(np.int64)
 
 
 def folded_ns(shift_ns: Int64, low_ns: Int64, high_ns: Int64) -> Int64:
