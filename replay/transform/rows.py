@@ -154,8 +154,7 @@ class Step:
 
     `spread_ns`: `apply` moves a row from `at(due_ns)` by at most this much. `most_copies`: it makes at most
     so many of a row. `whole_trace`: it wants all rows in one batch, and makes some `rows_a_row` of each.
-    `window_ns`: where rows must be due
-    (before the step) for it to do anything, else None.
+    `window_ns`: where rows must be due (before the step) for it to do anything, else None.
     """
 
     spread_ns: int = 0
