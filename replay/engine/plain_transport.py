@@ -1,9 +1,8 @@
 """A transport over a plain TCP socket that tells when each read's bytes came, as the kernel saw it.
 
-Linux stamps what the network brings as it takes it in, before any process runs (SO_TIMESTAMPNS, socket(7);
-for TCP since 4.14, then of the last segment in a read). So a stamp does not get later while Python is busy,
-nor while its core belongs to somebody else. asyncio's and uvloop's transports read without asking for it,
-hence one of our own. Elsewhere, and if a stamp is none that can be, a read is stamped when it is made.
+What such stamps are is in `capture.kernel_stamps`. asyncio's and uvloop's transports read without asking
+for them, hence one of our own. Where there are none, and if a stamp is none that can be, a read is stamped
+when it is made.
 """
 
 from __future__ import annotations
@@ -13,18 +12,13 @@ import contextlib
 import errno
 import os
 import socket
-import struct
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from capture.kernel_stamps import ANCILLARY_BYTES, came_ns, have_stamped
+
 READ_BYTES: Final = 64 << 10
-SO_TIMESTAMPNS_NEW: Final = 64
-"""Of Linux 5.1 and later: two int64, s and ns of the wall clock. Python has no name for it."""
-_STAMP: Final = struct.Struct("=qq")
-_unpack = _STAMP.unpack
-_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_STAMP.size)
 
 monotonic_ns = time.monotonic_ns
 wall_ns = time.time_ns
@@ -35,28 +29,6 @@ class StampedProtocol(Protocol):
 
     def stamped(self, data: bytes, came_ns: int, now_ns: int) -> None:
         """`data` came at `came_ns` and was read at `now_ns`, both monotonic."""
-
-
-def came_ns(stamp: bytes, wall_now_ns: int, now_ns: int) -> int:
-    """A stamp of the kernel's, by the wall clock, as an instant of the monotonic clock, both read now.
-
-    One from the future, as after the wall clock was set back, counts as now. One from before what it answers
-    is for the caller to see.
-    """
-    seconds, rest_ns = _unpack(stamp)
-    came = now_ns - wall_now_ns + seconds * 1_000_000_000 + rest_ns
-    return came if came < now_ns else now_ns
-
-
-def have_stamped(connected: socket.socket) -> bool:
-    """Ask the kernel for stamps; whether it gives them for this socket."""
-    if sys.platform != "linux" or connected.family not in (socket.AF_INET, socket.AF_INET6):
-        return False
-    try:
-        connected.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
-    except OSError:
-        return False
-    return True
 
 
 class PlainTransport(asyncio.Transport):
@@ -140,7 +112,7 @@ class PlainTransport(asyncio.Transport):
 
     def _read(self) -> None:
         try:
-            data, ancillary, _, _ = self._receive(READ_BYTES, _ANCILLARY_BYTES)
+            data, ancillary, _, _ = self._receive(READ_BYTES, ANCILLARY_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -149,10 +121,23 @@ class PlainTransport(asyncio.Transport):
         now_ns = monotonic_ns()
         if not data:
             self._end_of_file()
-        elif ancillary:
+            return
+        # uvloop tells once of a socket with an error, and no more, whatever is left in it.
+        broken = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if ancillary:
             self._stamped(data, came_ns(ancillary[0][2], wall_ns(), now_ns), now_ns)
         else:
             self._stamped(data, now_ns, now_ns)
+        if broken:
+            self._hear_out()
+            self._lose(OSError(broken, os.strerror(broken)))
+
+    def _hear_out(self) -> None:
+        """Read what came before the connection broke."""
+        with contextlib.suppress(OSError):
+            while not self._lost and (data := self._socket.recv(READ_BYTES)):
+                now_ns = monotonic_ns()
+                self._stamped(data, now_ns, now_ns)
 
     def _end_of_file(self) -> None:
         if not self._protocol.eof_received():

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_feeding import prepared
 
+from capture.kernel_stamps import came_ns
 from replay.engine.exchange import Exchange
-from replay.engine.plain_transport import PlainTransport, came_ns, connect
+from replay.engine.plain_transport import PlainTransport, connect
 from replay.engine.wire_connection import DEFERRED_READS, LAST, Owner, WireConnection
 
 INSTANTS = st.integers(0, 1 << 62)
@@ -122,6 +124,26 @@ def test_a_connection_that_ends_tells_once_and_how(
         await asyncio.sleep(0)
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_what_came_right_before_a_reset_is_read_and_the_reset_noticed(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """A server that dies with a request unread: uvloop tells of such a socket once."""
+
+    async def scene() -> None:
+        transport, reader, other = await connected()
+        transport.write(b"never read")
+        time.sleep(0.02)  # noqa: ASYNC251 - the kernel moves it meanwhile
+        other.send(b"chunk")
+        other.close()
+        time.sleep(0.02)  # noqa: ASYNC251 - both are there when the loop looks
+        assert isinstance(await asyncio.wait_for(reader.lost, 10), ConnectionResetError)
+        assert b"".join(data for data, _, _ in reader.reads) == b"chunk"
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scene())
 
 
 def test_who_refuses_is_an_error_and_not_a_connection() -> None:
