@@ -75,18 +75,24 @@ class CaptureAddon:
 
     A request that is not chosen passes as it would without us, and nothing of it is copied from then on.
     While the choice is not made, nothing is handed over. `read_number` numbers network reads; without it,
-    turns of the event loop stand for them.
+    turns of the event loop stand for them. `event_ns` tells when what a hook is about came.
     """
 
     name = "peaktape"
 
-    def __init__(self, recorder: Handover, read_number: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        recorder: Handover,
+        read_number: Callable[[], int] | None = None,
+        event_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._recorder = recorder
         self._zero_ns = recorder.zero_ns
         self._live: dict[str, Exchange] = {}
         self._unannounced: dict[str, Exchange] = {}
         self._unannounced_before: dict[str, Exchange] = {}
         self._announcing = False
+        self._event_ns = event_ns
         self._read_number = read_number or ReadNumber().now
         self._capture_id = secrets.token_hex(4)
         self._number = 0
@@ -97,13 +103,13 @@ class CaptureAddon:
         self._takes_all = self._choice.takes_all
         self._undecided: dict[str, http.HTTPFlow] = {}
         self._copies = CopyBudget(body_limit_bytes=choice.max_body_bytes)
-        self._upgraded = UpgradedConnections(self._zero_ns, self._read_number, self._over)
+        self._upgraded = UpgradedConnections(self._zero_ns, self._read_number, event_ns, self._over)
         self.addons = [self._upgraded]
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         try:
             if not self._ended:
-                self._open(flow, time.monotonic_ns() - self._zero_ns)
+                self._open(flow, self._event_ns() - self._zero_ns)
         except Exception as error:
             self._lose(flow.id, "_open", error)
 
@@ -113,7 +119,7 @@ class CaptureAddon:
         if exchange is None:
             return
         try:
-            now_ns, data = time.monotonic_ns() - self._zero_ns, flow.request.data
+            now_ns, data = self._event_ns() - self._zero_ns, flow.request.data
             exchange.whole(data.content, now_ns, None if data.trailers is None else data.trailers.fields)
             if self._unannounced.pop(flow_id, None) is None and self._unannounced_before:
                 self._unannounced_before.pop(flow_id, None)
@@ -125,7 +131,7 @@ class CaptureAddon:
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         try:
             if not self._ended:
-                self._answered(flow, time.monotonic_ns() - self._zero_ns)
+                self._answered(flow, self._event_ns() - self._zero_ns)
         except Exception as error:
             self._lose(flow.id, "_answered", error)
 
@@ -134,7 +140,7 @@ class CaptureAddon:
         if exchange is None or flow.response is None:
             return
         try:
-            now_ns, data = time.monotonic_ns() - self._zero_ns, flow.response.data
+            now_ns, data = self._event_ns() - self._zero_ns, flow.response.data
             if data.status_code == 101:
                 self._upgraded.begin(flow, exchange)
                 return
@@ -148,7 +154,7 @@ class CaptureAddon:
     def error(self, flow: http.HTTPFlow) -> None:
         try:
             if not self._ended:
-                self._fail(flow, time.monotonic_ns() - self._zero_ns)
+                self._fail(flow, self._event_ns() - self._zero_ns)
         except Exception as error:
             self._lose(flow.id, "_fail", error)
 
@@ -258,12 +264,12 @@ class CaptureAddon:
 
         `other` is what another addon put there; it keeps its say over the bytes.
         """
-        zero_ns, read_number = self._zero_ns, self._read_number
+        zero_ns, read_number, event_ns = self._zero_ns, self._read_number, self._event_ns
 
         def keep(piece: bytes) -> bytes:
             if piece:
                 try:
-                    take(piece, time.monotonic_ns() - zero_ns, read_number())
+                    take(piece, event_ns() - zero_ns, read_number())
                 except Exception as error:
                     self._lose(flow_id, "keep", error)
             return piece

@@ -12,10 +12,11 @@ from typing import Final
 
 from mitmproxy import connection, tls
 from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy.server import ConnectionIO
 
 from capture.bare_addons import proxyserver
 from capture.flow_control import PatientReader
-from capture.last_words import hear_out
+from capture.stamped_streams import stream_of
 
 SERVER_CONNECTIONS: Final = 1000
 """Of one client at once. mitmproxy allows 5: an HTTP/2 client's sixth stream to HTTP/1.1 would wait."""
@@ -48,17 +49,13 @@ class Connections:
         handler = self._servers.connections.get(client.id)
         if handler is not None:
             handler.max_conns = collections.defaultdict(lambda: asyncio.Semaphore(SERVER_CONNECTIONS))
-            transport = handler.transports[client]
-            transport.reader = PatientReader(transport.reader, client, client)  # type: ignore[assignment]
+            _have_read_by_stream(handler.transports[client], client, client)
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         handler = self._servers.connections.get(data.client.id)
         transport = handler.transports.get(data.server) if handler is not None else None
         if transport is not None:
-            if isinstance(transport.writer, asyncio.StreamWriter):
-                hear_out(transport.writer)
-            reader = PatientReader(transport.reader, data.client, data.server)
-            transport.reader = reader  # type: ignore[assignment]
+            _have_read_by_stream(transport, data.client, data.server)
 
     def client_disconnected(self, client: connection.Client) -> None:
         """Close what is left: a handler that is cancelled while it waits for its lock forgets its socket."""
@@ -102,6 +99,16 @@ class Reachability:
         if place in self._away:
             self._away.discard(place)
             logger.warning("peaktape: %s can be reached again", place)
+
+
+def _have_read_by_stream(
+    transport: ConnectionIO, client: connection.Client, own: connection.Connection
+) -> None:
+    """Let a connection be read from, and written to, without asyncio's streams between."""
+    stream = stream_of(transport.writer)
+    if stream is not None:
+        transport.writer = stream  # type: ignore[assignment]
+        transport.reader = PatientReader(stream, client, own)  # type: ignore[assignment]
 
 
 def _place_of(server: connection.Connection) -> str:

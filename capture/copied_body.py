@@ -29,13 +29,15 @@ class CopyBudget:
 class CopiedBody:
     """The bytes of one direction. `size_bytes` counts all that passed, `held_bytes` what the copy holds.
 
-    `open_message_bytes` is for whoever reads messages: what has come of the one that is not over.
+    `open_message_bytes` is for whoever reads messages: what has come of the one that is not over. No chunk
+    is before `latest_ns`, which is the last one's.
     """
 
     # Where they begin: one is made for every request, and most need few of them.
     size_bytes = 0
     held_bytes = 0
     open_message_bytes = 0
+    latest_ns = -(1 << 63)
     _released = False
     _read: int | None = None
 
@@ -52,6 +54,9 @@ class CopiedBody:
         if read == self._read:
             self.chunk_bytes[-1] += size_bytes
         elif len(self.chunk_ns) < STAMPS_LIMIT:
+            if at_ns < self.latest_ns:
+                at_ns = self.latest_ns
+            self.latest_ns = at_ns
             self.chunk_ns.append(at_ns)
             self.chunk_bytes.append(size_bytes)
             self._read = read

@@ -17,12 +17,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-from mitmproxy import exceptions, flow, http
+from mitmproxy import connection, exceptions, flow, http
 from mitmproxy.addonmanager import AddonManager, traverse
 from mitmproxy.hooks import Hook
 from mitmproxy.proxy import commands, events, layer, mode_servers
 
 from capture.failures import where_it_failed
+from capture.network_reads import begin_read, end_read
+from capture.stamped_streams import StampedStream, hold_writes, send_held
 
 logger = logging.getLogger(__name__)
 
@@ -111,13 +113,29 @@ def _say(name: str, error: Exception) -> None:
 class _HooksOnTheWay:
     """A connection's outermost layer: gives what it wants done, but for the hooks that `run` did."""
 
-    def __init__(self, inner: layer.Layer, run: Callable[[commands.StartHook], bool]) -> None:
+    def __init__(
+        self,
+        inner: layer.Layer,
+        run: Callable[[commands.StartHook], bool],
+        came_ns: Callable[[connection.Connection], int],
+    ) -> None:
         self._inner = inner
         self._run = run
+        self._came_ns = came_ns
         self.context = inner.context
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """As a layer does; then what follows the hooks that this led to."""
+        if not isinstance(event, events.DataReceived):
+            yield from self._handle(event)
+            return
+        begin_read(self._came_ns(event.connection))
+        try:
+            yield from self._handle(event)
+        finally:
+            end_read()
+
+    def _handle(self, event: events.Event) -> layer.CommandGenerator[None]:
         come: deque[events.Event] = deque((event,))
         while come:
             for command in self._inner.handle_event(come.popleft()):
@@ -141,7 +159,12 @@ class DirectHandler(mode_servers.ProxyConnectionHandler):
 
     @layer.setter
     def layer(self, outermost: Any) -> None:
-        self._outermost = _HooksOnTheWay(outermost, self._run)
+        self._outermost = _HooksOnTheWay(outermost, self._run, self._came_ns)
+
+    def _came_ns(self, sender: connection.Connection) -> int:
+        """When what was read last of a connection came; 0 if nobody knows."""
+        transport = self.transports.get(sender)
+        return getattr(transport.reader, "came_ns", 0) if transport is not None else 0
 
     def _run(self, hook: commands.StartHook) -> bool:
         """Whether a hook is over; else `handle_hook` does the rest of it."""
@@ -156,6 +179,22 @@ class DirectHandler(mode_servers.ProxyConnectionHandler):
             return True
         self._waiting[hook] = _resumed(rest, data)
         return False
+
+    async def server_event(self, event: events.Event) -> None:
+        """Do what `event` leads to; what is written meanwhile leaves at its end."""
+        hold_writes()
+        try:
+            await super().server_event(event)
+        finally:
+            send_held()
+
+    async def drain_writers(self) -> None:
+        """Wait for those who take less than they are given; mostly there are none."""
+        for transport in self.transports.values():
+            writer: Any = transport.writer
+            if writer is not None and not (isinstance(writer, StampedStream) and not writer.wants_drain):
+                await super().drain_writers()  # type: ignore[no-untyped-call]
+                return
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Run a hook, or what is left of it."""

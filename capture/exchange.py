@@ -1,6 +1,8 @@
 """One request on its way through the proxy: events in, exactly one trace row out.
 
-Sans-io: no proxy, no clock, no disk. Whoever drives an `Exchange` passes each instant in. The states are
+Sans-io: no proxy, no clock, no disk. Whoever drives an `Exchange` passes each instant in. Bytes that came
+are told with the instant at which they did, other events when they happen, so an instant may lie before that
+of an earlier event; in the row, no direction runs backwards. The states are
 
     asked ──whole()──► waiting ──answered()──► answering ──finish()──► closed
       └──────────────────┴───────────────────────┴──── fail(), cut_off() ──► closed
@@ -107,6 +109,7 @@ class Exchange:
         """The request's body as it passes in pieces."""
         if self._asked is None:
             self._asked = CopiedBody(self._budget)
+            self._asked.latest_ns = self.arrival_ns
             self._asked.count(self._request_bytes)
         return self._asked
 
@@ -160,7 +163,8 @@ class Exchange:
         """The request's last byte came in; `body` is as sent (None when it was streamed: see `ask`)."""
         if self._closing is not None:
             return
-        self._body_ns, self._request_trailers = at_ns, trailers
+        latest_ns = self.arrival_ns if self._asked is None else self._asked.latest_ns
+        self._body_ns, self._request_trailers = max(at_ns, latest_ns), trailers
         if body is None:
             self._body = None
             return
@@ -176,6 +180,7 @@ class Exchange:
     def answered(self, status: int, headers: Fields, at_ns: int) -> None:
         """The response's head came in."""
         if self._closing is None:
+            self.answer.latest_ns = at_ns = max(at_ns, self.arrival_ns)
             self._answer_head = (status, headers, at_ns)
 
     def take(self, piece: bytes, at_ns: int, read: int) -> None:
@@ -246,7 +251,7 @@ class Exchange:
         """The response's last byte was passed on."""
         if self._closing is None:
             self._response_trailers = trailers
-            self._closing = (COMPLETE, None, None, at_ns)
+            self._closing = (COMPLETE, None, None, max(at_ns, self.answer.latest_ns, self.arrival_ns))
             self.answer.release()
             if self._asked is not None:
                 self._asked.release()
@@ -262,6 +267,8 @@ class Exchange:
 
     def _close(self, outcome: str, error: str | None, status: int | None, end_ns: int | None) -> None:
         if self._closing is None:
+            if end_ns is not None:
+                end_ns = max(end_ns, self.answer.latest_ns, self.arrival_ns)
             self._closing = (outcome, error, status, end_ns)
             self.answer.release()
             if self._asked is not None:

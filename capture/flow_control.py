@@ -8,10 +8,9 @@ not read from while they can't. HTTP/2 connections are always read: their window
 from __future__ import annotations
 
 import asyncio
-import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from h2.config import H2Configuration
 from mitmproxy.connection import Client, Connection
@@ -20,16 +19,14 @@ from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._base import HttpConnection
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 
+from capture.stamped_streams import StampedStream
+
 STREAM_WINDOW_BYTES: Final = 4 << 20
 WAITING_LIMIT_BYTES: Final = 1 << 20
 """So much of a stream may wait for its receiver's windows before its sender is held back."""
 CHECK_S: Final = 0.005
 
 type Commands = layer.CommandGenerator[None]
-
-_reads = [0]
-read_number: Final[Callable[[], int]] = functools.partial(_reads.__getitem__, 0)
-"""The number of the last read of any connection: what one read brought is passed on before the next."""
 
 _layers: weakref.WeakKeyDictionary[Client, weakref.WeakSet[HttpConnection]] = weakref.WeakKeyDictionary()
 _with_http2: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -58,31 +55,18 @@ def is_held_back(sender: HttpConnection, stream_id: int) -> bool:
 class PatientReader:
     """Stands before the reader of a connection: waits while what came over HTTP/1 last can't go on."""
 
-    def __init__(self, reader: Any, client: Client, connection: Connection) -> None:
+    def __init__(self, reader: StampedStream, client: Client, connection: Connection) -> None:
         self._reader, self._client, self._connection = reader, client, connection
 
     async def read(self, most_bytes: int) -> bytes:
         while self._is_held_back():  # noqa: ASYNC110 - nothing tells when windows open
             await asyncio.sleep(CHECK_S)
-        try:
-            data: bytes = await self._reader.read(most_bytes)
-        except (OSError, asyncio.CancelledError):
-            data = self._left_over()
-            if not data:
-                raise
-        _reads[0] += 1
-        return data
+        return await self._reader.read(most_bytes)
 
-    def _left_over(self) -> bytes:
-        """What came before the connection broke, b"" when it has not: a reader that fails forgets it.
-
-        A server that refuses an upload says so and hangs up, and what is still sent to it breaks the rest.
-        """
-        if self._reader.exception() is None:
-            return b""
-        data = bytes(self._reader._buffer)
-        self._reader._buffer.clear()
-        return data
+    @property
+    def came_ns(self) -> int:
+        """When what was read last came."""
+        return self._reader.came_ns
 
     def _is_held_back(self) -> bool:
         return self._client in _with_http2 and any(

@@ -81,6 +81,7 @@ class _Http1Connection(_http1.Http1Connection):
 
     ReceiveTrailers: type[_events.RequestTrailers | _events.ResponseTrailers]
     _trailers: http.Headers | None = None
+    _framed_as: tuple[http.Message | None, bool] = None, False
 
     def __init__(self, ctx: Context) -> None:
         super().__init__(ctx)  # type: ignore[call-arg]
@@ -110,6 +111,11 @@ class _Http1Connection(_http1.Http1Connection):
         return http.Headers([(name.lower(), value) for name, value in trailers.fields])
 
     def send(self, event: _events.HttpEvent) -> Commands:
+        if isinstance(event, _events.RequestData | _events.ResponseData):
+            message = self.request if isinstance(event, _events.RequestData) else self.response
+            if event.data and message is not None:
+                yield commands.SendData(self.conn, self._framed(event.data, message))
+            return
         if isinstance(event, _events.RequestTrailers | _events.ResponseTrailers):
             self._trailers = event.trailers
             return
@@ -127,6 +133,13 @@ class _Http1Connection(_http1.Http1Connection):
             yield command
         if isinstance(event, _events.RequestEndOfMessage | _events.ResponseEndOfMessage):
             self._trailers = None
+
+    def _framed(self, data: bytes, message: http.Message) -> bytes:
+        """A piece of a body as it stands on the connection; mitmproxy looks at the headers for each."""
+        if message is not self._framed_as[0]:
+            chunked = "chunked" in message.headers.get("transfer-encoding", "").lower()
+            self._framed_as = message, chunked
+        return b"%x\r\n%s\r\n" % (len(data), data) if self._framed_as[1] else data
 
     def make_pipe(self) -> Commands:
         """Pass on what came with the answer of 101, as it came."""

@@ -35,9 +35,9 @@ class MessageLog:
         text: bool | None = None,
         compressed: bool = False,
     ) -> None:
-        """A message became whole; one beyond `STAMPS_LIMIT` goes unlisted."""
+        """A message became whole, not before an earlier one; one beyond `STAMPS_LIMIT` goes unlisted."""
         if len(self.at_ns) < STAMPS_LIMIT:
-            self.at_ns.append(at_ns)
+            self.at_ns.append(max(at_ns, self.at_ns[-1]) if self.at_ns else at_ns)
             self.sizes_bytes.append(size_bytes)
             self.from_client.append(from_client)
             self.text.append(text)

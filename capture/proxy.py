@@ -26,13 +26,14 @@ from mitmproxy.net.http import http1
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _http1
 
-from capture import flow_control, http1_framing, http1_layers
+from capture import flow_control, http1_framing, http1_layers, network_reads
 from capture.addon import CaptureAddon
 from capture.addresses import not_bound
 from capture.bare_addons import Master, core, proxyserver, tlsconfig
 from capture.connections import Connections, Reachability
 from capture.descriptors import DescriptorWatch, allow_many_files
 from capture.direct_hooks import DirectAddons, direct_hooks
+from capture.event_loop import new_loop, shared_port_loop
 from capture.failures import BadInput
 from capture.handover import Handover
 from capture.http_versions import HttpVersions, NextLayer
@@ -81,7 +82,7 @@ def run_proxy(chosen: ProxyOptions, recorder: Handover | None, on_ready: Callabl
         stack.enter_context(_own_http())
         allow_many_files()
         runner = stack.enter_context(
-            asyncio.Runner(loop_factory=_shared_loop if chosen.shared_port else _new_loop)
+            asyncio.Runner(loop_factory=shared_port_loop if chosen.shared_port else new_loop)
         )
         runner.run(_serve(chosen, recorder, on_ready, folder))
 
@@ -158,7 +159,11 @@ async def _serve(
     master = Master(options.Options())
     master.addons = DirectAddons(master)
     servers = proxyserver.Proxyserver()  # type: ignore[no-untyped-call]
-    addons = [CaptureAddon(recorder, flow_control.read_number)] if recorder is not None else []
+    addons = (
+        [CaptureAddon(recorder, network_reads.read_number, network_reads.event_ns)]
+        if recorder is not None
+        else []
+    )
     master.addons.add(  # type: ignore[no-untyped-call]
         core.Core(),
         servers,
@@ -291,36 +296,3 @@ def _trouble_with_authority(folder: Path) -> str:
     except ValueError:
         return "its mitmproxy-ca.pem can't be used"
     return ""
-
-
-def _shared_loop() -> asyncio.AbstractEventLoop:
-    return _new_loop(shared_port=True)
-
-
-def _new_loop(*, shared_port: bool = False) -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        if shared_port:
-            raise BadInput("--processes: needs uvloop, which is not installed; leave it out") from None
-        return asyncio.new_event_loop()
-
-    class Loop(uvloop.Loop):
-        """uvloop passes `eager_start` to task factories, which mitmproxy's factory doesn't take."""
-
-        def set_task_factory(self, factory: Callable[..., Any] | None) -> None:
-            if factory is None:
-                super().set_task_factory(None)
-                return
-
-            def make(loop: asyncio.AbstractEventLoop, coro: Any, **facts: Any) -> Any:
-                facts.pop("eager_start", None)
-                return factory(loop, coro, **facts)
-
-            super().set_task_factory(make)
-
-        async def create_server(self, *given: Any, **named: Any) -> Any:
-            return await super().create_server(*given, **{**named, "reuse_port": shared_port or None})
-
-    loop: asyncio.AbstractEventLoop = Loop()
-    return loop

@@ -7,7 +7,6 @@ mitmproxy of somebody's own, WebSockets are read by mitmproxy, which announces t
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from mitmproxy import connection, http, tcp
@@ -25,14 +24,21 @@ CUT_SHORT = "closed without a close frame"
 class UpgradedConnections:
     """Feeds the exchanges of upgraded connections, and tells `over` (with a flow's id) when one is closed.
 
-    `read_number` tells pieces of one network read from those of another.
+    `read_number` tells pieces of one network read from those of another, `event_ns` when a piece came.
     """
 
     name = "peaktape_upgraded"
 
-    def __init__(self, zero_ns: int, read_number: Callable[[], int], over: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        zero_ns: int,
+        read_number: Callable[[], int],
+        event_ns: Callable[[], int],
+        over: Callable[[str], None],
+    ) -> None:
         self._zero_ns = zero_ns
         self._read_number = read_number
+        self._event_ns = event_ns
         self._over = over
         self._live: dict[str, tuple[str, Exchange]] = {}
         self._unknown: set[str] = set()
@@ -51,7 +57,7 @@ class UpgradedConnections:
             logger.warning("peaktape: a connection to %s is no HTTP: passed on, not recorded", place)
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:
-        now_ns = time.monotonic_ns() - self._zero_ns
+        now_ns = self._event_ns() - self._zero_ns
         message = flow.messages[-1]
         flow.messages.clear()  # mitmproxy would keep them all
         live = self._live.get(flow.client_conn.id)
@@ -70,7 +76,7 @@ class UpgradedConnections:
         self._end(flow.client_conn, flow.error.msg if flow.error else "")
 
     def websocket_message(self, flow: http.HTTPFlow) -> None:
-        now_ns = time.monotonic_ns() - self._zero_ns
+        now_ns = self._event_ns() - self._zero_ns
         live = self._live.get(flow.client_conn.id)
         if live is not None and flow.websocket is not None:
             message = flow.websocket.messages[-1]
@@ -96,5 +102,5 @@ class UpgradedConnections:
                 outcome = CLIENT_ABORTED
             elif hung_up(server):
                 outcome = SERVER_ERROR
-        exchange.ended(time.monotonic_ns() - self._zero_ns, complaint, outcome)
+        exchange.ended(self._event_ns() - self._zero_ns, complaint, outcome)
         self._over(flow_id)

@@ -151,6 +151,29 @@ async def test_a_client_that_goes_mid_stream_is_one_aborted_row(proxy: Proxy, tm
     assert row["end_ns"] >= row["chunk_ns"][-1]
 
 
+@pytest.mark.parametrize("who", ["client", "server"])
+async def test_an_end_that_brings_no_bytes_is_stamped_when_it_comes(who: str, tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nword")
+        await asyncio.sleep(5 * GAP_S if who == "server" else 60)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    address = "http://{}:{}".format(*server.sockets[0].getsockname())
+    async with running_capture(tmp_path / "prod.parquet", "--upstream", address) as proxy:
+        async with httpx.AsyncClient(base_url=proxy.url) as client, client.stream("GET", "/") as answered:
+            async for _ in answered.aiter_raw():
+                if who == "client":
+                    await asyncio.sleep(5 * GAP_S)
+                    break
+        await asyncio.sleep(0.3)
+        (row,) = await recorded(proxy, tmp_path)
+    server.close()
+    assert row["outcome"] == ("client_aborted" if who == "client" else "complete")
+    assert row["end_ns"] - row["chunk_ns"][-1] > 4 * GAP_S * 1e9
+
+
 async def test_a_client_that_closes_right_after_done_had_its_answer(proxy: Proxy, tmp_path: Path) -> None:
     async with (
         httpx.AsyncClient(base_url=proxy.url) as client,

@@ -107,3 +107,24 @@ def test_any_sequence_of_events_settles_on_one_row_that_never_changes(names: lis
         assert first["outcome"] in OUTCOMES
         assert sum(first["chunk_bytes"]) == first["response_bytes"]
         assert len(first["chunk_bytes"]) == len(first["chunk_ns"])
+
+
+@given(st.lists(st.integers(0, 300), min_size=8, max_size=8))
+def test_no_direction_runs_backwards_whatever_instants_its_events_have(at_ns: list[int]) -> None:
+    """What came is told with the instant at which it did, which may lie before an earlier event's."""
+    exchange = opened()
+    exchange.streamed = True
+    exchange.ask(b"ques", at_ns[0], read=1)
+    exchange.ask(b"tion", at_ns[1], read=2)
+    exchange.whole(None, at_ns[2])
+    exchange.answered(200, [], at_ns[3])
+    for read in range(3):
+        exchange.take(b"word", at_ns[4 + read], read)
+    exchange.finish(at_ns[7])
+    row = exchange.row()
+    asked = [row["arrival_ns"], *row["request_chunk_ns"], row["request_body_ns"]]
+    answered = [row["arrival_ns"], row["first_byte_ns"], *row["chunk_ns"], row["end_ns"]]
+    assert asked == sorted(asked)
+    assert answered == sorted(answered)
+    for given_ns, noted_ns in zip(at_ns, (*asked[1:], *answered[1:]), strict=True):
+        assert noted_ns >= given_ns
