@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from replay.cli.key_option import Key, key_files_of, keys_of
+from replay.cli.option_groups import grouped
 from replay.cli.progress_bar import progress_bar
-from replay.cli.replay_flags import MaxLateness, MaxLatenessP99
+from replay.cli.replay_flags import Bounds
 
 if TYPE_CHECKING:
     from replay.importers.foreign_run import ForeignRun
@@ -84,6 +85,7 @@ def aiperf_results(
     _import(read_aiperf, result, output, label, target, which, {}, key, overwrite)
 
 
+@grouped
 def guidellm_results(
     result: Result,
     output: Output,
@@ -94,8 +96,8 @@ def guidellm_results(
         bool,
         typer.Option("--from-sent", help="Leave the due times out: told from sent, validity not judged."),
     ] = False,
-    max_lateness_p99: MaxLatenessP99 = None,
-    max_lateness: MaxLateness = None,
+    *,
+    stated: Bounds,
     key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -121,7 +123,7 @@ def guidellm_results(
         told = read_guidellm(path, which, watch)
         return without_due(told) if from_sent else told
 
-    bounds = bounds_of(max_lateness_p99, max_lateness)
+    bounds = bounds_of(stated)
     _import(read, result, output, label, target, which, bounds, key, overwrite)
 
 
