@@ -82,24 +82,16 @@ def audit(
 
 def _search(trace: Trace, auditing: Audit, console: Console) -> None:
     """Every row once, with progress on stderr, in flat memory."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from replay.cli.progress_bar import progress_bar
 
-    with Progress(
-        TextColumn("auditing {task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} % · {task.completed:,.0f} rows"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task(trace.name, total=trace.rows)
+    with progress_bar(console) as progress:
+        task = progress.add_task(f"auditing {trace.name}", total=trace.rows, rows="")
         for batch in trace.iter_batches():
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
                 rows = batch.slice(start, _ROWS_AT_ONCE).to_pylist()
                 for row in rows:
                     auditing.row(_with_pairs(row))
-                progress.advance(task, len(rows))
+                progress.update(task, completed=auditing.rows, rows=f"· {auditing.rows:,} rows")
 
 
 def _with_pairs(row: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import typer
 
 from replay.cli.exporting_runs import Output, Overwrite, hdr_log, hgrm, otlp_metrics, run_csv
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
+from replay.cli.printing import tell, tell_left_out
 from replay.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -200,9 +201,7 @@ def _export(
             on_rows=lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows"),
         )
     tell_in_the_clear((segment.path for segment in trace.segments), [output], into.content, keys)
-    for sentence in done.lost:
-        console.print(f"lost: {sentence}", markup=False, highlight=False, soft_wrap=True)
-    for cause, count in done.left_out.items():
-        console.print(f"left out: {count:,} {cause}", markup=False, highlight=False, soft_wrap=True)
+    tell(console, "lost", done.lost)
+    tell_left_out(console, done.left_out)
     plural = "s" if done.rows != 1 else ""
     typer.echo(f"{output}: {done.rows:,} request{plural} as {into.name}, {readable_bytes(done.file_bytes)}")

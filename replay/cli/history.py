@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,7 +78,7 @@ def history(
     else:
         show(history_report(followed, *counts, folder=str(runs), asked=asked, baseline=baseline))
     if html is not None:
-        command = ("peaktape", *sys.argv[1:])
+        command = outputs.command_line()
         made = history_page(followed, *counts, command, folder=str(runs), asked=asked, baseline=baseline)
         outputs.write_text("page", html, made, overwrite=overwrite)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
+from replay.cli.outputs import command_line, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +68,6 @@ def inspect(
       peaktape inspect secret.parquet --key file:trace.key
     """
     import json
-    import sys
 
     from capture.trace_writer import refuse_existing, refuse_input
     from replay.report.inspect_page import inspect_page
@@ -87,9 +87,8 @@ def inspect(
         other = sides.facts(second)
         target, doubts = sides.target(other, factor), reuse_warnings(one, other)
     if html is not None:
-        _write_page(
-            html, inspect_page(one, other, target, doubts, ("peaktape", *sys.argv[1:])), overwrite=overwrite
-        )
+        page = inspect_page(one, other, target, doubts, command_line())
+        write_text("page", html, page, overwrite=overwrite)
         holds = "figures, and names of hosts, endpoints and models; no bodies"
         tell_in_the_clear(sides.read_from, [html], holds, keys)
     if as_json:
@@ -281,11 +280,3 @@ def _rewrite_of(lineage: Lineage) -> Rewrite | None:
     if rules is None or not rules.changes_bodies:
         return None
     return lambda row, place: rewritten(row, place, rules)
-
-
-def _write_page(path: Path, page: str, *, overwrite: bool) -> None:
-    from capture.trace_writer import replace_when_whole
-
-    with replace_when_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_text(page, "utf-8")
-    typer.echo(f"page: {path}", err=True)
