@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Verdict(StrEnum):
@@ -17,9 +17,13 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+GROUP_KINDS: Final = ("all", "endpoint", "model", "phase")
+"""In the order in which they are read."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A set of requests: `kind` is all | endpoint | model | phase, `name` its value ("" for all)."""
+    """A set of requests: `kind` is one of `GROUP_KINDS`, `name` its value ("" for all)."""
 
     kind: str
     name: str

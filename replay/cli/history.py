@@ -55,11 +55,12 @@ def history(
 
     from capture.failures import BadInput
     from capture.trace_writer import refuse_existing, refuse_input
+    from replay.analysis.vocabulary import GROUP_KINDS
     from replay.cli.printing import show
     from replay.report.history_page import history_page
     from replay.report.history_text import history_json, history_report
 
-    if by not in ("all", "endpoint", "model", "phase"):
+    if by not in GROUP_KINDS:
         raise BadInput(f"--by: {by} found, all, endpoint, model or phase wanted")
     if not runs.is_dir():
         raise BadInput(f"{runs}: no folder of runs; name the one that `peaktape replay -o` writes into")

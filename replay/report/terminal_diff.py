@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +16,7 @@ from replay.report.figures import (
     relative,
 )
 from replay.report.telling import by_group, left_out, telling_changes, telling_effects
-from replay.report.terminal_parts import TONES, indented, plain_table
+from replay.report.terminal_parts import figure_table, heading, indented, note, plain_table, verdict_word
 from replay.report.wording import (
     EFFECT_WORDS,
     SYMBOLS,
@@ -67,7 +66,7 @@ def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
     shown = telling_effects(found, limit)
     parts: list[RenderableType] = [indented(_effect_table((), header=True))]
     for group, members in by_group(shown):
-        parts.append(Padding(Text(group_name(group), style="bold"), (0, 0, 0, 2)))
+        parts.append(heading(group_name(group)))
         parts.append(indented(_effect_table(members, header=False)))
     hidden = left_out(found, shown)
     if hidden:
@@ -76,26 +75,24 @@ def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
             for verdict in Verdict
             if hidden[verdict]
         )
-        parts.append(_note(f"Not shown: {hidden.total()} more effects ({counts}); --html or --json has all."))
-    parts += map(_note, undecided_notes(shown))
-    parts.append(_note("Change, CI and MDE (smallest change that could be seen) in % of the baseline."))
+        parts.append(note(f"Not shown: {hidden.total()} more effects ({counts}); --html or --json has all."))
+    parts += map(note, undecided_notes(shown))
+    parts.append(note("Change, CI and MDE (smallest change that could be seen) in % of the baseline."))
     return parts
 
 
 def outcomes(changes: tuple[OutcomeChange, ...]) -> RenderableType:
     """Failure counts of both runs by group and kind: all failures, and whatever differs."""
-    table = plain_table(header=True)
-    table.add_column("", overflow="fold")
-    for title in ("base → candidate", "p", ""):
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
-    for change in telling_changes(changes):
-        table.add_row(
+    rows = (
+        (
             Text(f"{group_name(change.group)}: {change.kind}"),
             f"{format_count(change.baseline_count)} → {format_count(change.candidate_count)}",
             format_p_value(change.p_value),
-            Text(outcome_text(change), style=_style(change.verdict)),
+            verdict_word(change.verdict.value, outcome_text(change)),
         )
-    return indented(table)
+        for change in telling_changes(changes)
+    )
+    return figure_table("", ("base → candidate", "p", ""), rows)
 
 
 def _effect_table(members: tuple[Effect, ...], *, header: bool) -> Table:
@@ -114,13 +111,9 @@ def _effect_table(members: tuple[Effect, ...], *, header: bool) -> Table:
             format_change_ratio(relative(effect.effect_ns, base)),
             f"{low} … {high}" if has_interval(effect) else MISSING,
             format_change_ratio(relative(effect.minimum_detectable_ns, base)).lstrip("+"),
-            Text(verdict_text(effect), style=_style(effect.verdict)),
+            verdict_word(effect.verdict.value, verdict_text(effect)),
         )
     return table
-
-
-def _style(verdict: Verdict) -> str:
-    return "" if verdict is Verdict.EQUIVALENT else TONES[verdict.value]
 
 
 def _slo(summary: RunSummary) -> Text:
@@ -133,7 +126,3 @@ def _slo(summary: RunSummary) -> Text:
 def _failures(summary: RunSummary) -> str:
     kinds = [f"{kind} {format_count(count)}" for kind, count in failures_by_kind(summary.groups)]
     return "\n".join(kinds) or "none"
-
-
-def _note(text: str) -> RenderableType:
-    return Padding(Text(text, style="dim"), (0, 0, 0, 2))
