@@ -26,6 +26,7 @@ from replay.report.wording import (
     has_interval,
     outcome_text,
     run_figures,
+    side_by_side,
     undecided_notes,
     validity_words,
     verdict_text,
@@ -54,9 +55,8 @@ def both_runs(baseline: RunSummary, candidate: RunSummary) -> RenderableType:
     table.add_row("validity", *valid)
     if baseline.objectives or candidate.objectives:
         table.add_row("SLO", *map(_slo, (baseline, candidate)))
-    left, right = dict(run_figures(baseline)), dict(run_figures(candidate))
-    for name in left | right:
-        table.add_row(name, left.get(name, MISSING), right.get(name, MISSING))
+    for row in side_by_side([dict(run_figures(run)) for run in (baseline, candidate)]):
+        table.add_row(*row)
     table.add_row("failures", *(Text(_failures(run)) for run in (baseline, candidate)))
     return indented(table)
 
