@@ -84,7 +84,6 @@ class StoreDestination:
 
     @contextlib.contextmanager
     def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool, append: bool) -> Iterator[Place]:
-        from capture.recorder import child_environment
         from capture.sending import Sending
 
         if overwrite:
@@ -97,7 +96,7 @@ class StoreDestination:
         output, rows = self.stored.begin(keys)
         if rows:
             _tell_recovered(notes, rows)
-        sending = Sending(self.stored.order(self.retention), child_environment())
+        sending = Sending(self.stored.order(self.retention))
         sending.start()
         try:
             yield Place(output, True, sending)

@@ -180,7 +180,7 @@ def _export(
     """Export with progress on stderr; what came of it goes to stdout, what is lost to stderr."""
     from rich.console import Console
 
-    from capture.counts import readable_bytes
+    from capture.counts import counted, readable_bytes
     from capture.exporters.export_file import export_trace
     from capture.trace_reader import open_trace
     from capture.trace_writer import refuse_existing, refuse_input
@@ -203,5 +203,5 @@ def _export(
     tell_in_the_clear((segment.path for segment in trace.segments), [output], into.content, keys)
     tell(console, "lost", done.lost)
     tell_left_out(console, done.left_out)
-    plural = "s" if done.rows != 1 else ""
-    typer.echo(f"{output}: {done.rows:,} request{plural} as {into.name}, {readable_bytes(done.file_bytes)}")
+    size = readable_bytes(done.file_bytes)
+    typer.echo(f"{output}: {counted(done.rows, 'request')} as {into.name}, {size}")

@@ -173,7 +173,7 @@ def _kept(path: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from capture.failures import BadInput
+    from capture.failures import BadInput, first_line
     from replay.analysis.run_history import HISTORY_SCHEMA, completed
 
     if not path.exists():
@@ -181,7 +181,7 @@ def _kept(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = first_line(error)
         raise BadInput(f"{path}: not a readable table ({found}); move it away to begin anew") from error
     whole = completed(table)
     if whole is None:

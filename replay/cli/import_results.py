@@ -148,6 +148,7 @@ def _import(
     """Import with progress on stderr; what came of it goes to stdout, what to know about it to stderr."""
     from rich.console import Console
 
+    from capture.counts import counted
     from capture.trace_writer import refuse_existing, refuse_input
     from replay.importers.foreign_file import write_foreign_run
     from replay.importers.foreign_run import run_of
@@ -174,8 +175,7 @@ def _import(
     tell(console, "note", told.notes)
     tell_left_out(console, told.left_out)
     span_s = max(one.sent_ns for one in told.requests) - min(one.sent_ns for one in told.requests)
-    plural = "s" if len(told.requests) != 1 else ""
     typer.echo(
-        f"{output}: {len(told.requests):,} request{plural} of {told.made_by} over {span_s / 1e9:,.1f} s, "
+        f"{output}: {counted(len(told.requests), 'request')} of {told.made_by} over {span_s / 1e9:,.1f} s, "
         f"{metadata.mode} loop"
     )

@@ -163,10 +163,9 @@ def run_import(begin: Callable[[Watch], PendingTrace], files: Files, writing: Wr
 
 def told(output: Path, written: WrittenTrace) -> str:
     """The closing line: rows, span, mean rate, file size."""
-    from capture.counts import readable_bytes
+    from capture.counts import counted, readable_bytes
 
     span_s = written.span_ns / 1e9
     rate = f", {(written.rows - 1) / span_s:,.2f} requests/s" if span_s > 0 else ""
     size = readable_bytes(written.file_bytes)
-    plural = "s" if written.rows != 1 else ""
-    return f"{output}: {written.rows:,} row{plural} over {span_s:,.1f} s{rate}, {size}"
+    return f"{output}: {counted(written.rows, 'row')} over {span_s:,.1f} s{rate}, {size}"

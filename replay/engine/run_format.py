@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
-from capture.failures import BadInput
+from capture.failures import BadInput, first_line
 from replay.engine.sealed_stream import open_stream, starts_sealed
 
 FORMAT_VERSION: Final = 1
@@ -165,8 +165,9 @@ def read_run(
         names = [name for name in wanted.names if bodies or name != "body"]
         table, footer = _read_stream(path, names, keys) if partial else _read_file(path, names, keys)
     except (OSError, pa.ArrowException) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path}: not a readable run ({found}); make one with `peaktape replay`") from error
+        raise BadInput(
+            f"{path}: not a readable run ({first_line(error)}); make one with `peaktape replay`"
+        ) from error
     raw = (footer or {}).get(METADATA_KEY)
     if raw is None:
         raise BadInput(f"{path}: no run metadata in the footer; make runs with `peaktape replay`")
