@@ -26,7 +26,7 @@ from capture.importers.sorted_spool import SortedSpool
 from capture.importers.source_file import SourceFile, reading
 from capture.redaction import RedactionPolicy
 from capture.semantics import header
-from capture.trace_format import COMPLETE, IN_FLIGHT
+from capture.trace_format import COMPLETE, NOT_ANSWERED
 
 SEPARATOR: Final = "🐵🙈🙉\n".encode()
 _REQUEST, _ANSWER, _REPLAYED = b"1", b"2", b"3"
@@ -164,18 +164,11 @@ def row_of(path: Path, request: Payload, answer: Payload | None, found: Found) -
         "request_headers": message.headers,
         "request_body": message.body,
         "request_body_ns": body_ns,
-        "outcome": COMPLETE if status is not None else IN_FLIGHT,
-        "error": None if status is not None else NO_ANSWER,
-        "status": status,
-        "response_headers": None,
-        "response_body": None,
-        "response_bytes": 0,
-        "first_byte_ns": None,
-        "end_ns": None,
-        "chunk_ns": [],
-        "chunk_bytes": [],
+        **NOT_ANSWERED,
+        "error": NO_ANSWER,
     }
     if answer is not None and reply is not None and status is not None:
+        row |= {"outcome": COMPLETE, "error": None, "status": status}
         row |= {"response_headers": reply.headers, "response_body": reply.body}
         row |= {"response_bytes": len(reply.body), **_instants(request, answer)}
     return row

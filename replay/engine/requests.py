@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from capture.redaction import REDACTED
+from capture.privacy.credential_names import REDACTED
 from capture.trace_format import CLIENT_ABORTED
 from replay.engine.rewriting import rewritten
 from replay.engine.target import Target
