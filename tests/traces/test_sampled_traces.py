@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trace_rows import trace_row, write_rows
 
 from capture.choice import Choice
 from capture.failures import BadInput
@@ -21,6 +20,7 @@ from replay.report.trace_text import facts_lines
 from replay.transform.inspection import inspect_trace
 from replay.transform.recipe_file import read_recipe
 from replay.transform.schedule_format import read_schedule
+from tests.trace_rows import trace_row, write_rows
 
 S = 1_000_000_000
 SESSIONS, TURNS = 600, 3
