@@ -56,13 +56,13 @@ _TRUE_ALREADY: Final = (language.FHead, language.FContentType)
 """Conditions on either head: one that the request's meets is met."""
 
 
-def parse_filter(text: str, place: str = "--filter") -> Any:
-    """The filter that `text` says; raises `BadInput` naming `place`."""
+def parse_filter(text: str) -> Any:
+    """The filter that `text` says; raises `BadInput` naming the flag."""
     try:
         return language.parse(text)
     except ValueError as error:
         cause = f" ({error.__cause__})" if isinstance(error.__cause__, ValueError) else ""
-        found = f"{place} {text!r}: no filter of mitmproxy{cause}"
+        found = f"--filter {text!r}: no filter of mitmproxy{cause}"
         raise BadInput(
             f"{found}; for example {EXAMPLE} (https://docs.mitmproxy.org/stable/concepts/filters/)"
         ) from error

@@ -76,7 +76,7 @@ def open_gor(
     rows = CapturedRows(policy, folder)
     for _, group in itertools.groupby(map(Payload._make, by_id), key=lambda payload: payload.ident):
         for request, answer in _paired(list(group), found):
-            row = row_of(path, request, answer, found)
+            row = row_of(request, answer, found)
             if row is None:
                 rows.dropped["not an HTTP/1 request"] += 1
             else:
@@ -140,7 +140,7 @@ def _paired(group: list[Payload], found: Found) -> Iterator[tuple[Payload, Paylo
         yield request, answers[number] if number < len(answers) else None
 
 
-def row_of(path: Path, request: Payload, answer: Payload | None, found: Found) -> Row | None:
+def row_of(request: Payload, answer: Payload | None, found: Found) -> Row | None:
     """A trace row with instants since the epoch, unredacted; None when the request is no HTTP/1."""
     message = read_message(request.data)
     asked = request_line(message.start) if message else None

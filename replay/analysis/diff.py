@@ -186,7 +186,7 @@ def compare(
         warnings=(
             *_warnings(pairs, summaries, drawn.length, measured=bool(noise.floors_ns)),
             *cluster_warnings(pairs, before, after),
-            *pairing_doubts(pairs, baseline, candidate),
+            *pairing_doubts(pairs, baseline),
         ),
         locations=locations,
         tails=tails,

@@ -61,9 +61,9 @@ def both_runs(baseline: RunSummary, candidate: RunSummary) -> RenderableType:
     return indented(table)
 
 
-def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
+def effects(found: tuple[Effect, ...]) -> list[RenderableType]:
     """The telling effects by group, a line that explains the columns, and how many are not shown."""
-    shown = telling_effects(found, limit)
+    shown = telling_effects(found)
     parts: list[RenderableType] = [indented(_effect_table((), header=True))]
     for group, members in by_group(shown):
         parts.append(heading(group_name(group)))
