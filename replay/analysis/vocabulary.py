@@ -23,7 +23,7 @@ GROUP_KINDS: Final = ("all", "endpoint", "model", "phase")
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A set of requests: `kind` is one of `GROUP_KINDS`, `name` its value ("" for all)."""
+    """A set of requests: `kind` is all | endpoint | model | phase, `name` its value ("" for all)."""
 
     kind: str
     name: str
