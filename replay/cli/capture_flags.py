@@ -137,9 +137,10 @@ class Choosing:
 
         from capture.choice import Choice, parse_body_limit, parse_sample
         from capture.failures import BadInput
-        from capture.flow_choice import parse_filter
 
         if self.filter_text is not None:
+            from capture.filter_stages import parse_filter
+
             parse_filter(self.filter_text)
         if self.sample_seed is not None and self.sample is None:
             raise BadInput("--sample-seed: there is no sample to draw; add --sample 1%, for example")
