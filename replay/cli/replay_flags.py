@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 import typer
 
-_of_target = functools.partial(typer.Option, rich_help_panel="Target")
-_of_connections = functools.partial(typer.Option, rich_help_panel="Connections")
-_of_validity = functools.partial(typer.Option, rich_help_panel="Validity")
-_of_server = functools.partial(typer.Option, rich_help_panel="The server's side")
+_target = functools.partial(typer.Option, rich_help_panel="Target")
+_connection = functools.partial(typer.Option, rich_help_panel="Connections")
+_validity = functools.partial(typer.Option, rich_help_panel="Validity")
+_server = functools.partial(typer.Option, rich_help_panel="The server's side")
 
 Source = Annotated[str, typer.Argument(help="A trace (file, folder, quoted glob) or a schedule.")]
-TargetUrl = Annotated[str, _of_target("--target", help="Where to fire, e.g. http://127.0.0.1:9000.")]
+TargetUrl = Annotated[str, _target("--target", help="Where to fire, e.g. http://127.0.0.1:9000.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The run to write.")]
 Label = Annotated[str | None, typer.Option(help="The build's name in reports; default: the target.")]
 MovedTrace = Annotated[str | None, typer.Option(help="The trace a schedule was made from, if it has moved.")]
@@ -54,7 +54,7 @@ Bodies = Annotated[
 ]
 Attempts = Annotated[
     int,
-    _of_validity(
+    _validity(
         min=1,
         max=10,
         help="Replay again, up to so many times in all, while the run is INVALID because the machine was "
@@ -70,38 +70,34 @@ class Connection:
 
     connections: Annotated[
         Literal["pooled", "recorded"],
-        _of_connections(
+        _connection(
             help="pooled: any idle connection; recorded: one connection for each recorded client connection, "
             "opened when its first request is staged (wire sender)."
         ),
     ] = "pooled"
-    timeout: Annotated[
-        str, _of_connections(help="A response must be whole this long after its due time.")
-    ] = "300s"
-    connect_timeout: Annotated[str, _of_connections(help="A connection must be open within this time.")] = (
-        "10s"
+    timeout: Annotated[str, _connection(help="A response must be whole this long after its due time.")] = (
+        "300s"
     )
+    connect_timeout: Annotated[str, _connection(help="A connection must be open within this time.")] = "10s"
     first_byte_timeout: Annotated[
         str | None,
-        _of_connections(help="An answer must begin this long after its request left; default: no limit."),
+        _connection(help="An answer must begin this long after its request left; default: no limit."),
     ] = None
-    ca: Annotated[Path | None, _of_connections(help="PEM file of the authorities to trust for https.")] = None
-    client_cert: Annotated[Path | None, _of_connections(help="PEM file with the client's certificate.")] = (
-        None
-    )
+    ca: Annotated[Path | None, _connection(help="PEM file of the authorities to trust for https.")] = None
+    client_cert: Annotated[Path | None, _connection(help="PEM file with the client's certificate.")] = None
     client_key: Annotated[
-        Path | None, _of_connections(help="PEM file with its key, if that is another file.")
+        Path | None, _connection(help="PEM file with its key, if that is another file.")
     ] = None
     proxy: Annotated[
         str | None,
-        _of_connections(help="HTTP proxy, e.g. http://127.0.0.1:3128; environment variables are not read."),
+        _connection(help="HTTP proxy, e.g. http://127.0.0.1:3128; environment variables are not read."),
     ] = None
     resolve: Annotated[
         list[str] | None,
-        _of_connections(help="HOST:PORT:ADDRESS: connect there instead of asking DNS; may be repeated."),
+        _connection(help="HOST:PORT:ADDRESS: connect there instead of asking DNS; may be repeated."),
     ] = None
     unix_socket: Annotated[
-        str | None, _of_connections(help="Connect to the target through this Unix socket.")
+        str | None, _connection(help="Connect to the target through this Unix socket.")
     ] = None
 
 
@@ -110,19 +106,19 @@ class Target:
     """What every request carries for the target, and which targets may be fired at."""
 
     auth_env: Annotated[
-        str | None, _of_target(help="Environment variable that holds the credential for the target.")
+        str | None, _target(help="Environment variable that holds the credential for the target.")
     ] = None
-    auth_header: Annotated[str, _of_target(help="Header for it; authorization gets a Bearer prefix.")] = (
+    auth_header: Annotated[str, _target(help="Header for it; authorization gets a Bearer prefix.")] = (
         "authorization"
     )
     header: Annotated[
-        list[str] | None, _of_target(help="'name: value' set on every request; may be repeated.")
+        list[str] | None, _target(help="'name: value' set on every request; may be repeated.")
     ] = None
     allow_host: Annotated[
-        list[str] | None, _of_target(help="A public host that may be fired at; may be repeated.")
+        list[str] | None, _target(help="A public host that may be fired at; may be repeated.")
     ] = None
     allow_captured_host: Annotated[
-        bool, _of_target("--allow-captured-host", help="Fire even at the host of the capture.")
+        bool, _target("--allow-captured-host", help="Fire even at the host of the capture.")
     ] = False
 
 
@@ -131,10 +127,10 @@ class Bounds:
     """How late a valid run may have sent."""
 
     max_lateness_p99: Annotated[
-        str | None, _of_validity(help="Valid up to this p99 lateness; default 1ms or 1% of latency.")
+        str | None, _validity(help="Valid up to this p99 lateness; default 1ms or 1% of latency.")
     ] = None
     max_lateness: Annotated[
-        str | None, _of_validity(help="Valid up to this largest lateness; default 50ms.")
+        str | None, _validity(help="Valid up to this largest lateness; default 50ms.")
     ] = None
 
 
@@ -144,13 +140,13 @@ class Scraping:
 
     scrape: Annotated[
         list[str] | None,
-        _of_server(
+        _server(
             help="[NAME=]URL of a Prometheus endpoint to sample during the replay (vLLM, SGLang, TGI, "
             "Triton, llama.cpp, node and DCGM exporters are understood); may be repeated."
         ),
     ] = None
     scrape_metrics: Annotated[
         list[str] | None,
-        _of_server(help="Keep metrics of this name too, * and ? stand for any text; may be repeated."),
+        _server(help="Keep metrics of this name too, * and ? stand for any text; may be repeated."),
     ] = None
-    scrape_every: Annotated[str, _of_server(help="Time between two samples, 100ms or more.")] = "1s"
+    scrape_every: Annotated[str, _server(help="Time between two samples, 100ms or more.")] = "1s"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 _option = functools.partial(typer.Option, rich_help_panel="Transformation")
-_of_content = functools.partial(typer.Option, rich_help_panel="Content")
+_content = functools.partial(typer.Option, rich_help_panel="Content")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,34 +85,30 @@ class Transformation:
     seed: Annotated[int | None, _option(help="The same seed gives the same schedule; default 0.")] = None
     unique_prompts: Annotated[
         bool,
-        _of_content(
-            "--unique-prompts", help="Every prompt begins with words of its own: no prefix cache hits."
-        ),
+        _content("--unique-prompts", help="Every prompt begins with words of its own: no prefix cache hits."),
     ] = False
     keep_prompts: Annotated[
         bool,
-        _of_content(
+        _content(
             "--keep-prompts",
             help="Clones say what the original said; by default they get six words of their own.",
         ),
     ] = False
     prefix_hits: Annotated[
         str | None,
-        _of_content(
+        _content(
             help="Rewrite prompts so that an unlimited prefix cache serves this share of their tokens, "
             "e.g. 60%."
         ),
     ] = None
     prompt_length: Annotated[
-        float | None, _of_content(help="Every text of a prompt repeated or cut to so many times its words.")
+        float | None, _content(help="Every text of a prompt repeated or cut to so many times its words.")
     ] = None
     map_model: Annotated[
         list[str] | None,
-        _of_content("--map-model", help="OLD=NEW, or '*=NEW' for all others; may be repeated."),
+        _content("--map-model", help="OLD=NEW, or '*=NEW' for all others; may be repeated."),
     ] = None
     map_endpoint: Annotated[
         list[str] | None,
-        _of_content(
-            "--map-endpoint", help="/old=/new, or '/old/*=/new/*' for a whole branch; may be repeated."
-        ),
+        _content("--map-endpoint", help="/old=/new, or '/old/*=/new/*' for a whole branch; may be repeated."),
     ] = None
