@@ -11,6 +11,7 @@ from replay.report.figures import (
     MISSING,
     format_change_ratio,
     format_count,
+    format_interval_ratio,
     format_p_value,
     format_pair_ns,
     relative,
@@ -23,7 +24,6 @@ from replay.report.wording import (
     effect_name,
     failures_by_kind,
     group_name,
-    has_interval,
     outcome_text,
     run_figures,
     side_by_side,
@@ -103,13 +103,11 @@ def _effect_table(members: tuple[Effect, ...], *, header: bool) -> Table:
         )
     for effect in members:
         base = effect.baseline_ns
-        low = format_change_ratio(relative(effect.low_ns, base), unit=False)
-        high = format_change_ratio(relative(effect.high_ns, base), unit=False)
         table.add_row(
             f" {effect_name(effect)}",
             format_pair_ns(base, effect.candidate_ns),
             format_change_ratio(relative(effect.effect_ns, base)),
-            f"{low} … {high}" if has_interval(effect) else MISSING,
+            format_interval_ratio(relative(effect.low_ns, base), relative(effect.high_ns, base)),
             format_change_ratio(relative(effect.minimum_detectable_ns, base)).lstrip("+"),
             verdict_word(effect.verdict.value, verdict_text(effect)),
         )
