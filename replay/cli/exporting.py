@@ -14,7 +14,7 @@ import typer
 from replay.cli.exporting_runs import Output, Overwrite, hdr_log, hgrm, otlp_metrics, run_csv
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
 from replay.cli.printing import tell, tell_left_out
-from replay.cli.progress_bar import progress_bar
+from replay.cli.progress_bar import rows_done
 
 if TYPE_CHECKING:
     from capture.exporters.export_file import ExportFormat
@@ -190,16 +190,9 @@ def _export(
     refuse_existing(output, overwrite=overwrite)
     trace = open_trace(name, keys)
     console = Console(stderr=True)
-    with progress_bar(console) as progress:
-        task = progress.add_task(f"writing {output.name}", total=trace.rows, rows="")
+    with rows_done(f"writing {output.name}", trace.rows) as on_rows:
         into = format_of(trace)
-        done = export_trace(
-            trace,
-            output,
-            into,
-            overwrite=overwrite,
-            on_rows=lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows"),
-        )
+        done = export_trace(trace, output, into, overwrite=overwrite, on_rows=on_rows)
     tell_in_the_clear((segment.path for segment in trace.segments), [output], into.content, keys)
     tell(console, "lost", done.lost)
     tell_left_out(console, done.left_out)

@@ -77,11 +77,10 @@ def _fitted(
     source: Path, at_least: int, names: bool, like: Path | None, seed: int, keys: Keys | None
 ) -> Profile:
     import numpy as np
-    from rich.console import Console
 
     from capture.failures import BadInput
     from capture.trace_reader import open_trace
-    from replay.cli.progress_bar import progress_bar
+    from replay.cli.progress_bar import rows_done
     from replay.transform.client_table import is_client_table, read_client_tables
     from replay.transform.fitting import fit as fitted
     from replay.transform.profile_file import read_profile
@@ -91,12 +90,7 @@ def _fitted(
     if like is not None:
         raise BadInput("--like: goes with client tables; a trace has lengths of its own")
     trace = open_trace(source, keys)
-    with progress_bar(Console(stderr=True)) as progress:
-        task = progress.add_task(f"reading {source.name}", total=trace.rows, rows="")
-
-        def on_rows(rows: int) -> None:
-            progress.update(task, completed=rows, rows=f"· {rows:,} rows")
-
+    with rows_done(f"reading {source.name}", trace.rows) as on_rows:
         return fitted(trace, at_least, np.random.default_rng(seed), names=names, on_rows=on_rows)
 
 
