@@ -8,7 +8,7 @@ import socket
 from typing import Final
 from urllib.parse import urlsplit
 
-from capture.failures import BadInput
+from capture.failures import BadInput, first_line
 
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _EVERYWHERE: Final = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared with, not bound to
@@ -55,7 +55,7 @@ def refuse_itself(upstream: str, host: str, port: int) -> None:
 def not_bound(place: str, host: str, port: int, error: BaseException) -> BadInput:
     """The refusal that says why nobody can listen at `host`:`port`, which `place` named, and the way out."""
     number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if number is None or number <= 0:  # the resolver's, "[Errno -2] Name or service not known"
         reason, way_out = text.rpartition("] ")[2], "choose a name or an address of this machine"
     elif number == errno.EADDRNOTAVAIL:

@@ -1,6 +1,6 @@
 """What is left of a filter when all but the bodies is known: a condition on them, as plain values.
 
-The proxy makes it (`flow_choice`) and the recorder's process evaluates it: looking through a body, and
+The proxy makes it (`filter_stages`) and the recorder's process evaluates it: looking through a body, and
 decompressing it first, would hold up every client of the proxy. A condition is True, False, or one of
 
     ["and", …]   ["or", …]   ["not", condition]   ["request", pattern, flags]   ["response", pattern, flags]

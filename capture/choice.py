@@ -1,12 +1,13 @@
 """What of the traffic a capture records: filter, sample of sessions, longest body, time window. Values only.
 
 Settled when a capture begins, and known to its proxies and its recorder. How a filter is read is in
-`flow_choice`, which session is in a sample in `session_sample`, when recording is on in `recording_switch`.
+`filter_stages`, which session is in a sample in `session_sample`, when recording is on in `recording_switch`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -19,6 +20,16 @@ BY_SAMPLE: Final = "sample"
 PAUSED: Final = "paused"
 OUTSIDE_WINDOW: Final = "outside_window"
 """Why a request is not chosen; none of them is a loss."""
+UNDECIDED: Final = "undecided"
+"""Whether it is can't be said yet."""
+
+
+class Stage(enum.IntEnum):
+    """How much of an exchange is known."""
+
+    ASKED = 0  # the request's head
+    ANSWERED = 1  # and the response's head
+    OVER = 2  # and everything else
 
 
 @dataclasses.dataclass(frozen=True)

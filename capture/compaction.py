@@ -7,6 +7,7 @@ way is counted; what is in a journal beside rows does not concern this room.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections import Counter
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from capture.body_levels import body_levels
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
 from capture.failures import BadInput, KeyRefused, where_it_failed
@@ -23,9 +26,9 @@ from capture.journal import Frame, Kind
 from capture.journal_folder import segment_of
 from capture.row_frames import readable_columns
 from capture.sealing import opened_frames
-from capture.segments import sync_path, write_segment
+from capture.segments import sync_path
 from capture.trace_format import TRACE_SCHEMA, TraceMetadata, check_schema
-from capture.trace_writer import batch_of
+from capture.trace_writer import ROW_GROUP_ROWS, TraceFile, batch_of
 
 BATCH_ROWS: Final = 200
 BATCH_BYTES: Final = 2 << 20
@@ -139,3 +142,35 @@ def _written(rows: list[dict[str, Any]], dropped: Counter[str]) -> Iterator[pa.R
             return
         for row in rows:
             yield from _written([row], dropped)
+
+
+def write_segment(
+    path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, keys: Keys | None = None
+) -> int:
+    """Write rows as one segment, sorted by arrival and encrypted if there are keys; the file's size in bytes.
+
+    It appears by rename once it is safe on disk. Raises OSError when the disk refuses, and `KeyRefused`:
+    nothing is left then.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)  # a half of one who was killed
+        _write(temporary, batches, metadata, keys)
+        temporary.replace(path)
+        sync_path(path.parent)
+        return path.stat().st_size
+    except (OSError, pa.ArrowException, KeyRefused) as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise error if isinstance(error, OSError | KeyRefused) else OSError(str(error)) from error
+
+
+def _write(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, keys: Keys | None) -> None:
+    table = pa.Table.from_batches(batches, TRACE_SCHEMA).combine_chunks()
+    order = pc.sort_indices(table["arrival_ns"])
+    with TraceFile(path, keys, body_levels(table)) as file:
+        for start in range(0, table.num_rows, ROW_GROUP_ROWS):
+            for batch in table.take(order.slice(start, ROW_GROUP_ROWS)).to_batches():
+                file.write(batch)
+        file.close(metadata)
+    sync_path(path)

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from capture.child_processes import close_pipes, leave_to_the_parent
 from capture.encryption_keys import Keys
 from capture.failures import KeyRefused
 from capture.trace_format import TraceMetadata
@@ -90,9 +91,7 @@ class CompactorProcess:
         """Let the process finish its job and go."""
         process, self._process, self._heard = self._process, None, b""
         if process is not None:
-            for pipe in filter(None, (process.stdin, process.stdout)):
-                with contextlib.suppress(OSError):
-                    pipe.close()
+            close_pipes(process)
             process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -114,8 +113,7 @@ def main() -> None:
     from capture.structured_log import stderr_handler
 
     # The capture ends us, in order, and it alone is switched on and off.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_the_parent(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     with contextlib.suppress(OSError):  # beyond the recorder's, of which we are a child
         os.nice(4)
     logging.basicConfig(handlers=[stderr_handler()], level=logging.WARNING)

@@ -108,6 +108,11 @@ def _by_cause(counts: Mapping[str, int]) -> str:
     return f"{sum(counts.values()):,}" + (f" ({causes})" if causes else "")
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as "1 row", "1,200 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def readable_bytes(count: float) -> str:
     """`count` bytes in the largest unit that keeps it at one or above: "3.2 MB"."""
     for unit in ("B", "KB", "MB", "GB"):

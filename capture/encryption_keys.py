@@ -28,8 +28,6 @@ from capture.failures import KeyRefused
 if TYPE_CHECKING:
     import pyarrow.parquet.encryption as parquet_encryption
 
-KEY_VARIABLE: Final = "PEAKTAPE_KEY"
-"""Says what `--key` says: where the key is, never the key itself."""
 KEY_BYTES: Final = 32
 MASTER: Final = "peaktape"
 """The master key's name in files, and the one that a key service is asked for unless told otherwise."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-EXIT_FINE = 0
 EXIT_REGRESSION = 1
 EXIT_BAD_INPUT = 2
 EXIT_INVALID = 3
@@ -43,6 +42,11 @@ class RunInvalid(PeaktapeError):  # noqa: N818
 
 class NothingCompared(RunInvalid):
     """Two runs that may be sound and still carry no verdict: no request was answered well in both."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def where_it_failed(error: BaseException) -> str:

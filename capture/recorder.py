@@ -7,7 +7,6 @@ and started again when they die. How requests get there is in `handover`.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from capture.capture_facts import CaptureFacts, RecorderOptions
+from capture.child_processes import child_environment, last_told
 from capture.counts import Counts
 from capture.failures import where_it_failed
 from capture.frame_files import FolderLock
@@ -243,16 +243,7 @@ class Recorder(Handover):
             logger.warning("peaktape: the recorder's process can't be started: %s", error)
 
     def _read_status(self) -> None:
-        """Take the last of the lines that the recorder's process has said."""
-        if self._process is not None and self._process.stdout:
-            with contextlib.suppress(OSError, ValueError):
-                lines = (self._process.stdout.read() or b"").splitlines()
-                self._told_at_s = time.monotonic() if lines else self._told_at_s
-                self._status = json.loads(lines[-1]) if lines else self._status
-                self.trouble = self._status.get("trouble", "")
-
-
-def child_environment() -> dict[str, str]:
-    """Our environment for a child that imports this package, installed or not."""
-    paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        told = last_told(self._process)
+        if told is not None:
+            self._status, self._told_at_s = told, time.monotonic()
+            self.trouble = told.get("trouble", "")

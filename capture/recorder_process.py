@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from capture.capture_facts import CaptureFacts
+from capture.child_processes import leave_to_the_parent
 from capture.compactor import CompactorProcess
 from capture.counts import totals
 from capture.encryption_keys import Keys
@@ -307,8 +308,7 @@ def main() -> None:
     """Record what comes through the spool named by the only argument."""
     spool = Path(sys.argv[1])
     # The proxy's end is ours, and it comes in order; the switch (SIGUSR1, SIGUSR2) is the proxy's alone.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_the_parent(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     step_back(5)
     logging.basicConfig(handlers=[stderr_handler()], level=logging.WARNING)
     key = bytes.fromhex(_line_of(sys.stdin.fileno()))

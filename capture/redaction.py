@@ -30,6 +30,7 @@ from capture.privacy.credential_names import (
     HARMLESS_NAMES,
     KEPT_HEADER_PATTERN,
     KEPT_HEADERS,
+    REDACTED,
     URL_HEADERS,
     header_is_kept,
     name_is_credential,
@@ -43,7 +44,6 @@ from capture.privacy.tokenizers import TokenizerCut
 from capture.privacy.vendor_keys import VENDOR_PATTERNS
 from capture.sessions import BODY_SESSION_FIELDS, OWN_SESSION, session_in_headers
 
-REDACTED: Final = "REDACTED"
 CONTENT_HEADERS: Final = frozenset({"grpc-message", "content-disposition"})
 """Kept, but for where contents are not: a message may say a prompt back, a file's name be a user's words."""
 _PEERS_WORDS: Final = re.compile(r"(grpc-status \d+(?: \(\w+\))?|websocket closed with \d+): .*", re.DOTALL)

@@ -1,8 +1,7 @@
 """Segments: Parquet files of one folder, each whole or absent, rows in arrival order within each.
 
-A segment is written under a temporary name, synced and renamed. What else may lie in the folder while a
-capture runs, or after one that was cut off, is told here too. The format is in `trace_format`; what becomes
-a segment, and when, in `compaction`.
+What else may lie in the folder while a capture runs, or after one that was cut off, is told here too. The
+format is in `trace_format`; what becomes a segment, when and how, in `compaction`.
 """
 
 from __future__ import annotations
@@ -12,19 +11,15 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from capture.body_levels import body_levels
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
-from capture.failures import BadInput, KeyRefused
-from capture.trace_format import TRACE_SCHEMA, TraceMetadata
-from capture.trace_writer import ROW_GROUP_ROWS, TraceFile
+from capture.failures import BadInput
 
 SEGMENT_NAME: Final = "segment-{number:06d}.parquet"
 MARKER_NAME: Final = ".capture.json"
@@ -34,38 +29,6 @@ _OURS: Final = re.compile(
     rf"|{re.escape(MARKER_NAME)}"
 )
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def write_segment(
-    path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, keys: Keys | None = None
-) -> int:
-    """Write rows as one segment, sorted by arrival and encrypted if there are keys; the file's size in bytes.
-
-    It appears by rename once it is safe on disk. Raises OSError when the disk refuses, and `KeyRefused`:
-    nothing is left then.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)  # a half of one who was killed
-        _write(temporary, batches, metadata, keys)
-        temporary.replace(path)
-        sync_path(path.parent)
-        return path.stat().st_size
-    except (OSError, pa.ArrowException, KeyRefused) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise error if isinstance(error, OSError | KeyRefused) else OSError(str(error)) from error
-
-
-def _write(path: Path, batches: Iterable[pa.RecordBatch], metadata: TraceMetadata, keys: Keys | None) -> None:
-    table = pa.Table.from_batches(batches, TRACE_SCHEMA).combine_chunks()
-    order = pc.sort_indices(table["arrival_ns"])
-    with TraceFile(path, keys, body_levels(table)) as file:
-        for start in range(0, table.num_rows, ROW_GROUP_ROWS):
-            for batch in table.take(order.slice(start, ROW_GROUP_ROWS)).to_batches():
-                file.write(batch)
-        file.close(metadata)
-    sync_path(path)
 
 
 def prepare_folder(folder: Path, *, overwrite: bool, go_on: bool = False) -> None:

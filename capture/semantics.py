@@ -70,19 +70,23 @@ def fill_semantics(row: dict[str, Any], sessions: SessionFinder) -> None:
     row["input_tokens"] = reading.answer.input_tokens
     row["output_tokens"] = reading.answer.output_tokens
     if row.get("session_id") is None:
-        whole = row["outcome"] == COMPLETE and row["status"] == 200 and reading.found
-        session_id, row["turn"] = sessions.find(
-            Talk(
-                request_id=row["request_id"],
-                headers=request_headers,
-                request=request,
-                answer="".join(reading.texts) if whole else None,
-                answer_id=reading.answer_id,
-                arrival_ns=row["arrival_ns"],
-                end_ns=row["end_ns"],
-            )
+        _find_session(row, request, reading, sessions)
+
+
+def _find_session(row: dict[str, Any], request: Any, reading: _Reading, sessions: SessionFinder) -> None:
+    whole = row["outcome"] == COMPLETE and row["status"] == 200 and reading.found
+    session_id, row["turn"] = sessions.find(
+        Talk(
+            request_id=row["request_id"],
+            headers=row["request_headers"],
+            request=request,
+            answer="".join(reading.texts) if whole else None,
+            answer_id=reading.answer_id,
+            arrival_ns=row["arrival_ns"],
+            end_ns=row["end_ns"],
         )
-        row["session_id"] = None if session_id is None else storable(session_id)
+    )
+    row["session_id"] = None if session_id is None else storable(session_id)
 
 
 def header(headers: Iterable[tuple[str, str]], name: str) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import subprocess
@@ -17,8 +16,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+from capture.child_processes import child_environment, close_pipes, last_told
 from capture.counts import UploadCounts
 from capture.upload_process import DRAIN, UploadOrder
 
@@ -31,9 +31,8 @@ logger = logging.getLogger(__name__)
 class Sending:
     """Has `order` carried out from `start` to `finish` or `stop`; `counts` may be asked by anyone."""
 
-    def __init__(self, order: UploadOrder, environment: dict[str, str]) -> None:
+    def __init__(self, order: UploadOrder) -> None:
         self._order = order
-        self._environment = environment
         self._before = UploadCounts()  # of processes that died
         self._status = UploadCounts()
         self._told_at_s = time.monotonic()
@@ -67,7 +66,7 @@ class Sending:
         if process is not None:
             process.kill()
             process.wait()
-            self._close(process)
+            close_pipes(process)
             self._process = None
 
     def finish(self, show: Callable[[UploadCounts], None]) -> UploadCounts:
@@ -115,7 +114,7 @@ class Sending:
     def _start_process(self) -> None:
         if self._process is not None:
             self._read_status()
-            self._close(self._process)
+            close_pipes(self._process)
             self._before, self._status = self.counts(), UploadCounts()
         try:
             self._process = subprocess.Popen(
@@ -123,7 +122,7 @@ class Sending:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                env=self._environment,
+                env=child_environment(),
             )
             if self._process.stdout:
                 os.set_blocking(self._process.stdout.fileno(), False)
@@ -132,16 +131,6 @@ class Sending:
             logger.warning("peaktape: the process that sends segments can't be started: %s", error)
 
     def _read_status(self) -> None:
-        """Take the last of the lines that the process has said."""
-        if self._process is not None and self._process.stdout:
-            with contextlib.suppress(OSError, ValueError):
-                lines = (self._process.stdout.read() or b"").splitlines()
-                if lines:
-                    found: dict[str, Any] = json.loads(lines[-1])
-                    self._status, self._told_at_s = UploadCounts(**found), time.monotonic()
-
-    @staticmethod
-    def _close(process: subprocess.Popen[bytes]) -> None:
-        for pipe in filter(None, (process.stdin, process.stdout)):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        told = last_told(self._process)
+        if told is not None:
+            self._status, self._told_at_s = UploadCounts(**told), time.monotonic()

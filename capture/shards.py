@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from capture.capture_facts import CaptureFacts
+from capture.child_processes import child_environment, leave_to_the_parent
 from capture.handover import REPORT_S, Handover
 from capture.periodic import every
 from capture.proxy import ProxyOptions, run_proxy
-from capture.recorder import child_environment
 from capture.recorder_process import FACTS_NAME
 
 _CHECK_S: Final = 0.2
@@ -93,8 +93,7 @@ def proxy_options_of(found: dict[str, Any]) -> ProxyOptions:
 
 def main() -> None:
     """Serve as one of several proxies until SIGTERM, or until the first one is gone."""
-    for number in (signal.SIGUSR1, signal.SIGUSR2):  # the first proxy's, which turns the switch for all
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_the_parent(signal.SIGUSR1, signal.SIGUSR2)  # the first proxy turns the switch for all
     spool, told = Path(sys.argv[1]), json.loads(sys.argv[2])
     facts = CaptureFacts.from_json((spool / FACTS_NAME).read_bytes(), str(spool / FACTS_NAME))
     handover = Handover(facts, told["name"])

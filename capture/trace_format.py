@@ -9,13 +9,13 @@ other. Reading and writing files is not here either: see `trace_reader` and `tra
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
 
 from capture.failures import BadInput
+from capture.footers import footer_of, read_footer
 
 FORMAT_VERSION: Final = 2
 """1 had the instants of chunks and messages as they are in memory; 2 has them as gaps. Both are read."""
@@ -151,28 +151,18 @@ class TraceMetadata:
 
     def to_json(self) -> bytes:
         """The UTF-8 JSON that stands under `METADATA_KEY` in the Parquet footer."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+        return footer_of(self)
 
     @classmethod
     def from_json(cls, raw: bytes, place: str) -> TraceMetadata:
         """Parse what `to_json` wrote; raises `BadInput` naming `place` when it can't be used."""
-        try:
-            found = json.loads(raw)
-            version = int(found["format_version"])
-            fields = {f.name: found[f.name] for f in dataclasses.fields(cls) if f.name in found}
-            for name in ("upstreams", "notes"):
-                fields[name] = tuple(fields.get(name, ()))
-            fields["recorded_ns"] = tuple((start, end) for start, end in fields.get("recorded_ns", ()))
-            metadata = cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(
-                f"{place}: trace metadata can't be read ({error}); capture or import it again"
-            ) from error
-        if version > FORMAT_VERSION:
-            raise BadInput(
-                f"{place}: trace format {version} found, up to {FORMAT_VERSION} wanted; upgrade peaktape"
-            )
-        return metadata
+        parsers: dict[str, Callable[[Any], Any]] = {"upstreams": tuple, "notes": tuple, "recorded_ns": _spans}
+        again = "capture or import it again"
+        return read_footer(cls, raw, place, "trace", again, FORMAT_VERSION, parsers)
+
+
+def _spans(found: list[list[Any]]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((start, end) for start, end in found)
 
 
 MESSAGES: Final = frozenset(

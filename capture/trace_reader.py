@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
-from capture.failures import BadInput
+from capture.failures import BadInput, first_line
 from capture.merged_metadata import merged
 from capture.object_store import StoredFile, is_url, stored_files
 from capture.stored_stamps import needed, restored
@@ -110,7 +110,7 @@ def _open_segment(path: Path | StoredFile, keys: Keys | None) -> Segment:
         file = open_parquet(path, keys, pre_buffer=isinstance(path, StoredFile))
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
-            f"{path}: not a whole Parquet file ({_first_line(error)}); a trace wanted; copy it again"
+            f"{path}: not a whole Parquet file ({first_line(error)}); a trace wanted; copy it again"
         ) from error
     return Segment(path, file, check_schema(file.schema_arrow, file.metadata.metadata, str(path)))
 
@@ -124,7 +124,7 @@ def _footer(path: Path | StoredFile) -> bytes:
             file.seek(-(footer_bytes + 8), os.SEEK_END)
             return bytes(file.read())
     except OSError as error:
-        raise BadInput(f"{path}: can't be read ({_first_line(error)}); is it still there?") from error
+        raise BadInput(f"{path}: can't be read ({first_line(error)}); is it still there?") from error
 
 
 class Trace:
@@ -347,7 +347,7 @@ def segment_batches(
                 yield _normal(batch, names, segment.shift_ns)
     except (OSError, pa.ArrowException) as error:
         raise BadInput(
-            f"{segment.path}: damaged data ({_first_line(error)}); capture or copy the file again"
+            f"{segment.path}: damaged data ({first_line(error)}); capture or copy the file again"
         ) from error
 
 
@@ -390,7 +390,3 @@ def checked(batch: pa.RecordBatch, segment: Segment, first_row: int) -> pa.Recor
                     f"{column[row].as_py()!r} found, one of {', '.join(OUTCOMES)} wanted"
                 )
     return batch
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 
+from capture.child_processes import leave_to_the_parent
 from capture.object_store import ObjectStore, StoreUrl
 from capture.outbox import remove_ended
 from capture.periodic import every
@@ -90,8 +91,7 @@ def _work(order: UploadOrder, uploader: Uploader) -> bool:
 def main() -> None:
     """Send until told otherwise."""
     # The capture ends us, in order; a terminal's Ctrl-C and its switch are the proxy's alone.
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_the_parent(signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
     with contextlib.suppress(OSError):
         os.nice(9)
     logging.basicConfig(handlers=[stderr_handler()], level=logging.WARNING)

@@ -1,10 +1,11 @@
-"""YAML files that people write: read whole, with the line of whatever is refused in them.
+"""YAML files that people write: read whole, with the line of whatever is refused in them; and written.
 
 What a file says, and which keys it may have, its own reader knows (`privacy.policy_file`, for one).
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 from capture.failures import BadInput
 
 
-def load_yaml(path: Path, what: str) -> Any:
+def load_yaml(path: Path, what: str, *, lines: bool = True) -> Any:
     """The document in `path`, None for an empty one; `what` names the kind of file in errors.
 
-    Mappings and lists know their lines (see `YamlReader`). Raises `BadInput` with `file:line`.
+    Mappings and lists know their lines (see `YamlReader`), or, far quicker, don't. Raises `BadInput` with
+    `file:line`.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -27,7 +29,7 @@ def load_yaml(path: Path, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: byte {error.start}: not UTF-8 text; {what} (YAML) wanted") from error
     try:
-        return YAML(typ="rt").load(text)
+        return YAML(typ="rt" if lines else "safe").load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -35,6 +37,19 @@ def load_yaml(path: Path, what: str) -> Any:
         raise BadInput(f"{path}{line}: {problem}; valid YAML wanted") from error
     except (YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {' '.join(str(error).split())}; valid YAML wanted") from error
+
+
+def yaml_text(document: Mapping[str, Any]) -> str:
+    """A document as YAML text, its innermost lists and mappings on one line each."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.width = 1_000_000
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    out = io.StringIO()
+    yaml.dump(document, out)
+    return out.getvalue()
 
 
 class YamlReader:

@@ -10,8 +10,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def invoked(app: typer.Typer, *arguments: object) -> Result:
+    """What a part of the command came to, here; what it raises is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 def peaktape_here(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

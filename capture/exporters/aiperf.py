@@ -10,10 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, TextIO
 
-from capture.content_codings import decode_content
 from capture.exporters.export_file import ExportFormat, Losses, Row
 from capture.exporters.lengths import instant
-from capture.semantics import header
+from capture.semantics import json_body
 from capture.trace_format import TraceMetadata
 
 HELD: Final = frozenset({"arrival_ns", "request_body", "output_tokens", "model", "stream", "method", "path"})
@@ -45,10 +44,5 @@ def aiperf(path: str) -> ExportFormat:
 
 def payload_of(row: Row) -> dict[str, Any] | None:
     """The request's body as a JSON object, or None."""
-    body = row["request_body"]
-    decoded = decode_content(body, header(row["request_headers"], "content-encoding")) if body else None
-    try:
-        found = json.loads(decoded) if decoded else None
-    except (ValueError, RecursionError):
-        return None
+    found = json_body(row["request_body"], row["request_headers"])
     return found if isinstance(found, dict) else None

@@ -8,7 +8,6 @@ equal ids is exact. For synthetic prompts, where a word is a token, all is exact
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from capture.exporters.export_file import Row
 from capture.importers.synthetic_prompt import BLOCK_TOKENS, blocks_of
 from capture.semantics import header
 from capture.sessions import messages_of
+from capture.sse import parse_json
 from capture.trace_reader import Trace
 
 
@@ -49,10 +49,7 @@ def words_of(row: Row) -> list[str]:
 def prompt_of(body: bytes | None, encoding: str | None) -> str:
     """The text of a request's prompt, system first, messages in order; "" where there is none."""
     decoded = decode_content(body, encoding) if body else None
-    try:
-        request = json.loads(decoded) if decoded else None
-    except (ValueError, RecursionError):
-        return ""
+    request = parse_json(decoded) if decoded else None
     return " ".join(_texts(request)) if isinstance(request, dict) else ""
 
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from capture.exporters.export_file import ExportFormat, Losses, Row
 from capture.failures import BadInput
-from capture.redaction import REDACTED, redacted_names
+from capture.privacy.credential_names import REDACTED
+from capture.redaction import redacted_names
 from capture.trace_format import TraceMetadata
 
 HELD: Final = frozenset({"method", "scheme", "host", "path", "request_headers", "request_body"})

@@ -26,7 +26,7 @@ from capture.importers.sorted_spool import SortedSpool
 from capture.importers.source_file import SourceFile, reading
 from capture.redaction import RedactionPolicy
 from capture.semantics import header
-from capture.trace_format import COMPLETE, IN_FLIGHT
+from capture.trace_format import COMPLETE, NOT_ANSWERED
 
 SEPARATOR: Final = "🐵🙈🙉\n".encode()
 _REQUEST, _ANSWER, _REPLAYED = b"1", b"2", b"3"
@@ -76,7 +76,7 @@ def open_gor(
     rows = CapturedRows(policy, folder)
     for _, group in itertools.groupby(map(Payload._make, by_id), key=lambda payload: payload.ident):
         for request, answer in _paired(list(group), found):
-            row = row_of(path, request, answer, found)
+            row = row_of(request, answer, found)
             if row is None:
                 rows.dropped["not an HTTP/1 request"] += 1
             else:
@@ -140,7 +140,7 @@ def _paired(group: list[Payload], found: Found) -> Iterator[tuple[Payload, Paylo
         yield request, answers[number] if number < len(answers) else None
 
 
-def row_of(path: Path, request: Payload, answer: Payload | None, found: Found) -> Row | None:
+def row_of(request: Payload, answer: Payload | None, found: Found) -> Row | None:
     """A trace row with instants since the epoch, unredacted; None when the request is no HTTP/1."""
     message = read_message(request.data)
     asked = request_line(message.start) if message else None
@@ -164,18 +164,11 @@ def row_of(path: Path, request: Payload, answer: Payload | None, found: Found) -
         "request_headers": message.headers,
         "request_body": message.body,
         "request_body_ns": body_ns,
-        "outcome": COMPLETE if status is not None else IN_FLIGHT,
-        "error": None if status is not None else NO_ANSWER,
-        "status": status,
-        "response_headers": None,
-        "response_body": None,
-        "response_bytes": 0,
-        "first_byte_ns": None,
-        "end_ns": None,
-        "chunk_ns": [],
-        "chunk_bytes": [],
+        **NOT_ANSWERED,
+        "error": NO_ANSWER,
     }
     if answer is not None and reply is not None and status is not None:
+        row |= {"outcome": COMPLETE, "error": None, "status": status}
         row |= {"response_headers": reply.headers, "response_body": reply.body}
         row |= {"response_bytes": len(reply.body), **_instants(request, answer)}
     return row

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 from capture.importers.source_file import epoch_ns
 from capture.semantics import header
-from capture.trace_format import CLIENT_ABORTED, COMPLETE, IN_FLIGHT, SERVER_ERROR
+from capture.trace_format import CLIENT_ABORTED, COMPLETE, IN_FLIGHT, NOT_ANSWERED, SERVER_ERROR
 
 NO_RESPONSE: Final = "no response in the HAR"
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -108,14 +108,10 @@ def row_of(entry: dict[str, Any], request_id: str, *, zero_ns: int) -> dict[str,
         "http_version": _version(request.get("httpVersion")),
         "request_headers": _without_coding(headers) if body else headers,
         "request_body": body,
+        **NOT_ANSWERED,
         "outcome": outcome,
         "error": error and _sound(error)[:200],
         "status": status,
-        "response_headers": None,
-        "response_body": None,
-        "response_bytes": 0,
-        "chunk_ns": [],
-        "chunk_bytes": [],
     }
     row |= _instants(entry, arrival_ns, outcome)
     if status is not None:

@@ -20,7 +20,7 @@ from capture.importers.source_file import SourceFile, reading
 from capture.redaction import RedactionPolicy, redact
 from capture.semantics import fill_semantics
 from capture.sessions import SessionFinder
-from capture.trace_format import IN_FLIGHT
+from capture.trace_format import NOT_ANSWERED
 
 NO_ANSWER: Final = "a target holds no answer"
 
@@ -106,15 +106,8 @@ def _rows(source: SourceFile, policy: RedactionPolicy, rate: float) -> Iterator[
             "http_version": "HTTP/1.1",
             "request_headers": target.headers,
             "request_body": target.body,
-            "outcome": IN_FLIGHT,
+            **NOT_ANSWERED,
             "error": NO_ANSWER,
-            "status": None,
-            "response_headers": None,
-            "response_body": None,
-            "response_bytes": 0,
-            "end_ns": None,
-            "chunk_ns": [],
-            "chunk_bytes": [],
         }
         fill_semantics(row, sessions)
         redact(row, policy)

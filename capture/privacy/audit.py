@@ -14,9 +14,9 @@ from urllib.parse import unquote, unquote_plus
 
 from capture.privacy.bodies import redacted_body
 from capture.privacy.body_rules import PlacedTally, count
-from capture.privacy.credential_names import URL_HEADERS, value_is_credential
+from capture.privacy.credential_names import REDACTED, URL_HEADERS, value_is_credential
 from capture.privacy.messages import redacted_messages
-from capture.redaction import CONTENT_HEADERS, PROMPT_PARAMETERS, REDACTED, Direction, RedactionPolicy
+from capture.redaction import CONTENT_HEADERS, PROMPT_PARAMETERS, Direction, RedactionPolicy
 
 TEXT_COLUMNS = ("session_id", "model", "error", "host")
 

@@ -6,6 +6,9 @@ import functools
 import re
 from typing import Final
 
+REDACTED: Final = "REDACTED"
+"""Stands where the value of a credential stood."""
+
 CREDENTIAL_NAMES: Final = (
     "authorization",
     "proxy-authorization",

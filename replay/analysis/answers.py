@@ -88,7 +88,7 @@ def answer_changes(
     """
     known = {(change.group, change.measure): abs(change.change_ratio) for change in noise}
     totals = [
-        _total(sums, pairs, resamples, rng)
+        _total(sums, resamples, rng)
         for sums in (*_tokens(pairs, baseline, candidate), *_rates(pairs, baseline, candidate))
     ]
     family = holm(np.array([total.p_value for total in totals], dtype=np.float64), ALPHA_BESIDE)
@@ -148,7 +148,7 @@ def _ended(arm: Latencies, rows: Ints, pairs: Pairs, start_ns: float, *, spoken:
     return np.bincount(place[inside].astype(np.int64), weights=worth[inside], minlength=pairs.cells)
 
 
-def _total(sums: _Sums, pairs: Pairs, resamples: int, rng: np.random.Generator) -> _Total:
+def _total(sums: _Sums, resamples: int, rng: np.random.Generator) -> _Total:
     both = np.column_stack([sums.baseline, sums.candidate])
     length = curtail(politis_white(sums.candidate - sums.baseline), len(both))
     drawn = stationary_multiplicities(len(both), length.cells, resamples, rng).astype(np.float64) @ both

@@ -53,15 +53,71 @@ class Noise:
     tails: tuple[TailChange, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """Two runs, paired, and the resamples of time blocks that all intervals of their comparison are of."""
+
+    pairs: Pairs
+    before: Latencies
+    after: Latencies
+    multiplicities: npt.NDArray[np.float32]
+    length: BlockLength
+    resamples: int
+    seed: int
+
+    @classmethod
+    def of(cls, before: Latencies, after: Latencies, resamples: int, seed: int) -> _Drawn:
+        """Raises `BadInput` for runs that can't be paired."""
+        pairs = pair(before.run, after.run)
+        length = block_length(pairs, before, after)
+        rng = np.random.default_rng(seed)
+        drawn = stationary_multiplicities(pairs.cells, length.cells, resamples, rng)
+        return cls(pairs, before, after, drawn, length, resamples, seed)
+
+    def estimates(self) -> list[Estimate]:
+        return estimates(self.pairs, self.before, self.after, self.multiplicities, self.length)
+
+    def estimates_and_shifts(self, *, distributed: bool) -> tuple[list[Estimate], tuple[ShiftFunction, ...]]:
+        """Both in one pass over the comparisons: choosing values costs as much as looking at them."""
+        estimated: list[Estimate] = []
+        shifts: list[ShiftFunction] = []
+        clock = "due" if self.before.run.due_stated and self.after.run.due_stated else "sent"
+        for one in comparisons(self.pairs, self.before, self.after):
+            estimated += group_estimates(self.pairs, one, self.multiplicities, self.length)
+            if distributed and is_headline(one, clock):
+                shift = shift_function(self.pairs, one, self.multiplicities, self.length)
+                shifts += [shift] if shift is not None else []
+        return in_order(estimated), tuple(shifts)
+
+    def answers(self, tolerance: float, noise: tuple[AnswerChange, ...] = ()) -> tuple[AnswerChange, ...]:
+        """What is answered otherwise, beyond the `noise` of two runs of one build."""
+        return answer_changes(
+            self.pairs,
+            self.before,
+            self.after,
+            tolerance=tolerance,
+            resamples=self.resamples,
+            rng=np.random.default_rng([self.seed, 1]),
+            noise=noise,
+        )
+
+    def tails(self, noise: tuple[TailChange, ...] = ()) -> tuple[TailChange, ...]:
+        """How many requests were slowed by half, beyond the `noise` of two runs of one build."""
+        return tail_changes(
+            self.pairs,
+            self.before,
+            self.after,
+            resamples=self.resamples,
+            rng=np.random.default_rng([self.seed, 2]),
+            noise=noise,
+            shortest=self.length.cells,
+        )
+
+
 def measure_noise(first: RunTable, second: RunTable, *, tolerance: float, resamples: int, seed: int) -> Noise:
     """The noise between two runs of one build; arguments as `compare`'s. Raises `BadInput` as that does."""
-    pairs, before, after = pair(first, second), Latencies(first), Latencies(second)
-    drawn = _draw(pairs, before, after, resamples, seed)
-    return Noise(
-        floors_ns=measured_floors_ns(estimates(pairs, before, after, *drawn)),
-        answers=_answers(pairs, before, after, tolerance, resamples, seed),
-        tails=_tails(pairs, before, after, drawn[1], resamples, seed),
-    )
+    drawn = _Drawn.of(Latencies(first), Latencies(second), resamples, seed)
+    return Noise(measured_floors_ns(drawn.estimates()), drawn.answers(tolerance), drawn.tails())
 
 
 def compare(
@@ -98,17 +154,16 @@ def compare(
         if not allow_invalid:
             require_valid(summary.label, summary.validity)
     seed = int(rng.integers(2**31))
-    pairs = pair(baseline, candidate)
-    drawn = _draw(pairs, before, after, resamples, seed)
+    drawn = _Drawn.of(before, after, resamples, seed)
+    pairs = drawn.pairs
     if same_build is not None:
         noise = measure_noise(*same_build, tolerance=tolerance, resamples=resamples, seed=seed)
     noise = noise or Noise()
-    estimated, shifts = _estimates_and_shifts(pairs, before, after, drawn, distributed=distributed)
+    estimated, shifts = drawn.estimates_and_shifts(distributed=distributed)
     effects = judge_effects(estimated, tolerance, noise.floors_ns)
     outcomes = outcome_changes(pairs, before, after)
-    answers = _answers(pairs, before, after, tolerance, resamples, seed, noise.answers)
-    tails = _tails(pairs, before, after, drawn[1], resamples, seed, noise.tails)
-    locations = locate(pairs, before, after, effects, *drawn)
+    answers, tails = drawn.answers(tolerance, noise.answers), drawn.tails(noise.tails)
+    locations = locate(pairs, before, after, effects, drawn.multiplicities, drawn.length)
     held_back = (*_held_back(pairs, before, after), *_otherwise_answered(answers, bodies))
     headline = headline_of(effects)
     verdict = overall(effects, headline, (*outcomes, *tails, *answers), held_back=bool(held_back))
@@ -125,13 +180,13 @@ def compare(
         unpaired_baseline=len(baseline) - len(pairs),
         unpaired_candidate=len(candidate) - len(pairs),
         tolerance=tolerance,
-        block_s=drawn[1].cells * pairs.cell_ns / 1e9,
+        block_s=drawn.length.cells * pairs.cell_ns / 1e9,
         resamples=resamples,
         seed=seed,
         warnings=(
-            *_warnings(pairs, summaries, drawn[1], measured=bool(noise.floors_ns)),
+            *_warnings(pairs, summaries, drawn.length, measured=bool(noise.floors_ns)),
             *cluster_warnings(pairs, before, after),
-            *pairing_doubts(pairs, baseline, candidate),
+            *pairing_doubts(pairs, baseline),
         ),
         locations=locations,
         tails=tails,
@@ -140,65 +195,6 @@ def compare(
         bodies=bodies,
         waterfall=paired_waterfall(pairs, baseline, candidate, bucket_s) if distributed else None,
         shifts=shifts,
-    )
-
-
-def _draw(
-    pairs: Pairs, before: Latencies, after: Latencies, resamples: int, seed: int
-) -> tuple[npt.NDArray[np.float32], BlockLength]:
-    """The multiplicity of each cell in each resample, and the block length that it was drawn with."""
-    length = block_length(pairs, before, after)
-    rng = np.random.default_rng(seed)
-    return stationary_multiplicities(pairs.cells, length.cells, resamples, rng), length
-
-
-def _estimates_and_shifts(
-    pairs: Pairs,
-    before: Latencies,
-    after: Latencies,
-    drawn: tuple[npt.NDArray[np.float32], BlockLength],
-    *,
-    distributed: bool,
-) -> tuple[list[Estimate], tuple[ShiftFunction, ...]]:
-    """Both in one pass over the comparisons: choosing a group's values costs as much as looking at them."""
-    estimated: list[Estimate] = []
-    shifts: list[ShiftFunction] = []
-    clock = "due" if before.run.due_stated and after.run.due_stated else "sent"
-    for one in comparisons(pairs, before, after):
-        estimated += group_estimates(pairs, one, *drawn)
-        if distributed and is_headline(one, clock):
-            shift = shift_function(pairs, one, *drawn)
-            shifts += [shift] if shift is not None else []
-    return in_order(estimated), tuple(shifts)
-
-
-def _answers(
-    pairs: Pairs,
-    before: Latencies,
-    after: Latencies,
-    tolerance: float,
-    resamples: int,
-    seed: int,
-    noise: tuple[AnswerChange, ...] = (),
-) -> tuple[AnswerChange, ...]:
-    rng = np.random.default_rng([seed, 1])
-    return answer_changes(
-        pairs, before, after, tolerance=tolerance, resamples=resamples, rng=rng, noise=noise
-    )
-
-
-def _tails(
-    pairs: Pairs,
-    before: Latencies,
-    after: Latencies,
-    length: BlockLength,
-    resamples: int,
-    seed: int,
-    noise: tuple[TailChange, ...] = (),
-) -> tuple[TailChange, ...]:
-    rng = np.random.default_rng([seed, 2])
-    return tail_changes(
-        pairs, before, after, resamples=resamples, rng=rng, noise=noise, shortest=length.cells
     )
 
 

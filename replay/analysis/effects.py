@@ -21,6 +21,7 @@ from replay.analysis.pairing import BlockLength, Pairs
 from replay.analysis.quantiles import harrell_davis_of_ordered, resampled_of_ordered
 from replay.analysis.run_table import Bools, Ints
 from replay.analysis.values import METRICS, QUANTILES, Group
+from replay.analysis.vocabulary import GROUP_KINDS
 
 FEWEST_IN_TAIL = 8
 """Fewer requests beyond a quantile, in either run, don't tell how noisy it is: the bootstrap can't invent
@@ -28,8 +29,6 @@ what the tail did not show. With p99 that asks for some 800 requests."""
 
 FEWEST_BLOCKS_SEEN = 4.0
 _FIRST_GLANCE, _TAIL_GLANCE = 64, 1000
-
-_KIND_ORDER = ("all", "endpoint", "model", "phase")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +130,7 @@ def estimates(
 
 def in_order(found: Iterable[Estimate]) -> list[Estimate]:
     """Estimates by the kind of their group, else as they were found."""
-    return sorted(found, key=lambda estimate: _KIND_ORDER.index(estimate.group.kind))
+    return sorted(found, key=lambda estimate: GROUP_KINDS.index(estimate.group.kind))
 
 
 def comparisons(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> Iterator[Comparison]:

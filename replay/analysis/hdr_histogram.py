@@ -77,10 +77,10 @@ class HdrHistogram:
             return 0.0
         return math.sqrt(float(np.average((self._middles() - self.mean_ns) ** 2, weights=self.count)))
 
-    def percentiles(self, ticks: int = TICKS_A_HALF) -> Iterator[tuple[int, float, int]]:
+    def percentiles(self) -> Iterator[tuple[int, float, int]]:
         """(value in ns, level from 0 to 1, values up to it): the reference's `PercentileIterator`.
 
-        Levels come closer together as they near 1, `ticks` per halving of the distance; the last is 1.
+        Levels come closer together as they near 1, `TICKS_A_HALF` per halving of the distance; the last is 1.
         """
         totals = np.cumsum(self.count)
         level = 0.0
@@ -91,7 +91,7 @@ class HdrHistogram:
                     yield value, 1.0, total
                     return
                 halvings = int(math.log2(100.0 / (100.0 - level))) + 1
-                level += 100.0 / (ticks * 2**halvings)
+                level += 100.0 / (TICKS_A_HALF * 2**halvings)
 
     def _middles(self) -> Floats:
         return (_lowest(self.index) + (_widths(self.index) >> 1)).astype(np.float64)

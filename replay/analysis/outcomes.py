@@ -94,10 +94,10 @@ def _verdict(before: Bools, after: Bools, p_value: float) -> Verdict:
     return Verdict.EQUIVALENT if inside or worse + better == 0 else Verdict.INCONCLUSIVE
 
 
-def rose(pairs: Pairs, baseline: Latencies, candidate: Latencies, p_value: float = 0.2) -> bool:
+def rose(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> bool:
     """Whether failures rose, by a test so lenient (p < 0.2, unadjusted) that doubt counts."""
     before, after = baseline.run.failed[pairs.baseline], candidate.run.failed[pairs.candidate]
-    return bool(after.sum() > before.sum()) and mcnemar_exact(before, after) < p_value
+    return bool(after.sum() > before.sum()) and mcnemar_exact(before, after) < 0.2
 
 
 def cluster_warnings(pairs: Pairs, baseline: Latencies, candidate: Latencies) -> Iterator[str]:

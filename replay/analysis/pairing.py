@@ -113,7 +113,7 @@ def _refuse_other_prompts(baseline: RunTable, candidate: RunTable, before: Ints,
         )
 
 
-def pairing_doubts(pairs: Pairs, baseline: RunTable, candidate: RunTable) -> Iterator[str]:
+def pairing_doubts(pairs: Pairs, baseline: RunTable) -> Iterator[str]:
     """Why the pairs may not be pairs: of runs that other tools made, requests are told apart by little."""
     if not baseline.metadata.made_by:
         return

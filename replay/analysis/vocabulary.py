@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Verdict(StrEnum):
@@ -15,6 +15,10 @@ class Verdict(StrEnum):
     IMPROVED = "improved"
     EQUIVALENT = "equivalent"
     INCONCLUSIVE = "inconclusive"
+
+
+GROUP_KINDS: Final = ("all", "endpoint", "model", "phase")
+"""In the order in which they are read."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,6 @@ import typer
 from replay.cli.key_option import Key, keys_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from capture.privacy.audit import Audit
     from capture.trace_reader import Trace
 
@@ -50,8 +48,6 @@ def audit(
     import dataclasses
     import json
 
-    from rich.console import Console
-
     from capture.privacy.audit import Audit
     from capture.privacy.policy_file import policy_of
     from capture.privacy.secret_patterns import DEFAULT_KINDS, OPTIONAL_KINDS
@@ -62,7 +58,7 @@ def audit(
     chosen = everything if policy is None else policy_of(policy)
     opened = open_trace(trace, keys_of(key))
     auditing = Audit(chosen)
-    _search(opened, auditing, Console(stderr=True))
+    _search(opened, auditing)
     findings = auditing.findings()
     if as_json:
         facts = {
@@ -80,26 +76,17 @@ def audit(
         raise typer.Exit(_FOUND)
 
 
-def _search(trace: Trace, auditing: Audit, console: Console) -> None:
+def _search(trace: Trace, auditing: Audit) -> None:
     """Every row once, with progress on stderr, in flat memory."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from replay.cli.progress_bar import rows_done
 
-    with Progress(
-        TextColumn("auditing {task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} % · {task.completed:,.0f} rows"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task(trace.name, total=trace.rows)
+    with rows_done(f"auditing {trace.name}", trace.rows) as on_rows:
         for batch in trace.iter_batches():
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
                 rows = batch.slice(start, _ROWS_AT_ONCE).to_pylist()
                 for row in rows:
                     auditing.row(_with_pairs(row))
-                progress.advance(task, len(rows))
+                on_rows(auditing.rows)
 
 
 def _with_pairs(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,7 +17,8 @@ import replay.cli.capture_flags as flags
 from capture.failures import BadInput, PeaktapeError
 from replay.cli.capture_notes import JsonNotes, Notes, TextNotes, log_as_json
 from replay.cli.capture_output import Destination, destination_of
-from replay.cli.key_option import keys_of
+from replay.cli.key_option import Key, keys_of
+from replay.cli.option_groups import grouped
 
 if TYPE_CHECKING:
     from capture.metrics_server import MetricsServer
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from capture.time_window import TimeWindow
 
 
+@grouped
 def capture(
     output: flags.OutputName,
+    *,
     upstream: flags.Upstream = None,
     listen: flags.Listen = "127.0.0.1:8080",
     mode: flags.Mode = None,
@@ -37,25 +39,15 @@ def capture(
     response_bodies: flags.ResponseBodies = "keep",
     redact: flags.Redact = None,
     policy: flags.Policy = None,
-    key: flags.Key = None,
+    key: Key = None,
     segment_mb: flags.SegmentMb = 64,
     segment_s: flags.SegmentS = 10.0,
     rewrite_host: flags.RewriteHost = False,
     upstream_ca: flags.UpstreamCa = None,
     certificates: flags.Certificates = None,
     processes: flags.Processes = 1,
-    filter_text: flags.Filter = None,
-    sample: flags.Sample = None,
-    sample_seed: flags.SampleSeed = None,
-    max_body: flags.MaxBody = None,
-    paused: flags.Paused = False,
-    start: flags.From = None,
-    end: flags.To = None,
-    lasts: flags.For = None,
-    max_size: flags.MaxSize = None,
-    max_age: flags.MaxAge = None,
-    outbox: flags.Outbox = Path("peaktape-outbox"),
-    outbox_size: flags.OutboxSize = "10GB",
+    choosing: flags.Choosing,
+    keeping: flags.Keeping,
     metrics: flags.Metrics = None,
     log_format: flags.LogFormat = "text",
     parent_pid: flags.ParentPid = None,
@@ -119,11 +111,11 @@ def capture(
             segment_s=segment_s,
             response_bodies=response_bodies == "keep",
             redaction=policy_of(policy, redact or ()),
-            choice=flags.choice_of(filter_text, sample, sample_seed, max_body, paused=paused),
+            choice=choosing.choice(),
             keys=keys_of(key),
         )
-        window = flags.window_of_flags(start, end, lasts)
-        goes_to = destination_of(output, max_size, max_age, outbox, outbox_size)
+        window = choosing.window()
+        goes_to = destination_of(output, keeping)
         with contextlib.ExitStack() as stack:
             watched = None if metrics is None else stack.enter_context(_listening(metrics))
             run = _Run(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from replay.cli.key_option import Key as Key
-
 if TYPE_CHECKING:
     from capture.choice import Choice
     from capture.time_window import TimeWindow
 
-_CHOOSING = "What is recorded"
-_WATCHED = "Watching it"
-_KEPT = "What is kept where"
+_choosing = functools.partial(typer.Option, rich_help_panel="What is recorded")
+_watching = functools.partial(typer.Option, rich_help_panel="Watching it")
+_keeping = functools.partial(typer.Option, rich_help_panel="What is kept where")
 
 OutputName = Annotated[
     str,
@@ -66,136 +66,116 @@ ParentPid = Annotated[
     int | None, typer.Option(hidden=True, help="End as on SIGTERM when this process is the parent no more.")
 ]
 Certificates = Annotated[Path | None, typer.Option(help="Folder of the proxy's own certificate authority.")]
-
-Filter = Annotated[
-    str | None,
-    typer.Option(
-        "--filter",
-        help="Record only what this filter of mitmproxy takes, such as '~u /v1/ & ~m POST & !~d internal'.",
-        rich_help_panel=_CHOOSING,
-    ),
-]
-Sample = Annotated[
-    str | None,
-    typer.Option(
-        help="Record this share of sessions, such as 1%; a conversation is in with all its turns or out.",
-        rich_help_panel=_CHOOSING,
-    ),
-]
-SampleSeed = Annotated[
-    str | None,
-    typer.Option(
-        help="Draw the sample by this text: captures with the same one take the same sessions.",
-        rich_help_panel=_CHOOSING,
-    ),
-]
-MaxBody = Annotated[
-    str | None,
-    typer.Option(
-        help="Keep no body longer than this, only its size (and no tokens that it states), such as 1MB.",
-        rich_help_panel=_CHOOSING,
-    ),
-]
-Paused = Annotated[
-    bool,
-    typer.Option(
-        "--paused",
-        help="Begin without recording. SIGUSR1 begins or resumes, SIGUSR2 pauses, clients are served always.",
-        rich_help_panel=_CHOOSING,
-    ),
-]
-From = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        help="Record from then on: 2026-11-25T09:00 or 09:00, local time.",
-        rich_help_panel=_CHOOSING,
-    ),
-]
-To = Annotated[
-    str | None,
-    typer.Option(
-        "--to", help="Record until then; clients are served on until Ctrl-C.", rich_help_panel=_CHOOSING
-    ),
-]
-For = Annotated[
-    str | None,
-    typer.Option(
-        "--for", help="Record for so long, such as 10m, and end by itself then.", rich_help_panel=_CHOOSING
-    ),
-]
 Metrics = Annotated[
     str | None,
-    typer.Option(
+    _watching(
         metavar="HOST:PORT",
         help="Serve /metrics (Prometheus), /healthz and /readyz there, such as 127.0.0.1:9464.",
-        rich_help_panel=_WATCHED,
-    ),
-]
-MaxSize = Annotated[
-    str | None,
-    typer.Option(
-        help="Delete the oldest segments beyond so much, such as 50GB, while the capture runs.",
-        rich_help_panel=_KEPT,
-    ),
-]
-MaxAge = Annotated[
-    str | None,
-    typer.Option(
-        help="Delete segments older than this, such as 7d, while the capture runs.", rich_help_panel=_KEPT
-    ),
-]
-Outbox = Annotated[
-    Path,
-    typer.Option(
-        envvar="PEAKTAPE_OUTBOX",
-        help="Folder for what s3:// has not got yet; it must outlive the capture.",
-        rich_help_panel=_KEPT,
-    ),
-]
-OutboxSize = Annotated[
-    str,
-    typer.Option(
-        help="So much may wait there; requests beyond are served, lost to the trace, and counted.",
-        rich_help_panel=_KEPT,
     ),
 ]
 LogFormat = Annotated[
-    Literal["text", "json"],
-    typer.Option(help="json: everything on stderr is one JSON object a line.", rich_help_panel=_WATCHED),
+    Literal["text", "json"], _watching(help="json: everything on stderr is one JSON object a line.")
+]
+Outbox = Annotated[
+    Path,
+    _keeping(
+        envvar="PEAKTAPE_OUTBOX",
+        help="Folder for what s3:// has not got yet; it must outlive the capture.",
+    ),
 ]
 
 
-def choice_of(
-    filter_text: str | None, sample: str | None, seed: str | None, max_body: str | None, *, paused: bool
-) -> Choice:
-    """What the flags choose; raises `BadInput` naming the flag."""
-    import secrets
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """Of which requests rows are made, and when."""
 
-    from capture.choice import Choice, parse_body_limit, parse_sample
-    from capture.failures import BadInput
-    from capture.flow_choice import parse_filter
+    filter_text: Annotated[
+        str | None,
+        _choosing(
+            "--filter",
+            help="Record only what this filter of mitmproxy takes, such as "
+            "'~u /v1/ & ~m POST & !~d internal'.",
+        ),
+    ] = None
+    sample: Annotated[
+        str | None,
+        _choosing(
+            help="Record this share of sessions, such as 1%; a conversation is in with all its turns or out."
+        ),
+    ] = None
+    sample_seed: Annotated[
+        str | None,
+        _choosing(help="Draw the sample by this text: captures with the same one take the same sessions."),
+    ] = None
+    max_body: Annotated[
+        str | None,
+        _choosing(
+            help="Keep no body longer than this, only its size (and no tokens that it states), such as 1MB."
+        ),
+    ] = None
+    paused: Annotated[
+        bool,
+        _choosing(
+            "--paused",
+            help="Begin without recording. SIGUSR1 begins or resumes, SIGUSR2 pauses, clients are "
+            "served always.",
+        ),
+    ] = False
+    start: Annotated[
+        str | None, _choosing("--from", help="Record from then on: 2026-11-25T09:00 or 09:00, local time.")
+    ] = None
+    end: Annotated[
+        str | None, _choosing("--to", help="Record until then; clients are served on until Ctrl-C.")
+    ] = None
+    lasts: Annotated[
+        str | None, _choosing("--for", help="Record for so long, such as 10m, and end by itself then.")
+    ] = None
 
-    if filter_text is not None:
-        parse_filter(filter_text)
-    if seed is not None and sample is None:
-        raise BadInput("--sample-seed: there is no sample to draw; add --sample 1%, for example")
-    share = 1.0 if sample is None else parse_sample(sample, "--sample")
-    return Choice(
-        filter=filter_text or "",
-        sample=share,
-        sample_seed=seed or (secrets.token_hex(4) if share < 1 else ""),
-        max_body_bytes=Choice.max_body_bytes
-        if max_body is None
-        else parse_body_limit(max_body, "--max-body"),
-        paused=paused,
-    )
+    def choice(self) -> Choice:
+        """What the flags choose; raises `BadInput` naming the flag."""
+        import secrets
+
+        from capture.choice import Choice, parse_body_limit, parse_sample
+        from capture.failures import BadInput
+
+        if self.filter_text is not None:
+            from capture.filter_stages import parse_filter
+
+            parse_filter(self.filter_text)
+        if self.sample_seed is not None and self.sample is None:
+            raise BadInput("--sample-seed: there is no sample to draw; add --sample 1%, for example")
+        share = 1.0 if self.sample is None else parse_sample(self.sample, "--sample")
+        limit = self.max_body
+        return Choice(
+            filter=self.filter_text or "",
+            sample=share,
+            sample_seed=self.sample_seed or (secrets.token_hex(4) if share < 1 else ""),
+            max_body_bytes=Choice.max_body_bytes if limit is None else parse_body_limit(limit, "--max-body"),
+            paused=self.paused,
+        )
+
+    def window(self) -> TimeWindow:
+        """The time window that the flags name, as of now; raises `BadInput`."""
+        import datetime
+
+        from capture.time_window import window_of
+
+        return window_of(self.start, self.end, self.lasts, datetime.datetime.now().astimezone())
 
 
-def window_of_flags(start: str | None, end: str | None, lasts: str | None) -> TimeWindow:
-    """The time window that the flags name, as of now; raises `BadInput`."""
-    import datetime
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How much may lie where; `capture_output.destination_of` says what it comes to."""
 
-    from capture.time_window import window_of
-
-    return window_of(start, end, lasts, datetime.datetime.now().astimezone())
+    max_size: Annotated[
+        str | None,
+        _keeping(help="Delete the oldest segments beyond so much, such as 50GB, while the capture runs."),
+    ] = None
+    max_age: Annotated[
+        str | None, _keeping(help="Delete segments older than this, such as 7d, while the capture runs.")
+    ] = None
+    outbox: Outbox = Path("peaktape-outbox")
+    outbox_size: Annotated[
+        str,
+        _keeping(help="So much may wait there; requests beyond are served, lost to the trace, and counted."),
+    ] = "10GB"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from capture.retention import Retention
     from capture.sending import Sending
     from capture.stored_output import StoredOutput
+    from replay.cli.capture_flags import Keeping
     from replay.cli.capture_notes import Notes
 
 
@@ -83,7 +84,6 @@ class StoreDestination:
 
     @contextlib.contextmanager
     def opened(self, notes: Notes, keys: Keys | None, *, overwrite: bool, append: bool) -> Iterator[Place]:
-        from capture.recorder import child_environment
         from capture.sending import Sending
 
         if overwrite:
@@ -96,7 +96,7 @@ class StoreDestination:
         output, rows = self.stored.begin(keys)
         if rows:
             _tell_recovered(notes, rows)
-        sending = Sending(self.stored.order(self.retention), child_environment())
+        sending = Sending(self.stored.order(self.retention))
         sending.start()
         try:
             yield Place(output, True, sending)
@@ -118,9 +118,7 @@ class StoreDestination:
             raise BadInput(self.stored.left(counts))
 
 
-def destination_of(
-    output: str, max_size: str | None, max_age: str | None, outbox: Path, outbox_size: str
-) -> Destination:
+def destination_of(output: str, asked: Keeping) -> Destination:
     """What the flags name; raises `BadInput` naming the flag."""
     from capture.object_store import is_url
     from capture.quantities import parse_bytes, parse_duration_ns
@@ -130,15 +128,15 @@ def destination_of(
     if not output:
         raise BadInput("--output: nothing found, NAME.parquet, a folder or s3://BUCKET/PREFIX/ wanted")
     retention = Retention(
-        max_bytes=None if max_size is None else parse_bytes(max_size, "--max-size"),
-        max_age_s=None if max_age is None else parse_duration_ns(max_age, "--max-age") / 1e9,
+        max_bytes=None if asked.max_size is None else parse_bytes(asked.max_size, "--max-size"),
+        max_age_s=None if asked.max_age is None else parse_duration_ns(asked.max_age, "--max-age") / 1e9,
     )
     if 0 in (retention.max_bytes, retention.max_age_s):
         raise BadInput("--max-size, --max-age: 0 found, a bound above 0 wanted: nothing would be kept")
     if not is_url(output):
         return LocalDestination(Path(output), retention)
-    limit_bytes = parse_bytes(outbox_size, "--outbox-size", "10GB")
-    return StoreDestination(StoredOutput.named(output, outbox), retention, limit_bytes)
+    limit_bytes = parse_bytes(asked.outbox_size, "--outbox-size", "10GB")
+    return StoreDestination(StoredOutput.named(output, asked.outbox), retention, limit_bytes)
 
 
 def _tell_recovered(notes: Notes, rows: int) -> None:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from capture.child_processes import wait_or_kill
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -199,9 +201,7 @@ def _run(out: Console, arguments: list[str], accepted: tuple[int, ...] = (0,)) -
     except BaseException:
         # Ctrl-C reaches the child too; a stop that came to us alone is passed on.
         child.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(CHILD_STOP_S)
-        child.kill()
+        wait_or_kill(child, CHILD_STOP_S)
         raise
     if code == -signal.SIGINT:
         raise KeyboardInterrupt

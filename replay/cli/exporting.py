@@ -13,7 +13,8 @@ import typer
 
 from replay.cli.exporting_runs import Output, Overwrite, hdr_log, hgrm, otlp_metrics, run_csv
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
-from replay.cli.progress_bar import progress_bar
+from replay.cli.printing import tell, tell_left_out
+from replay.cli.progress_bar import rows_done
 
 if TYPE_CHECKING:
     from capture.exporters.export_file import ExportFormat
@@ -179,7 +180,7 @@ def _export(
     """Export with progress on stderr; what came of it goes to stdout, what is lost to stderr."""
     from rich.console import Console
 
-    from capture.counts import readable_bytes
+    from capture.counts import counted, readable_bytes
     from capture.exporters.export_file import export_trace
     from capture.trace_reader import open_trace
     from capture.trace_writer import refuse_existing, refuse_input
@@ -189,20 +190,11 @@ def _export(
     refuse_existing(output, overwrite=overwrite)
     trace = open_trace(name, keys)
     console = Console(stderr=True)
-    with progress_bar(console) as progress:
-        task = progress.add_task(f"writing {output.name}", total=trace.rows, rows="")
+    with rows_done(f"writing {output.name}", trace.rows) as on_rows:
         into = format_of(trace)
-        done = export_trace(
-            trace,
-            output,
-            into,
-            overwrite=overwrite,
-            on_rows=lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows"),
-        )
+        done = export_trace(trace, output, into, overwrite=overwrite, on_rows=on_rows)
     tell_in_the_clear((segment.path for segment in trace.segments), [output], into.content, keys)
-    for sentence in done.lost:
-        console.print(f"lost: {sentence}", markup=False, highlight=False, soft_wrap=True)
-    for cause, count in done.left_out.items():
-        console.print(f"left out: {count:,} {cause}", markup=False, highlight=False, soft_wrap=True)
-    plural = "s" if done.rows != 1 else ""
-    typer.echo(f"{output}: {done.rows:,} request{plural} as {into.name}, {readable_bytes(done.file_bytes)}")
+    tell(console, "lost", done.lost)
+    tell_left_out(console, done.left_out)
+    size = readable_bytes(done.file_bytes)
+    typer.echo(f"{output}: {counted(done.rows, 'request')} as {into.name}, {size}")

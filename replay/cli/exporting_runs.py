@@ -244,10 +244,11 @@ class _Source:
         raise BadInput(f"{self.path}: no {' or '.join(counts)} found to export; {way_out}")
 
     def tell_left_out(self) -> None:
+        from capture.counts import counted
+
         without = len(self.latencies.run) - int(self.latencies.ok.sum())
         if without:
-            plural = "s" if without != 1 else ""
-            _say(f"left out: {without:,} request{plural} without a good answer, which have no latency")
+            _say(f"left out: {counted(without, 'request')} without a good answer, which have no latency")
 
     def write(self, lines: Iterable[str], what: str) -> None:
         """Write lines whole or not at all; raises `BadInput` where there is none."""

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replay.cli.import_run import IgnoreEos, Limit, Overwrite, RecordedModel, Seed, run_import
+from replay.cli.import_run import Files, IgnoreEos, RecordedModel, Seed, Writing, run_import
 from replay.cli.key_option import Key, key_files_of, keys_of
+from replay.cli.option_groups import grouped
+from replay.cli.printing import tell
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
@@ -63,9 +65,7 @@ def fit(
     refuse_existing(output, overwrite=overwrite)
     profile = _fitted(source, at_least, names, like, seed, keys)
     write_profile(output, profile, overwrite=overwrite)
-    console = Console(stderr=True)
-    for note in profile.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    tell(Console(stderr=True), "note", profile.notes)
     rate = profile.sessions / profile.span_s
     typer.echo(
         f"{output}: {len(profile.classes)} class{'es' if len(profile.classes) > 1 else ''}, "
@@ -77,11 +77,10 @@ def _fitted(
     source: Path, at_least: int, names: bool, like: Path | None, seed: int, keys: Keys | None
 ) -> Profile:
     import numpy as np
-    from rich.console import Console
 
     from capture.failures import BadInput
     from capture.trace_reader import open_trace
-    from replay.cli.progress_bar import progress_bar
+    from replay.cli.progress_bar import rows_done
     from replay.transform.client_table import is_client_table, read_client_tables
     from replay.transform.fitting import fit as fitted
     from replay.transform.profile_file import read_profile
@@ -91,15 +90,11 @@ def _fitted(
     if like is not None:
         raise BadInput("--like: goes with client tables; a trace has lengths of its own")
     trace = open_trace(source, keys)
-    with progress_bar(Console(stderr=True)) as progress:
-        task = progress.add_task(f"reading {source.name}", total=trace.rows, rows="")
-
-        def on_rows(rows: int) -> None:
-            progress.update(task, completed=rows, rows=f"· {rows:,} rows")
-
+    with rows_done(f"reading {source.name}", trace.rows) as on_rows:
         return fitted(trace, at_least, np.random.default_rng(seed), names=names, on_rows=on_rows)
 
 
+@grouped
 def generate(
     profile: Annotated[
         Path,
@@ -113,9 +108,8 @@ def generate(
     model: RecordedModel = None,
     ignore_eos: IgnoreEos = False,
     seed: Seed = 0,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
+    *,
+    writing: Writing,
 ) -> None:
     """Make a trace from a profile: the same kind of traffic, and no request of anybody's.
 
@@ -147,4 +141,4 @@ def generate(
         requests = generated(found, np.random.default_rng(seed), factor=factor, slice_ns=window)
         return pending_trace(profile, found, requests, seed, model=model, ignore_eos=ignore_eos)
 
-    run_import(begin, profile, output, limit, key, overwrite)
+    run_import(begin, Files(profile, output), writing)

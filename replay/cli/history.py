@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,11 +55,12 @@ def history(
 
     from capture.failures import BadInput
     from capture.trace_writer import refuse_existing, refuse_input
+    from replay.analysis.vocabulary import GROUP_KINDS
     from replay.cli.printing import show
     from replay.report.history_page import history_page
     from replay.report.history_text import history_json, history_report
 
-    if by not in ("all", "endpoint", "model", "phase"):
+    if by not in GROUP_KINDS:
         raise BadInput(f"--by: {by} found, all, endpoint, model or phase wanted")
     if not runs.is_dir():
         raise BadInput(f"{runs}: no folder of runs; name the one that `peaktape replay -o` writes into")
@@ -79,7 +79,7 @@ def history(
     else:
         show(history_report(followed, *counts, folder=str(runs), asked=asked, baseline=baseline))
     if html is not None:
-        command = ("peaktape", *sys.argv[1:])
+        command = outputs.command_line()
         made = history_page(followed, *counts, command, folder=str(runs), asked=asked, baseline=baseline)
         outputs.write_text("page", html, made, overwrite=overwrite)
 
@@ -173,7 +173,7 @@ def _kept(path: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from capture.failures import BadInput
+    from capture.failures import BadInput, first_line
     from replay.analysis.run_history import HISTORY_SCHEMA, completed
 
     if not path.exists():
@@ -181,7 +181,7 @@ def _kept(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        found = first_line(error)
         raise BadInput(f"{path}: not a readable table ({found}); move it away to begin anew") from error
     whole = completed(table)
     if whole is None:

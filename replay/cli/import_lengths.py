@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-from replay.cli.import_run import (
-    File,
-    IgnoreEos,
-    Limit,
-    Model,
-    Output,
-    Overwrite,
-    RecordedModel,
-    RefuseRounded,
-    Seed,
-    Stream,
-    Unround,
-    rounded_as,
-    run_import,
-)
-from replay.cli.key_option import Key
+from replay.cli.import_run import Asking, Files, Model, RecordedModel, Rounding, Writing, run_import
+from replay.cli.option_groups import grouped
 
 
-def azure_llm(
-    file: File,
-    output: Output,
-    model: Model = "default",
-    stream: Stream = True,
-    ignore_eos: IgnoreEos = False,
-    seed: Seed = 0,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
-) -> None:
+@grouped
+def azure_llm(files: Files, *, model: Model = "default", asking: Asking, writing: Writing) -> None:
     """Import an Azure LLM inference trace: CSV with TIMESTAMP, ContextTokens, GeneratedTokens.
 
     It holds no text, so each prompt is made of exactly ContextTokens words;
@@ -42,27 +19,19 @@ def azure_llm(
       peaktape import azure-llm conv.csv -o vllm.parquet --model llama --ignore-eos
     """
     from capture.importers.azure_llm import open_azure_llm
-    from capture.importers.synthetic_prompt import SyntheticPrompts
-    from capture.importers.synthetic_request import ChatRequests
 
-    requests = ChatRequests(model=model, stream=stream, ignore_eos=ignore_eos)
-    run_import(
-        lambda _: open_azure_llm(file, SyntheticPrompts(seed), requests), file, output, limit, key, overwrite
-    )
+    requests = asking.requests(model=model)
+    run_import(lambda _: open_azure_llm(files.file, asking.prompts(), requests), files, writing)
 
 
+@grouped
 def mooncake(
-    file: File,
-    output: Output,
-    unround: Unround = False,
-    refuse_rounded: RefuseRounded = False,
+    files: Files,
+    *,
+    rounding: Rounding,
     model: Model = "default",
-    stream: Stream = True,
-    ignore_eos: IgnoreEos = False,
-    seed: Seed = 0,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
+    asking: Asking,
+    writing: Writing,
 ) -> None:
     """Import a Mooncake trace: JSON lines with timestamp, input_length, output_length, hash_ids.
 
@@ -75,32 +44,18 @@ def mooncake(
       peaktape import mooncake trace.jsonl -o first.parquet --limit 1000
     """
     from capture.importers.mooncake import open_mooncake
-    from capture.importers.synthetic_prompt import SyntheticPrompts
-    from capture.importers.synthetic_request import ChatRequests
 
-    requests = ChatRequests(model=model, stream=stream, ignore_eos=ignore_eos)
-    rounded, prompts = rounded_as(unround, refuse_rounded), SyntheticPrompts(seed)
+    requests = asking.requests(model=model)
+    rounded, prompts = rounding.rounded(), asking.prompts()
     run_import(
-        lambda watch: open_mooncake(file, prompts, requests, rounded=rounded, watch=watch),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
+        lambda watch: open_mooncake(files.file, prompts, requests, rounded=rounded, watch=watch),
+        files,
+        writing,
     )
 
 
-def otlp(
-    file: File,
-    output: Output,
-    model: RecordedModel = None,
-    stream: Stream = True,
-    ignore_eos: IgnoreEos = False,
-    seed: Seed = 0,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
-) -> None:
+@grouped
+def otlp(files: Files, *, model: RecordedModel = None, asking: Asking, writing: Writing) -> None:
     """Import OpenTelemetry GenAI spans: OTLP JSON, as the collector's file exporter writes it.
 
     Prompts are the recorded ones where the spans hold them, else made of
@@ -112,33 +67,26 @@ def otlp(
       peaktape import otlp traces.jsonl.gz -o vllm.parquet --model llama --ignore-eos
     """
     from capture.importers.otlp import open_otlp
-    from capture.importers.synthetic_prompt import SyntheticPrompts
-    from capture.importers.synthetic_request import ChatRequests
 
-    requests = ChatRequests(stream=stream, ignore_eos=ignore_eos)
-    prompts = SyntheticPrompts(seed)
+    requests = asking.requests()
+    prompts = asking.prompts()
     run_import(
-        lambda watch: open_otlp(file, prompts, requests, model=model, folder=output.parent, watch=watch),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
+        lambda watch: open_otlp(
+            files.file, prompts, requests, model=model, folder=files.output.parent, watch=watch
+        ),
+        files,
+        writing,
     )
 
 
+@grouped
 def burstgpt(
-    file: File,
-    output: Output,
-    unround: Unround = False,
-    refuse_rounded: RefuseRounded = False,
+    files: Files,
+    *,
+    rounding: Rounding,
     model: RecordedModel = None,
-    stream: Stream = True,
-    ignore_eos: IgnoreEos = False,
-    seed: Seed = 0,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
+    asking: Asking,
+    writing: Writing,
 ) -> None:
     """Import a BurstGPT trace: CSV with Timestamp, Model, Request tokens, Response tokens.
 
@@ -151,18 +99,19 @@ def burstgpt(
       peaktape import burstgpt BurstGPT_3.csv.gz -o llama.parquet --model llama
     """
     from capture.importers.burst_gpt import open_burst_gpt
-    from capture.importers.synthetic_prompt import SyntheticPrompts
-    from capture.importers.synthetic_request import ChatRequests
 
-    requests = ChatRequests(stream=stream, ignore_eos=ignore_eos)
-    prompts, rounded = SyntheticPrompts(seed), rounded_as(unround, refuse_rounded)
+    requests = asking.requests()
+    prompts, rounded = asking.prompts(), rounding.rounded()
     run_import(
         lambda watch: open_burst_gpt(
-            file, prompts, requests, model=model, rounded=rounded, folder=output.parent, watch=watch
+            files.file,
+            prompts,
+            requests,
+            model=model,
+            rounded=rounded,
+            folder=files.output.parent,
+            watch=watch,
         ),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
+        files,
+        writing,
     )

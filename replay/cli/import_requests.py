@@ -6,34 +6,18 @@ from typing import Annotated
 
 import typer
 
-from replay.cli.import_run import (
-    File,
-    Limit,
-    Output,
-    Overwrite,
-    Policy,
-    Redact,
-    RefuseRounded,
-    Seed,
-    Unround,
-    redaction_of,
-    rounded_as,
-    run_import,
-)
-from replay.cli.key_option import Key
+from replay.cli.import_run import Files, Redacting, Rounding, Seed, Writing, run_import
+from replay.cli.option_groups import grouped
 
 
+@grouped
 def har(
-    file: File,
-    output: Output,
-    unround: Unround = False,
-    refuse_rounded: RefuseRounded = False,
+    files: Files,
+    *,
+    rounding: Rounding,
     seed: Seed = 0,
-    redact: Redact = None,
-    policy: Policy = None,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
+    redacting: Redacting,
+    writing: Writing,
 ) -> None:
     """Import a HAR as browsers and proxies export it, also gzipped or mitmproxy's .zhar.
 
@@ -46,30 +30,25 @@ def har(
     """
     from capture.importers.har import open_har
 
-    redaction, rounded = redaction_of(policy, redact), rounded_as(unround, refuse_rounded)
+    redaction, rounded = redacting.redaction(), rounding.rounded()
     run_import(
         lambda watch: open_har(
-            file, redaction, rounded=rounded, seed=seed, folder=output.parent, watch=watch
+            files.file, redaction, rounded=rounded, seed=seed, folder=files.output.parent, watch=watch
         ),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
+        files,
+        writing,
     )
 
 
+@grouped
 def mitm(
-    file: File,
-    output: Output,
+    files: Files,
+    *,
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Keep the flows before a damaged one instead of refusing.")
     ] = False,
-    redact: Redact = None,
-    policy: Policy = None,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
+    redacting: Redacting,
+    writing: Writing,
 ) -> None:
     """Import a mitmproxy flow file (.mitm, .flow), as written by mitmdump -w or mitmproxy's save.
 
@@ -83,26 +62,18 @@ def mitm(
     """
     from capture.importers.mitm_flows import open_mitm
 
-    redaction = redaction_of(policy, redact)
+    redaction = redacting.redaction()
     run_import(
-        lambda watch: open_mitm(file, redaction, salvage=salvage, folder=output.parent, watch=watch),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
+        lambda watch: open_mitm(
+            files.file, redaction, salvage=salvage, folder=files.output.parent, watch=watch
+        ),
+        files,
+        writing,
     )
 
 
-def gor(
-    file: File,
-    output: Output,
-    redact: Redact = None,
-    policy: Policy = None,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
-) -> None:
+@grouped
+def gor(files: Files, *, redacting: Redacting, writing: Writing) -> None:
     """Import a GoReplay file (gor --output-file), requests with the answers recorded beside them.
 
     Record answers with --input-raw-track-response. Credential headers and
@@ -116,18 +87,16 @@ def gor(
     from capture.importers.gor import open_gor
 
     run_import(
-        lambda watch: open_gor(file, redaction_of(policy, redact), folder=output.parent, watch=watch),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
+        lambda watch: open_gor(files.file, redacting.redaction(), folder=files.output.parent, watch=watch),
+        files,
+        writing,
     )
 
 
+@grouped
 def access_log(
-    file: File,
-    output: Output,
+    files: Files,
+    *,
     format: Annotated[  # noqa: A002 - the option's name
         str,
         typer.Option(
@@ -137,8 +106,7 @@ def access_log(
             "(nginx log_format, Apache LogFormat, Envoy).",
         ),
     ] = "auto",
-    unround: Unround = False,
-    refuse_rounded: RefuseRounded = False,
+    rounding: Rounding,
     sessions_by_client: Annotated[
         bool, typer.Option("--sessions-by-client", help="One session per client address, as a keyed hash.")
     ] = False,
@@ -146,11 +114,8 @@ def access_log(
         bool, typer.Option("--skip-broken", help="Leave out lines that aren't of the format, and count them.")
     ] = False,
     seed: Seed = 0,
-    redact: Redact = None,
-    policy: Policy = None,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
+    redacting: Redacting,
+    writing: Writing,
 ) -> None:
     """Import an access log of nginx, Apache or Envoy, text or JSON lines.
 
@@ -166,30 +131,27 @@ def access_log(
     """
     from capture.importers.access_log import LogOptions, open_access_log
 
-    rounded = rounded_as(unround, refuse_rounded)
+    rounded = rounding.rounded()
     options = LogOptions(format, rounded, seed, sessions_by_client, skip_broken)
-    redaction = redaction_of(policy, redact)
+    redaction = redacting.redaction()
     run_import(
-        lambda watch: open_access_log(file, redaction, options, folder=output.parent, watch=watch),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
+        lambda watch: open_access_log(
+            files.file, redaction, options, folder=files.output.parent, watch=watch
+        ),
+        files,
+        writing,
     )
 
 
+@grouped
 def vegeta(
-    file: File,
-    output: Output,
+    files: Files,
+    *,
     rate: Annotated[
         str, typer.Option("--rate", metavar="N", help="Requests a second: targets hold no instants.")
     ] = "50",
-    redact: Redact = None,
-    policy: Policy = None,
-    limit: Limit = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
+    redacting: Redacting,
+    writing: Writing,
 ) -> None:
     """Import vegeta's JSON targets (vegeta attack -format=json), evenly spaced at --rate.
 
@@ -203,12 +165,5 @@ def vegeta(
     from capture.importers.vegeta import open_vegeta
     from capture.quantities import parse_factor
 
-    per_second, redaction = parse_factor(rate, "--rate"), redaction_of(policy, redact)
-    run_import(
-        lambda _: open_vegeta(file, redaction, rate=per_second),
-        file,
-        output,
-        limit,
-        key,
-        overwrite,
-    )
+    per_second, redaction = parse_factor(rate, "--rate"), redacting.redaction()
+    run_import(lambda _: open_vegeta(files.file, redaction, rate=per_second), files, writing)

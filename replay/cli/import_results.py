@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from replay.cli.key_option import Key, key_files_of, keys_of
+from replay.cli.option_groups import grouped
+from replay.cli.printing import tell, tell_left_out
 from replay.cli.progress_bar import progress_bar
-from replay.cli.replay_flags import MaxLateness, MaxLatenessP99
+from replay.cli.replay_flags import Bounds
 
 if TYPE_CHECKING:
     from replay.importers.foreign_run import ForeignRun
@@ -18,33 +21,36 @@ if TYPE_CHECKING:
 
 RESULTS = "Results of other load tools, as runs"
 
-Result = Annotated[
-    Path, typer.Argument(metavar="RESULT", help="The result file, plain or gzipped.", show_default=False)
-]
-Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="RUN", help="The run to write.", show_default=False)
-]
-Label = Annotated[
-    str | None, typer.Option("--label", metavar="BUILD", help="Name of the build; default: the run's file.")
-]
-Target = Annotated[
-    str | None, typer.Option("--target", metavar="URL", help="What was asked, where the result doesn't say.")
-]
-Which = Annotated[
-    int | None, typer.Option("--which", min=1, metavar="N", help="Run N of a file that holds several.")
-]
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The result that is imported, and the run that it becomes."""
+
+    result: Annotated[
+        Path,
+        typer.Argument(metavar="RESULT", help="The result file, plain or gzipped.", show_default=False),
+    ]
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="RUN", help="The run to write.", show_default=False)
+    ]
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="BUILD", help="Name of the build; default: the run's file."),
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="URL", help="What was asked, where the result doesn't say."),
+    ] = None
+    which: Annotated[
+        int | None, typer.Option("--which", min=1, metavar="N", help="Run N of a file that holds several.")
+    ] = None
+
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run if it exists.")]
 
 
-def vllm_bench(
-    result: Result,
-    output: Output,
-    label: Label = None,
-    target: Target = None,
-    which: Which = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
-) -> None:
+@grouped
+def vllm_bench(result: Result, *, key: Key = None, overwrite: Overwrite = False) -> None:
     """Import a result of vllm bench serve --save-result --save-detailed, as a run.
 
     Requests pair by their place in the data: give both runs the same data and
@@ -58,18 +64,11 @@ def vllm_bench(
     """
     from replay.importers.vllm_bench import read_vllm_bench
 
-    _import(read_vllm_bench, result, output, label, target, which, {}, key, overwrite)
+    _import(read_vllm_bench, result, {}, key, overwrite)
 
 
-def aiperf_results(
-    result: Result,
-    output: Output,
-    label: Label = None,
-    target: Target = None,
-    which: Which = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
-) -> None:
+@grouped
+def aiperf_results(result: Result, *, key: Key = None, overwrite: Overwrite = False) -> None:
     """Import AIPerf's profile_export.jsonl, as a run; the summary beside it says load and target.
 
     Requests pair by conversation and turn. It holds no due times, not of a
@@ -81,21 +80,18 @@ def aiperf_results(
     """
     from replay.importers.aiperf import read_aiperf
 
-    _import(read_aiperf, result, output, label, target, which, {}, key, overwrite)
+    _import(read_aiperf, result, {}, key, overwrite)
 
 
+@grouped
 def guidellm_results(
     result: Result,
-    output: Output,
-    label: Label = None,
-    target: Target = None,
-    which: Which = None,
+    *,
     from_sent: Annotated[
         bool,
         typer.Option("--from-sent", help="Leave the due times out: told from sent, validity not judged."),
     ] = False,
-    max_lateness_p99: MaxLatenessP99 = None,
-    max_lateness: MaxLateness = None,
+    stated: Bounds,
     key: Key = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -121,19 +117,12 @@ def guidellm_results(
         told = read_guidellm(path, which, watch)
         return without_due(told) if from_sent else told
 
-    bounds = bounds_of(max_lateness_p99, max_lateness)
-    _import(read, result, output, label, target, which, bounds, key, overwrite)
+    bounds = bounds_of(stated)
+    _import(read, result, bounds, key, overwrite)
 
 
-def inference_perf(
-    result: Result,
-    output: Output,
-    label: Label = None,
-    target: Target = None,
-    which: Which = None,
-    key: Key = None,
-    overwrite: Overwrite = False,
-) -> None:
+@grouped
+def inference_perf(result: Result, *, key: Key = None, overwrite: Overwrite = False) -> None:
     """Import inference-perf's per_request_lifecycle_metrics.json, as a run.
 
     Have it written with report.request_lifecycle.per_request: true; config.yaml
@@ -146,16 +135,12 @@ def inference_perf(
     """
     from replay.importers.inference_perf import read_inference_perf
 
-    _import(read_inference_perf, result, output, label, target, which, {}, key, overwrite)
+    _import(read_inference_perf, result, {}, key, overwrite)
 
 
 def _import(
     read: Callable[[Path, int | None, Watch], ForeignRun],
-    result: Path,
-    output: Path,
-    label: str | None,
-    target: str | None,
-    which: int | None,
+    asked: Result,
     bounds: dict[str, float],
     key: str | None,
     overwrite: bool,
@@ -163,36 +148,34 @@ def _import(
     """Import with progress on stderr; what came of it goes to stdout, what to know about it to stderr."""
     from rich.console import Console
 
+    from capture.counts import counted
     from capture.trace_writer import refuse_existing, refuse_input
     from replay.importers.foreign_file import write_foreign_run
     from replay.importers.foreign_run import run_of
 
-    keys = keys_of(key)
+    result, output, keys = asked.result, asked.output, keys_of(key)
     refuse_input(output, [result, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     console = Console(stderr=True)
     with progress_bar(console) as progress:
         task = progress.add_task(f"reading {result.name}", total=1.0, rows="")
-        told = read(result, which, lambda share: progress.update(task, completed=share))
+        told = read(result, asked.which, lambda share: progress.update(task, completed=share))
         progress.update(task, completed=1.0)
         table, metadata = run_of(
             told,
             source=result,
-            label=label or told.label or output.stem,
-            target=target,
+            label=asked.label or told.label or output.stem,
+            target=asked.target,
             bounds=bounds,
         )
         write_foreign_run(output, table, metadata, keys)
     if not any(one.due_ns is not None for one in told.requests):
         no_due = "no due times: coordinated omission can't be excluded; latencies are from sent"
-        console.print(f"missing: {no_due}", markup=False, highlight=False, soft_wrap=True)
-    for note in told.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    for cause, count in told.left_out.items():
-        console.print(f"left out: {count:,} {cause}", markup=False, highlight=False, soft_wrap=True)
+        tell(console, "missing", [no_due])
+    tell(console, "note", told.notes)
+    tell_left_out(console, told.left_out)
     span_s = max(one.sent_ns for one in told.requests) - min(one.sent_ns for one in told.requests)
-    plural = "s" if len(told.requests) != 1 else ""
     typer.echo(
-        f"{output}: {len(told.requests):,} request{plural} of {told.made_by} over {span_s / 1e9:,.1f} s, "
+        f"{output}: {counted(len(told.requests), 'request')} of {told.made_by} over {span_s / 1e9:,.1f} s, "
         f"{metadata.mode} loop"
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
+from replay.cli.outputs import command_line, write_text
+from replay.cli.progress_bar import rows_done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -67,7 +68,6 @@ def inspect(
       peaktape inspect secret.parquet --key file:trace.key
     """
     import json
-    import sys
 
     from capture.trace_writer import refuse_existing, refuse_input
     from replay.report.inspect_page import inspect_page
@@ -87,9 +87,8 @@ def inspect(
         other = sides.facts(second)
         target, doubts = sides.target(other, factor), reuse_warnings(one, other)
     if html is not None:
-        _write_page(
-            html, inspect_page(one, other, target, doubts, ("peaktape", *sys.argv[1:])), overwrite=overwrite
-        )
+        page = inspect_page(one, other, target, doubts, command_line())
+        write_text("page", html, page, overwrite=overwrite)
         holds = "figures, and names of hosts, endpoints and models; no bodies"
         tell_in_the_clear(sides.read_from, [html], holds, keys)
     if as_json:
@@ -189,7 +188,7 @@ class _Sides:
 
         trace = open_trace(name, self._keys)
         columns = self._read(trace)
-        with self._telling("judging bursts"):
+        with rows_done("judging bursts", None):
             found = inspect_trace(trace, columns)
             self._compare(columns.arrival_ns, columns.sessions)
         self._let_go(trace)
@@ -206,9 +205,9 @@ class _Sides:
         if trace is not None:
             sent = self._sent[name].lengths(self._wanted(trace), self._read(trace).of_rows)
             self._let_go(trace)
-        with self._progress(f"reading {name}", read_rows(Path(name))) as on_rows:
+        with rows_done(f"reading {name}", read_rows(Path(name))) as on_rows:
             schedule = read_schedule_columns(Path(name), on_rows)
-        with self._telling("judging bursts"):
+        with rows_done("judging bursts", None):
             found = inspect_schedule(name, schedule, lineage, trace, sent, _rewrite_of(lineage))
             self._compare(schedule.due_ns, schedule.sessions)
         return found
@@ -252,24 +251,9 @@ class _Sides:
 
         self._traces[trace.fingerprint] = trace
         if trace.fingerprint not in self._columns:
-            with self._progress(f"reading {trace.name}", trace.rows) as on_rows:
+            with rows_done(f"reading {trace.name}", trace.rows) as on_rows:
                 self._columns[trace.fingerprint] = read_columns(trace, on_rows, self._wanted(trace))
         return self._columns[trace.fingerprint]
-
-    @contextlib.contextmanager
-    def _progress(self, what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A line on stderr while something goes on: what is given is told how many rows are done."""
-        from rich.console import Console
-
-        from replay.cli.progress_bar import progress_bar
-
-        with progress_bar(Console(stderr=True)) as progress:
-            task = progress.add_task(what, total=total, rows="")
-            yield lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows")
-
-    def _telling(self, what: str) -> contextlib.AbstractContextManager[Callable[[int], None]]:
-        """The line of what takes a while that nobody knows."""
-        return self._progress(what, None)
 
 
 def _rewrite_of(lineage: Lineage) -> Rewrite | None:
@@ -281,11 +265,3 @@ def _rewrite_of(lineage: Lineage) -> Rewrite | None:
     if rules is None or not rules.changes_bodies:
         return None
     return lambda row, place: rewritten(row, place, rules)
-
-
-def _write_page(path: Path, page: str, *, overwrite: bool) -> None:
-    from capture.trace_writer import replace_when_whole
-
-    with replace_when_whole(path, overwrite=overwrite) as temporary:
-        temporary.write_text(page, "utf-8")
-    typer.echo(f"page: {path}", err=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
+from capture.child_processes import wait_or_kill
 from replay.cli.key_option import Key, keys_of
 
 if TYPE_CHECKING:
@@ -270,7 +271,4 @@ def _ended(child: subprocess.Popen[bytes]) -> Iterator[None]:
     finally:
         if child.poll() is None:
             child.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(CHILD_STOP_S)
-            child.kill()
-            child.wait()
+            wait_or_kill(child, CHILD_STOP_S)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import replay.cli.outputs as outputs
 from replay.cli.key_option import Key, key_files_of, keys_of
+from replay.cli.option_groups import grouped
+from replay.cli.outputs import Outputs, command_line
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
@@ -18,33 +18,53 @@ if TYPE_CHECKING:
     from replay.analysis.run_table import RunTable
     from replay.analysis.values import DiffResult, Objective, RunSummary
 
-Slo = Annotated[
-    str | None, typer.Option(help="Objectives, e.g. ttft:p99=500ms,e2e:p95=4s,error_rate=1%,recovery=30s.")
-]
-SloFile = Annotated[
-    Path | None, typer.Option(help="Objectives per endpoint, model and phase, as YAML: see samples/slo.yml.")
-]
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a run is held against, and what it costs."""
+
+    slo: Annotated[
+        str | None,
+        typer.Option(help="Objectives, e.g. ttft:p99=500ms,e2e:p95=4s,error_rate=1%,recovery=30s."),
+    ] = None
+    slo_file: Annotated[
+        Path | None,
+        typer.Option(help="Objectives per endpoint, model and phase, as YAML: see samples/slo.yml."),
+    ] = None
+    price_per_hour: Annotated[
+        str | None,
+        typer.Option(
+            help="What all that served a run costs an hour; gives cost per 1,000 answers and per million "
+            "tokens."
+        ),
+    ] = None
+
+    def objectives(self) -> tuple[Objective, ...]:
+        """What --slo and --slo-file state, together; raises `BadInput`."""
+        from capture.yaml_file import load_yaml
+        from replay.analysis.slo import parse_objectives
+        from replay.analysis.slo_file import objectives_of
+
+        stated = parse_objectives(self.slo) if self.slo else ()
+        if self.slo_file is None:
+            return stated
+        return (*stated, *objectives_of(load_yaml(self.slo_file, "an SLO file"), str(self.slo_file)))
+
+    def price(self) -> float | None:
+        """--price-per-hour, None without it; raises `BadInput`."""
+        from capture.quantities import parse_factor
+
+        given = self.price_per_hour
+        return None if given is None else parse_factor(given, "--price-per-hour")
 
 
-Price = Annotated[
-    str | None,
-    typer.Option(
-        help="What all that served a run costs an hour; gives cost per 1,000 answers and per million tokens."
-    ),
-]
-
-
+@grouped
 def report(
     run: Annotated[Path, typer.Argument(help="A run that `peaktape replay` wrote.")],
-    slo: Slo = None,
-    slo_file: SloFile = None,
-    price_per_hour: Price = None,
-    html: outputs.Html = None,
-    junit: outputs.Junit = None,
-    markdown: outputs.Markdown = None,
-    as_json: outputs.Json = False,
+    *,
+    wanted: Wanted,
+    outputs: Outputs,
     key: Key = None,
-    overwrite: outputs.Overwrite = False,
 ) -> None:
     """Show what one run measured, whether it is valid, and whether it met its objectives.
 
@@ -62,6 +82,7 @@ def report(
     from capture.failures import EXIT_REGRESSION, RunInvalid
     from replay.analysis.costs import with_cost
     from replay.analysis.summary import summarise
+    from replay.analysis.validity import failed_checks
     from replay.analysis.waterfall import run_waterfall
     from replay.cli.run_reading import run_table
     from replay.report.as_json import run_json
@@ -70,31 +91,29 @@ def report(
     from replay.report.markdown import run_markdown
     from replay.report.terminal import run_report
 
-    objectives = _objectives(slo, slo_file)
-    wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
-    keys = keys_of(key)
-    wanted.check([run, slo_file, *key_files_of(keys)])
+    objectives, keys = wanted.objectives(), keys_of(key)
+    outputs.check([run, wanted.slo_file, *key_files_of(keys)])
     table = run_table(run, keys)
-    summary = summarise(table, objectives, distributed=html is not None or as_json)
-    summary = with_cost(summary, _price(price_per_hour))
-    if html is not None:
+    summary = summarise(table, objectives, distributed=outputs.tell_distributions)
+    summary = with_cost(summary, wanted.price())
+    if outputs.html is not None:
         summary = dataclasses.replace(summary, waterfall=run_waterfall(table, summary.timeline.width_s))
-    command = _command()
-    wanted.show(
+    command = command_line()
+    outputs.show(
         lambda: run_report(summary), lambda: run_json(summary), lambda: run_markdown(summary, command)
     )
-    wanted.write(
+    outputs.write(
         lambda: run_page(summary, command), lambda: run_junit(summary), lambda: run_markdown(summary, command)
     )
-    wanted.tell_in_the_clear([run], keys)
+    outputs.tell_in_the_clear([run], keys)
     if not summary.validity.valid:
-        raise RunInvalid(
-            f"{run}: run INVALID ({_failed(summary)}); its figures are no measurement of the target"
-        )
+        failed = failed_checks(summary.validity)
+        raise RunInvalid(f"{run}: run INVALID ({failed}); its figures are no measurement of the target")
     if not all(result.met for result in summary.objectives):
         raise typer.Exit(EXIT_REGRESSION)
 
 
+@grouped
 def diff(
     baseline: Annotated[Path | None, typer.Argument(help="The run of the build in use.")] = None,
     candidate: Annotated[Path | None, typer.Argument(help="The run of the build to judge.")] = None,
@@ -103,17 +122,12 @@ def diff(
         tuple[Path, Path] | None,
         typer.Option(help="Two runs of one build: the noise floor is then measured, not assumed."),
     ] = None,
-    slo: Slo = None,
-    slo_file: SloFile = None,
-    price_per_hour: Price = None,
-    html: outputs.Html = None,
-    junit: outputs.Junit = None,
-    markdown: outputs.Markdown = None,
-    as_json: outputs.Json = False,
+    *,
+    wanted: Wanted,
+    outputs: Outputs,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     key: Key = None,
     resamples: Annotated[int, typer.Option(min=200, max=100_000, help="Bootstrap resamples.")] = 2000,
-    overwrite: outputs.Overwrite = False,
 ) -> None:
     """Compare two runs of one schedule request by request, and say what has changed, with its doubt.
 
@@ -144,23 +158,21 @@ def diff(
 
     pair = _pair(baseline, candidate, same_build)
     share = parse_share(tolerance, "--tolerance")
-    objectives = _objectives(slo, slo_file)
-    wanted = outputs.Outputs(html, junit, markdown, as_json, overwrite)
-    keys = keys_of(key)
-    wanted.check([*pair, *(same_build or ()), slo_file, *key_files_of(keys)])
-    result = _compared(pair, same_build, share, objectives, (seed, resamples), keys, wanted)
-    price, command = _price(price_per_hour), _command()
+    objectives, keys = wanted.objectives(), keys_of(key)
+    outputs.check([*pair, *(same_build or ()), wanted.slo_file, *key_files_of(keys)])
+    result = _compared(pair, same_build, share, objectives, (seed, resamples), keys, outputs)
+    price, command = wanted.price(), command_line()
     result = dataclasses.replace(
         result,
         baseline=with_cost(result.baseline, price),
         candidate=with_cost(result.candidate, price),
     )
     in_words = diff_report if baseline is not None else power_report
-    wanted.show(lambda: in_words(result), lambda: diff_json(result), lambda: diff_markdown(result, command))
-    wanted.write(
+    outputs.show(lambda: in_words(result), lambda: diff_json(result), lambda: diff_markdown(result, command))
+    outputs.write(
         lambda: diff_page(result, command), lambda: diff_junit(result), lambda: diff_markdown(result, command)
     )
-    wanted.tell_in_the_clear(pair, keys)
+    outputs.tell_in_the_clear(pair, keys)
     missed = not all(objective.met for objective in result.candidate.objectives)
     if missed or result.verdict is Verdict.REGRESSION:
         raise typer.Exit(EXIT_REGRESSION)
@@ -189,7 +201,7 @@ def _compared(
     objectives: tuple[Objective, ...],
     chance: tuple[int, int],
     keys: Keys | None,
-    wanted: outputs.Outputs,
+    outputs: Outputs,
 ) -> DiffResult:
     """The comparison; a run that is INVALID is told to machines before it is refused."""
     import numpy as np
@@ -213,11 +225,11 @@ def _compared(
             same_build=same,
             rng=np.random.default_rng(seed),
             bodies=_bodies((pair[0], before), (pair[1], after), same_build, same, keys),
-            distributed=wanted.html is not None or wanted.as_json,
+            distributed=outputs.tell_distributions,
         )
     except RunInvalid as refusal:
         runs = summarise(before, objectives), summarise(after, objectives)
-        _tell_refused(wanted, runs, str(refusal))
+        _tell_refused(outputs, runs, str(refusal))
         raise
 
 
@@ -234,42 +246,16 @@ def _bodies(
     return changed_bodies(baseline, candidate, same, keys)
 
 
-def _tell_refused(wanted: outputs.Outputs, runs: tuple[RunSummary, RunSummary], why: str) -> None:
+def _tell_refused(outputs: Outputs, runs: tuple[RunSummary, RunSummary], why: str) -> None:
     """What machines read of a comparison that carries no verdict; people get the one line on stderr."""
     from replay.report.as_json import invalid_diff_json
     from replay.report.junit import invalid_diff_junit
     from replay.report.markdown import invalid_diff_markdown
 
-    command = _command()
-    wanted.show(
+    command = command_line()
+    outputs.show(
         None, lambda: invalid_diff_json(*runs, why), lambda: invalid_diff_markdown(*runs, why, command)
     )
-    wanted.write(
+    outputs.write(
         None, lambda: invalid_diff_junit(*runs, why), lambda: invalid_diff_markdown(*runs, why, command)
     )
-
-
-def _price(text: str | None) -> float | None:
-    from capture.quantities import parse_factor
-
-    return None if text is None else parse_factor(text, "--price-per-hour")
-
-
-def _objectives(slo: str | None, slo_file: Path | None) -> tuple[Objective, ...]:
-    """What --slo and --slo-file state, together."""
-    from capture.yaml_file import load_yaml
-    from replay.analysis.slo import parse_objectives
-    from replay.analysis.slo_file import objectives_of
-
-    stated = parse_objectives(slo) if slo else ()
-    if slo_file is None:
-        return stated
-    return (*stated, *objectives_of(load_yaml(slo_file, "an SLO file"), str(slo_file)))
-
-
-def _failed(summary: RunSummary) -> str:
-    return ", ".join(check.name for check in summary.validity.checks if not check.passed)
-
-
-def _command() -> tuple[str, ...]:
-    return ("peaktape", *sys.argv[1:])

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import replay.cli.transforming as transforming
+from replay.cli.transforming import planned
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
     from capture.trace_reader import Trace
+    from replay.cli.replay_flags import Bounds, Connection, Target
     from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
     from replay.engine.scraping import ScrapeJob
@@ -52,7 +53,7 @@ def scheduled(
     with Console(stderr=True).status(f"reading {source}"):
         if not (path.is_file() and is_schedule(path)):
             opened = open_trace(source, keys)
-            schedule, lineage = transforming.planned(opened, plan)
+            schedule, lineage = planned(opened, plan)
             path = folder / "inline.schedule.parquet"
             write_schedule(path, schedule, lineage)
             return Scheduled(path, schedule, lineage, opened)
@@ -68,14 +69,26 @@ def scheduled(
     return Scheduled(path, schedule, lineage, opened)
 
 
-def guarded(
-    connecting: Connecting,
-    trace: Trace,
-    allowed: list[str],
-    *,
-    resolved: list[str],
-    allow_captured_host: bool,
-) -> Connecting:
+def connecting_to(url: str, asked: Connection) -> Connecting:
+    """How the target at `url` is connected to, before its addresses are known; raises `BadInput`."""
+    from replay.engine.connecting import Connecting
+    from replay.engine.target import parse_target
+
+    first_byte = asked.first_byte_timeout
+    return Connecting(
+        target=parse_target(url),
+        timeout_s=seconds_of(asked.timeout, "--timeout"),
+        connect_timeout_s=seconds_of(asked.connect_timeout, "--connect-timeout"),
+        first_byte_timeout_s=seconds_of(first_byte, "--first-byte-timeout") if first_byte else None,
+        ca=asked.ca,
+        certificate=asked.client_cert,
+        key=asked.client_key,
+        proxy=asked.proxy,
+        unix_socket=asked.unix_socket,
+    )
+
+
+def guarded(connecting: Connecting, trace: Trace, resolved: list[str], asked: Target) -> Connecting:
     """`connecting` with the addresses vetted that it connects to; raises `TargetRefused`, `BadInput`.
 
     Names are looked up here and never again: a DNS that answers otherwise later leads no sender astray.
@@ -90,7 +103,8 @@ def guarded(
     target = connecting.target
     captured = captured_places(trace)
     behind = {(address, port) for host, port in captured for address in resolve(host, port)}
-    guard = Guard(frozenset(captured), frozenset(behind), frozenset(allowed), allow_captured_host)
+    allowed = frozenset(asked.allow_host or ())
+    guard = Guard(frozenset(captured), frozenset(behind), allowed, asked.allow_captured_host)
     if connecting.unix_socket is not None:
         guard.check_socket(target)
         return connecting
@@ -190,24 +204,24 @@ def mode_of(asked: str, *, weave: bool) -> str:
     return PARTLY_OPEN if asked == "partly-open" else OPEN
 
 
-def headers_of(
-    texts: list[str] | None, auth_env: str | None, auth_header: str
-) -> tuple[tuple[str, str], ...]:
+def headers_of(asked: Target) -> tuple[tuple[str, str], ...]:
     """Headers set on every request: those given, and the credential from the environment; `BadInput`."""
     from capture.failures import BadInput
 
     headers: list[tuple[str, str]] = []
-    for text in texts or []:
+    for text in asked.header or ():
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
             raise BadInput(f"--header: {text!r} found, 'name: value' wanted")
         headers.append((name.strip(), value.strip()))
-    if auth_env is not None:
-        secret = os.environ.get(auth_env, "")
+    if asked.auth_env is not None:
+        secret = os.environ.get(asked.auth_env, "")
         if not secret:
-            raise BadInput(f"--auth-env {auth_env}: this environment variable is not set; export it first")
-        bearer = auth_header.lower() == "authorization" and " " not in secret
-        headers.append((auth_header, f"Bearer {secret}" if bearer else secret))
+            raise BadInput(
+                f"--auth-env {asked.auth_env}: this environment variable is not set; export it first"
+            )
+        bearer = asked.auth_header.lower() == "authorization" and " " not in secret
+        headers.append((asked.auth_header, f"Bearer {secret}" if bearer else secret))
     return tuple(headers)
 
 
@@ -229,15 +243,15 @@ def without_secrets(arguments: list[str]) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def bounds_of(lateness_p99: str | None, lateness_max: str | None) -> dict[str, float]:
+def bounds_of(asked: Bounds) -> dict[str, float]:
     """The stated bounds of validity, as they stand in a run's metadata; raises `BadInput`."""
     from capture.quantities import parse_duration_ns
 
     bounds: dict[str, float] = {}
-    if lateness_p99 is not None:
-        bounds["lateness_p99_ns"] = parse_duration_ns(lateness_p99, "--max-lateness-p99")
-    if lateness_max is not None:
-        bounds["lateness_max_ns"] = parse_duration_ns(lateness_max, "--max-lateness")
+    if asked.max_lateness_p99 is not None:
+        bounds["lateness_p99_ns"] = parse_duration_ns(asked.max_lateness_p99, "--max-lateness-p99")
+    if asked.max_lateness is not None:
+        bounds["lateness_max_ns"] = parse_duration_ns(asked.max_lateness, "--max-lateness")
     return bounds
 
 

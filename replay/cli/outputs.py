@@ -6,6 +6,8 @@ All are refused before anything is computed, and each is written whole or not at
 from __future__ import annotations
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -19,36 +21,30 @@ if TYPE_CHECKING:
 
     from capture.encryption_keys import Keys
 
-PANEL: Final = "Outputs"
 STDOUT: Final = "-"
+_option = functools.partial(typer.Option, rich_help_panel="Outputs")
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.", rich_help_panel=PANEL)]
-Html = Annotated[
-    Path | None, typer.Option(help="Also write one self-contained HTML page.", rich_help_panel=PANEL)
-]
-Junit = Annotated[
-    Path | None, typer.Option(help="Also write JUnit XML, for CI systems.", rich_help_panel=PANEL)
-]
-Markdown = Annotated[
-    Path | None,
-    typer.Option(
-        help="Also write a summary for a pull request; - for stdout instead of text.", rich_help_panel=PANEL
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=PANEL)
-]
+Json = Annotated[bool, _option("--json", help="JSON on stdout instead of text.")]
+Html = Annotated[Path | None, _option(help="Also write one self-contained HTML page.")]
+Overwrite = Annotated[bool, _option("--overwrite", help="Replace existing outputs.")]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outputs:
     """The files asked for; None for those that were not. `markdown` may be "-", stdout."""
 
-    html: Path | None
-    junit: Path | None
-    markdown: Path | None
-    as_json: bool
-    overwrite: bool
+    html: Html = None
+    junit: Annotated[Path | None, _option(help="Also write JUnit XML, for CI systems.")] = None
+    markdown: Annotated[
+        Path | None, _option(help="Also write a summary for a pull request; - for stdout instead of text.")
+    ] = None
+    as_json: Json = False
+    overwrite: Overwrite = False
+
+    @property
+    def tell_distributions(self) -> bool:
+        """Whether an output has them: a page or JSON."""
+        return self.html is not None or self.as_json
 
     def check(self, inputs: Sequence[Path | None]) -> None:
         """Raise `BadInput` for an output that is an input or another output, or exists; for two on stdout."""
@@ -108,6 +104,11 @@ class Outputs:
     def _files(self) -> list[Path]:
         markdown = None if self._markdown_is_shown else self.markdown
         return [*filter(None, (self.html, self.junit, markdown))]
+
+
+def command_line() -> tuple[str, ...]:
+    """The command as it was typed, for pages that say how to make them again."""
+    return ("peaktape", *sys.argv[1:])
 
 
 def write_text(what: str, path: Path, text: str, *, overwrite: bool) -> None:

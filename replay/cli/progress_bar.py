@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ def progress_bar(console: Any) -> Any:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+@contextlib.contextmanager
+def rows_done(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A line on stderr while `what` goes on; what is given is told how many of `total` rows are done."""
+    from rich.console import Console
+
+    with progress_bar(Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total, rows="")
+        yield lambda rows: progress.update(task, completed=rows, rows=f"· {rows:,} rows")
 
 
 def show_upload(progress: Any) -> Callable[[UploadCounts], None]:

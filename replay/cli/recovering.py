@@ -46,6 +46,7 @@ def recover(capture: Place, key: Key = None, outbox: Outbox = Path("peaktape-out
 
 
 def _recover_local(capture: Path, keys: Keys | None, notes: Any) -> None:
+    from capture.counts import counted
     from capture.recording import recover as recover_capture
     from capture.trace_reader import open_trace
 
@@ -53,7 +54,7 @@ def _recover_local(capture: Path, keys: Keys | None, notes: Any) -> None:
         recovered, trace = recover_capture(capture, keys)
     _tell_damaged(recovered, notes)
     rows = open_trace(trace, keys).rows
-    typer.echo(f"{trace}: {rows:,} row{'s' if rows != 1 else ''}; {_recovered([recovered])}")
+    typer.echo(f"{trace}: {counted(rows, 'row')}; {_recovered([recovered])}")
 
 
 def _recover_stored(url: str, outbox: Path, keys: Keys | None, notes: Any) -> None:

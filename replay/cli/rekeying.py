@@ -40,6 +40,7 @@ def rekey(
     """
     from rich.console import Console
 
+    from capture.counts import counted
     from capture.encryption_keys import Keys
     from capture.rekeying import rekey as rekey_files
     from replay.cli.progress_bar import progress_bar
@@ -54,4 +55,4 @@ def rekey(
             lambda done_bytes, all_bytes: progress.update(task, completed=done_bytes, total=all_bytes),
         )
     had = f"; {done.had_it:,} had it before" if done.had_it else ""
-    typer.echo(f"{place}: {done.files:,} file{'s' if done.files != 1 else ''} under {new.source} now{had}")
+    typer.echo(f"{place}: {counted(done.files, 'file')} under {new.source} now{had}")

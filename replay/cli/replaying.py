@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 import replay.cli.replay_flags as asked
-import replay.cli.transform_flags as flags
-import replay.cli.transforming as transforming
-from replay.cli.key_option import key_files_of, keys_of
+from replay.cli.key_option import Key, key_files_of, keys_of
+from replay.cli.option_groups import grouped
+from replay.cli.transform_flags import Transformation
+from replay.cli.transforming import plan_of, tell_sampling
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
@@ -23,31 +24,14 @@ if TYPE_CHECKING:
     from replay.engine.supervisor import ReplayOrder
 
 
+@grouped
 def replay(
     source: asked.Source,
     target: asked.TargetUrl,
     output: asked.Output,
+    *,
     label: asked.Label = None,
-    recipe: flags.Recipe = None,
-    speed: flags.Speed = None,
-    amplify: flags.Amplify = None,
-    unsample: flags.Unsample = False,
-    thin: flags.Thin = None,
-    slice_: flags.Slice = None,
-    spike: flags.Spikes = None,
-    ramp: flags.Ramps = None,
-    shape: flags.Shapes = None,
-    mix: flags.Mixes = None,
-    limit: flags.Limits = None,
-    method: flags.Method = None,
-    jitter: flags.Jitter = None,
-    seed: flags.Seed = None,
-    unique_prompts: flags.UniquePrompts = False,
-    keep_prompts: flags.KeepPrompts = False,
-    prefix_hits: flags.PrefixHits = None,
-    prompt_length: flags.PromptLength = None,
-    map_model: flags.MapModel = None,
-    map_endpoint: flags.MapEndpoint = None,
+    transformation: Transformation,
     trace: asked.MovedTrace = None,
     workers: asked.Workers = None,
     sender: asked.SenderName = "auto",
@@ -55,28 +39,12 @@ def replay(
     weave: asked.Weave = False,
     aborts: asked.Aborts = True,
     bodies: asked.Bodies = "drop",
-    connections: asked.Connections = "pooled",
-    timeout: asked.Timeout = "300s",
-    connect_timeout: asked.ConnectTimeout = "10s",
-    first_byte_timeout: asked.FirstByteTimeout = None,
-    ca: asked.Ca = None,
-    client_cert: asked.ClientCert = None,
-    client_key: asked.ClientKey = None,
-    proxy: asked.Proxy = None,
-    resolve: asked.Resolve = None,
-    unix_socket: asked.UnixSocket = None,
-    auth_env: asked.AuthEnv = None,
-    auth_header: asked.AuthHeader = "authorization",
-    header: asked.Header = None,
-    allow_host: asked.AllowHost = None,
-    allow_captured_host: asked.AllowCapturedHost = False,
-    max_lateness_p99: asked.MaxLatenessP99 = None,
-    max_lateness: asked.MaxLateness = None,
+    connection: asked.Connection,
+    allowed: asked.Target,
+    bounds: asked.Bounds,
     attempts: asked.Attempts = 1,
-    key: asked.Key = None,
-    scrape: asked.Scrape = None,
-    scrape_metrics: asked.ScrapeMetrics = None,
-    scrape_every: asked.ScrapeEvery = "1s",
+    key: Key = None,
+    scraping: asked.Scraping,
     overwrite: asked.Overwrite = False,
 ) -> None:
     """Fire a trace or a schedule at a target, open loop: every request leaves when it is due.
@@ -96,80 +64,50 @@ def replay(
         --scrape vllm=http://10.0.0.7:8000/metrics --scrape gpu=http://10.0.0.7:9400/metrics
     """
     from capture.trace_writer import refuse_existing, refuse_input
-    from replay.cli.ordering import bounds_of, guarded, headers_of, mode_of, order_of, scheduled, seconds_of
+    from replay.cli.ordering import (
+        bounds_of,
+        connecting_to,
+        guarded,
+        headers_of,
+        mode_of,
+        order_of,
+        scheduled,
+    )
     from replay.cli.run_reading import scrape_job
-    from replay.engine.connecting import Connecting
     from replay.engine.requests import Rewrite
     from replay.engine.run_format import partial_of
     from replay.engine.scrape_format import scrape_of
-    from replay.engine.target import parse_target
 
-    connecting = Connecting(
-        target=parse_target(target),
-        timeout_s=seconds_of(timeout, "--timeout"),
-        connect_timeout_s=seconds_of(connect_timeout, "--connect-timeout"),
-        first_byte_timeout_s=seconds_of(first_byte_timeout, "--first-byte-timeout")
-        if first_byte_timeout
-        else None,
-        ca=ca,
-        certificate=client_cert,
-        key=client_key,
-        proxy=proxy,
-        unix_socket=unix_socket,
-    )
+    connecting = connecting_to(target, connection)
     connecting.check(sender)
-    plan = transforming.plan_of(
-        recipe=recipe,
-        speed=speed,
-        amplify=amplify,
-        unsample=unsample,
-        thin=thin,
-        slice_=slice_,
-        spikes=spike,
-        ramps=ramp,
-        shapes=shape,
-        mix=mix,
-        limits=limit,
-        method=method,
-        jitter=jitter,
-        seed=seed,
-        unique_prompts=unique_prompts,
-        keep_prompts=keep_prompts,
-        prefix_hits=prefix_hits,
-        prompt_length=prompt_length,
-        map_model=map_model,
-        map_endpoint=map_endpoint,
+    plan = plan_of(transformation)
+    rewrite = Rewrite(headers=headers_of(allowed), aborts=aborts, connections=connection.connections)
+    stated_bounds, watched, keys = bounds_of(bounds), scrape_job(output, scraping), keys_of(key)
+    read = (
+        source,
+        trace,
+        transformation.recipe,
+        connection.ca,
+        connection.client_cert,
+        connection.client_key,
     )
-    rewrite = Rewrite(
-        headers=headers_of(header, auth_env, auth_header), aborts=aborts, connections=connections
-    )
-    bounds = bounds_of(max_lateness_p99, max_lateness)
-    watched = scrape_job(output, scrape, scrape_metrics, scrape_every)
-    keys = keys_of(key)
     for path in (output, partial_of(output), *([scrape_of(output)] if watched else [])):
-        refuse_input(path, [source, trace, recipe, ca, client_cert, client_key, *key_files_of(keys)])
+        refuse_input(path, [*read, *key_files_of(keys)])
         refuse_existing(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="peaktape-") as folder:
         found = scheduled(source, trace, plan, Path(folder), keys)
         refuse_input(output, [found.trace.name])
-        transforming.tell_sampling(found.trace, found.lineage)
-        connecting = guarded(
-            connecting,
-            found.trace,
-            allow_host or [],
-            resolved=resolve or [],
-            allow_captured_host=allow_captured_host,
-        )
+        tell_sampling(found.trace, found.lineage)
         order = order_of(
             found,
-            connecting,
+            guarded(connecting, found.trace, connection.resolve or [], allowed),
             rewrite,
             label=label,
             workers=workers,
             sender=sender,
             mode=mode_of(mode, weave=weave),
             weaving=weave,
-            bounds=bounds,
+            bounds=stated_bounds,
             scrape=watched,
         )
         summary = fire_until_valid(order, output, bodies, keys, attempts)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
     from replay.analysis.run_table import RunTable
+    from replay.cli.replay_flags import Scraping
     from replay.engine.scrape_format import Source
     from replay.engine.scraping import ScrapeJob
 
@@ -36,27 +37,25 @@ def run_table(path: Path, keys: Keys | None = None) -> RunTable:
     return run
 
 
-def scrape_job(
-    run: Path, endpoints: list[str] | None, patterns: list[str] | None, every: str
-) -> ScrapeJob | None:
+def scrape_job(run: Path, asked: Scraping) -> ScrapeJob | None:
     """What to sample during a replay into `run`, None for nothing; raises `BadInput`."""
     from capture.failures import BadInput
     from capture.quantities import parse_duration_ns
     from replay.engine.scraping import ScrapeJob
 
-    every_s = parse_duration_ns(every, "--scrape-every") / 1e9
+    every_s = parse_duration_ns(asked.scrape_every, "--scrape-every") / 1e9
     if every_s < _OFTEN_S:
-        raise BadInput(f"--scrape-every: {every} found, 100ms or more wanted")
-    if not endpoints:
-        if patterns:
+        raise BadInput(f"--scrape-every: {asked.scrape_every} found, 100ms or more wanted")
+    if not asked.scrape:
+        if asked.scrape_metrics:
             raise BadInput("--scrape-metrics: no endpoint to take them from; add --scrape URL")
         return None
-    sources = tuple(map(_source, endpoints))
+    sources = tuple(map(_source, asked.scrape))
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"--scrape: {name!r} names two endpoints; give each its own, as NAME=URL")
-    return ScrapeJob(sources, run.absolute(), every_s, tuple(patterns or ()))
+    return ScrapeJob(sources, run.absolute(), every_s, tuple(asked.scrape_metrics or ()))
 
 
 def _source(text: str) -> Source:

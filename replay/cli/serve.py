@@ -5,35 +5,16 @@ Only reading the command line belongs here; the server and its knobs are in `rep
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
+from replay.cli.option_groups import grouped
 from replay.demo.build import Build
 
 
-def _with_knobs(verb: Callable[..., None]) -> Callable[..., None]:
-    """`verb` with an option for each knob of a build in place of `**knobs`: typer reads signatures."""
-    own = list(inspect.signature(verb).parameters.values())[:-1]
-    hints = get_type_hints(verb, include_extras=True)
-    knob_types = get_type_hints(Build)
-    options = []
-    for field in dataclasses.fields(Build):
-        option = typer.Option(help=field.metadata["help"], rich_help_panel=field.metadata["about"])
-        hints[field.name] = Annotated[knob_types[field.name], option]
-        options.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default))
-    parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in (*own, *options)]
-    described: Any = verb
-    described.__signature__ = inspect.Signature(parameters)
-    described.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return verb
-
-
-@_with_knobs
+@grouped
 def serve_demo(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
@@ -41,7 +22,8 @@ def serve_demo(
         Path | None,
         typer.Option(help="Write each request's arrival stamp (CLOCK_MONOTONIC) to this Parquet at the end."),
     ] = None,
-    **knobs: Any,
+    *,
+    build: Build,
 ) -> None:
     """Run the embedded inference server: a demo and a ground truth for tests, not a model.
 
@@ -58,4 +40,4 @@ def serve_demo(
     """
     from replay.demo.server import serve
 
-    serve(Build(**knobs), host=host, port=port, arrivals=arrivals)
+    serve(build, host=host, port=port, arrivals=arrivals)

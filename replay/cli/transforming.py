@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import replay.cli.transform_flags as flags
 from replay.cli.key_option import Key, key_files_of, keys_of, tell_in_the_clear
+from replay.cli.option_groups import grouped
+from replay.cli.transform_flags import Transformation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,27 +26,10 @@ if TYPE_CHECKING:
     from replay.transform.shapes import Shape
 
 
-def plan_of(
-    *,
-    recipe: Path | None = None,
-    speed: float | None = None,
-    amplify: float | None = None,
-    unsample: bool = False,
-    thin: str | None = None,
-    slice_: str | None = None,
-    spikes: list[str] | None = None,
-    ramps: list[str] | None = None,
-    shapes: list[str] | None = None,
-    mix: list[str] | None = None,
-    limits: list[str] | None = None,
-    method: str | None = None,
-    jitter: str | None = None,
-    seed: int | None = None,
-    **content: Any,
-) -> Plan:
+def plan_of(asked: Transformation) -> Plan:
     """The recipe, if any, with the flags laid over it: values replace its own, steps come after its own.
 
-    Raises `BadInput` naming the flag, or the recipe's file and line. `content` are the flags of that panel.
+    Raises `BadInput` naming the flag, or the recipe's file and line.
     """
     from capture.quantities import parse_duration_ns, parse_share, parse_window_ns
     from replay.transform.mixing import Mix, TenantLimit
@@ -54,24 +38,24 @@ def plan_of(
     from replay.transform.settings import read_flag
     from replay.transform.shapes import Ramp, Spike
 
-    plan = Plan() if recipe is None else read_recipe(recipe)
-    given: dict[str, Any] = {"speed": speed, "amplify": amplify, "method": method, "seed": seed}
-    given["unsample"] = unsample or None
-    given["thin"] = None if thin is None else parse_share(thin, "--thin")
-    given["slice_ns"] = None if slice_ is None else parse_window_ns(slice_, "--slice")
-    given["jitter_ns"] = None if jitter is None else parse_duration_ns(jitter, "--jitter")
+    plan = Plan() if asked.recipe is None else read_recipe(asked.recipe)
+    given = {name: getattr(asked, name) for name in ("speed", "amplify", "method", "seed")}
+    given["unsample"] = asked.unsample or None
+    given["thin"] = None if asked.thin is None else parse_share(asked.thin, "--thin")
+    given["slice_ns"] = None if asked.slice_ is None else parse_window_ns(asked.slice_, "--slice")
+    given["jitter_ns"] = None if asked.jitter is None else parse_duration_ns(asked.jitter, "--jitter")
     laid = (
-        *(read_flag(Ramp, text, "--ramp") for text in ramps or ()),
-        *(read_flag(Spike, text, "--spike") for text in spikes or ()),
-        *map(_shape, shapes or ()),
+        *(read_flag(Ramp, text, "--ramp") for text in asked.ramps or ()),
+        *(read_flag(Spike, text, "--spike") for text in asked.spikes or ()),
+        *map(_shape, asked.shapes or ()),
     )
     return dataclasses.replace(
         plan,
         **{name: value for name, value in given.items() if value is not None},
         shapes=(*plan.shapes, *laid),
-        mix=(*plan.mix, *(read_flag(Mix, text, "--mix") for text in mix or ())),
-        limits=(*plan.limits, *(read_flag(TenantLimit, text, "--limit") for text in limits or ())),
-        content=_content(plan.content, **content),
+        mix=(*plan.mix, *(read_flag(Mix, text, "--mix") for text in asked.mix or ())),
+        limits=(*plan.limits, *(read_flag(TenantLimit, text, "--limit") for text in asked.limits or ())),
+        content=_content(plan.content, asked),
     )
 
 
@@ -89,38 +73,31 @@ def _shape(text: str) -> Shape:
     return read_flag(KINDS[word], settings, f"--shape {word}")
 
 
-def _content(
-    rules: ContentRules,
-    *,
-    unique_prompts: bool = False,
-    keep_prompts: bool = False,
-    prefix_hits: str | None = None,
-    prompt_length: float | None = None,
-    map_model: list[str] | None = None,
-    map_endpoint: list[str] | None = None,
-) -> ContentRules:
+def _content(rules: ContentRules, asked: Transformation) -> ContentRules:
     from capture.failures import BadInput
     from capture.quantities import check_factor, parse_share
     from replay.transform.content_rules import HITS, KEEP, UNIQUE
 
-    asked = {"--unique-prompts": unique_prompts, "--keep-prompts": keep_prompts}
-    asked["--prefix-hits"] = prefix_hits is not None
-    found = [flag for flag, given in asked.items() if given]
+    prompts = {
+        "--unique-prompts": asked.unique_prompts,
+        "--keep-prompts": asked.keep_prompts,
+        "--prefix-hits": asked.prefix_hits is not None,
+    }
+    found = [flag for flag, given in prompts.items() if given]
     if len(found) > 1:
         raise BadInput(f"{' and '.join(found)}: contradict each other; give one of them")
     given: dict[str, Any] = {}
-    if unique_prompts or keep_prompts:
-        given["prompts"] = UNIQUE if unique_prompts else KEEP
-    if prefix_hits is not None:
-        given |= {"prompts": HITS, "hits": parse_share(prefix_hits, "--prefix-hits")}
-    if prompt_length is not None:
-        given["prompt_length"] = check_factor(prompt_length, "--prompt-length")
-    if map_model:
-        given["models"] = (*rules.models, *(_renaming(text, "--map-model") for text in map_model))
-    if map_endpoint:
-        endpoints = (_renaming(text, "--map-endpoint") for text in map_endpoint)
-        given["endpoints"] = (*rules.endpoints, *endpoints)
-    return dataclasses.replace(rules, **given)
+    if asked.unique_prompts or asked.keep_prompts:
+        given["prompts"] = UNIQUE if asked.unique_prompts else KEEP
+    if asked.prefix_hits is not None:
+        given |= {"prompts": HITS, "hits": parse_share(asked.prefix_hits, "--prefix-hits")}
+    if asked.prompt_length is not None:
+        given["prompt_length"] = check_factor(asked.prompt_length, "--prompt-length")
+    models = (_renaming(text, "--map-model") for text in asked.map_model or ())
+    endpoints = (_renaming(text, "--map-endpoint") for text in asked.map_endpoint or ())
+    return dataclasses.replace(
+        rules, **given, models=(*rules.models, *models), endpoints=(*rules.endpoints, *endpoints)
+    )
 
 
 def _renaming(text: str, flag: str) -> tuple[str, str]:
@@ -168,29 +145,11 @@ def _surveyed(trace: Trace, plan: Plan) -> tuple[str, ...]:
     return (f"of the first {looked_at} requests {lacking} hold no prompt's text: they stay as they are",)
 
 
+@grouped
 def transform(
     trace: Annotated[str, typer.Argument(help="A trace: a file, a folder of segments, or a quoted glob.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The schedule to write.")],
-    recipe: flags.Recipe = None,
-    speed: flags.Speed = None,
-    amplify: flags.Amplify = None,
-    unsample: flags.Unsample = False,
-    thin: flags.Thin = None,
-    slice_: flags.Slice = None,
-    spike: flags.Spikes = None,
-    ramp: flags.Ramps = None,
-    shape: flags.Shapes = None,
-    mix: flags.Mixes = None,
-    limit: flags.Limits = None,
-    method: flags.Method = None,
-    jitter: flags.Jitter = None,
-    seed: flags.Seed = None,
-    unique_prompts: flags.UniquePrompts = False,
-    keep_prompts: flags.KeepPrompts = False,
-    prefix_hits: flags.PrefixHits = None,
-    prompt_length: flags.PromptLength = None,
-    map_model: flags.MapModel = None,
-    map_endpoint: flags.MapEndpoint = None,
+    asked: Transformation,
     print_recipe: Annotated[
         bool, typer.Option("--print-recipe", help="Print the whole as a recipe on stdout, and nothing else.")
     ] = False,
@@ -219,30 +178,9 @@ def transform(
     from capture.trace_writer import refuse_existing, refuse_input
     from replay.transform.recipe_file import recipe_text
 
-    plan = plan_of(
-        recipe=recipe,
-        speed=speed,
-        amplify=amplify,
-        unsample=unsample,
-        thin=thin,
-        slice_=slice_,
-        spikes=spike,
-        ramps=ramp,
-        shapes=shape,
-        mix=mix,
-        limits=limit,
-        method=method,
-        jitter=jitter,
-        seed=seed,
-        unique_prompts=unique_prompts,
-        keep_prompts=keep_prompts,
-        prefix_hits=prefix_hits,
-        prompt_length=prompt_length,
-        map_model=map_model,
-        map_endpoint=map_endpoint,
-    )
+    plan = plan_of(asked)
     keys = keys_of(key)
-    refuse_input(output, [trace, recipe, *key_files_of(keys)])
+    refuse_input(output, [trace, asked.recipe, *key_files_of(keys)])
     refuse_existing(output, overwrite=overwrite)
     opened = open_trace(trace, keys)
     facts, lineage = _made(opened, plan, output, overwrite=overwrite, shown=not print_recipe)

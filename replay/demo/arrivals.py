@@ -17,7 +17,6 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from capture.failures import BadInput
-from capture.trace_writer import replace_when_whole
 
 REQUEST_HEADER: Final = "x-peaktape-request"
 """The header by which a replay names a request: "request_id/copy"."""
@@ -74,6 +73,8 @@ class ArrivalLog:
 
     def write(self, path: Path) -> None:
         """Write the arrivals to `path` with `ARRIVALS_SCHEMA`, ascending, replacing what is there."""
+        from capture.trace_writer import replace_when_whole  # a server writes at its end, if at all
+
         self._rows.sort(key=lambda row: row[0])
         columns = [
             pa.array([row[i] for row in self._rows], type=field.type)

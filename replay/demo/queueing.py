@@ -10,10 +10,7 @@ their own stations. Reading requests and sleeping until these instants is not he
 from __future__ import annotations
 
 import dataclasses
-import heapq
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -135,47 +132,3 @@ def through_stall(build: Build, start_ns: int, offsets_ns: npt.NDArray[np.float6
         return instants
     late: Int64 = np.where(instants > stall_ns, instants + lost_ns, instants)
     return late
-
-
-@dataclasses.dataclass(frozen=True)
-class Served:
-    """One request's life in the model: the instant it got a slot, and the instants its work was due."""
-
-    start_ns: int
-    instants_ns: Int64
-
-    @property
-    def end_ns(self) -> int:
-        """The instant that freed the slot."""
-        return int(self.instants_ns[-1])
-
-
-def simulate(
-    station: Station, arrivals_ns: Sequence[int], serve: Callable[[int, Start], Int64]
-) -> list[Served | None]:
-    """Run arrivals (ascending, ns) through a station; per arrival what happened, None if it was refused.
-
-    `serve(index, start)` gives the instants of arrival `index`'s work, at least one, the last frees the slot.
-    """
-    served: list[Served | None] = [None] * len(arrivals_ns)
-    ends: list[tuple[int, int]] = []
-
-    def begin(start: Start | None) -> None:
-        if start is not None:
-            life = Served(start.start_ns, serve(start.ticket, start))
-            served[start.ticket] = life
-            heapq.heappush(ends, (life.end_ns, start.ticket))
-
-    def free_until(now_ns: float) -> None:
-        while ends and ends[0][0] <= now_ns:
-            end_ns, ticket = heapq.heappop(ends)
-            begin(station.leave(ticket, end_ns))
-
-    for index, now_ns in enumerate(arrivals_ns):
-        free_until(now_ns)
-        try:
-            begin(station.arrive(index, now_ns))
-        except QueueFull:
-            continue
-    free_until(math.inf)
-    return served

@@ -20,7 +20,6 @@ from typing import Any, Final
 from aiohttp import web
 
 from capture.failures import BadInput, PeaktapeError
-from capture.trace_writer import refuse_existing
 from replay.demo.arrivals import ArrivalLog, StampingServer
 from replay.demo.build import Build, option_name
 from replay.demo.launch import LISTENING
@@ -45,6 +44,8 @@ def serve(
     Raises `BadInput` when the address can't be had or `arrivals` exists already.
     """
     if arrivals is not None:
+        from capture.trace_writer import refuse_existing  # heavy, and few ask for arrivals
+
         refuse_existing(arrivals, overwrite=False)
     log = ArrivalLog() if arrivals is not None else None
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

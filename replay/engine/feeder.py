@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from capture.child_processes import leave_to_the_parent
 from capture.failures import PeaktapeError
 from capture.trace_reader import Trace, open_trace
 from replay.engine.feed import END, FAILED, WINDOW, Share
@@ -163,8 +164,7 @@ def _woven(share: Share, prepared: Prepared, said: Said) -> Prepared:
 
 def main(windows_descriptor: int, singles_descriptor: int) -> None:
     """Entry of the feeder process; the descriptors are its ends of two socket pairs."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # it ends with its worker, whose channels then close
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_the_parent(signal.SIGINT, signal.SIGTERM)  # it ends with its worker, whose channels then close
     windows, singles = socket.socket(fileno=windows_descriptor), socket.socket(fileno=singles_descriptor)
     splitter, found = FrameSplitter(), list[Any]()
     while not found:

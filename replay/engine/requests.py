@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from capture.redaction import REDACTED
+from capture.privacy.credential_names import REDACTED
 from capture.trace_format import CLIENT_ABORTED
 from replay.engine.rewriting import rewritten
 from replay.engine.target import Target
@@ -53,7 +53,7 @@ _BODILESS_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 @dataclasses.dataclass(frozen=True)
 class Rewrite:
-    """What a replay changes in every request: headers set (replacing those of the same name), the tag.
+    """What a replay changes in every request beside its tag: headers set (replacing those of the same name).
 
     With `aborts`, clients that hung up do so again; with `connections` "recorded" each recorded client
     connection (of each copy) is one connection again. `content` are the rules for what requests say, None
@@ -61,7 +61,6 @@ class Rewrite:
     """
 
     headers: tuple[tuple[str, str], ...] = ()
-    tag: bool = True
     aborts: bool = True
     connections: str = POOLED
     content: ContentRules | None = None
@@ -110,7 +109,7 @@ def prepare(
         row = rewritten(row, place, rewrite.content)
     path, method, body = row["path"], row["method"], row["request_body"] or None
     kept = kept_headers(row["request_headers"], rewrite)
-    tag = f"{row['request_id']}/{place['copy']}" if rewrite.tag else None
+    tag = f"{row['request_id']}/{place['copy']}"
     parts = keep_body or target is None
     return Prepared(
         number=place["index"],
@@ -124,7 +123,7 @@ def prepare(
         stream=row["stream"],
         method=method,
         path=path,
-        headers=tagged(kept, tag) if parts else (),
+        headers=(*kept, (TAG_HEADER, tag)) if parts else (),
         body=body if parts else None,
         wire=serialise(target, method, path, kept, tag, body) if target else None,
         client=client_of(row, place["copy"]) if rewrite.connections == RECORDED else None,
@@ -168,11 +167,6 @@ def kept_headers(headers: Headers, rewrite: Rewrite) -> Headers:
         and not _UNSENDABLE.search(name + value)
     ]
     return (*kept, *rewrite.headers)
-
-
-def tagged(headers: Headers, tag: str | None) -> Headers:
-    """The headers with the tag at their end."""
-    return headers if tag is None else (*headers, (TAG_HEADER, tag))
 
 
 def _as_recorded(value: str) -> str:

@@ -12,16 +12,18 @@ import json
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 import numpy as np
 
 from capture.importers.synthetic_prompt import WORDS, SyntheticPrompts
 from capture.semantics import json_body
-from capture.trace_reader import Trace
 from replay.engine.prompt_texts import USER_ROLES, Text, prompts_in, scaled, words_in
 from replay.transform.content_rules import CLONES, HITS, KEEP, UNIQUE, ContentRules
+
+if TYPE_CHECKING:  # a worker, which imports this, reads no trace
+    from capture.trace_reader import Trace
 
 SURVEYED_ROWS: Final = 500
 

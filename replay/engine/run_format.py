@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,8 @@ import pyarrow as pa
 
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
-from capture.failures import BadInput
+from capture.failures import BadInput, first_line
+from capture.footers import footer_of, read_footer
 from replay.engine.sealed_stream import open_stream, starts_sealed
 
 FORMAT_VERSION: Final = 1
@@ -138,7 +138,7 @@ class RunMetadata:
 
     def to_json(self) -> bytes:
         """The UTF-8 JSON that stands under `METADATA_KEY` in the Parquet footer."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+        return footer_of(self)
 
 
 def partial_of(path: Path) -> Path:
@@ -165,8 +165,9 @@ def read_run(
         names = [name for name in wanted.names if bodies or name != "body"]
         table, footer = _read_stream(path, names, keys) if partial else _read_file(path, names, keys)
     except (OSError, pa.ArrowException) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path}: not a readable run ({found}); make one with `peaktape replay`") from error
+        raise BadInput(
+            f"{path}: not a readable run ({first_line(error)}); make one with `peaktape replay`"
+        ) from error
     raw = (footer or {}).get(METADATA_KEY)
     if raw is None:
         raise BadInput(f"{path}: no run metadata in the footer; make runs with `peaktape replay`")
@@ -247,16 +248,5 @@ def _read_stream(
 
 
 def _parse_metadata(raw: bytes, path: Path) -> RunMetadata:
-    try:
-        found = json.loads(raw)
-        version = int(found["format_version"])
-        names = {field.name for field in dataclasses.fields(RunMetadata)}
-        kept = {name: value for name, value in found.items() if name in names}
-        for name in ("steps", "workers", "command", "notes"):
-            kept[name] = tuple(kept.get(name, ()))
-        metadata = RunMetadata(**kept)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: run metadata can't be read ({error}); replay again") from error
-    if version > FORMAT_VERSION:
-        raise BadInput(f"{path}: run format {version} found, up to {FORMAT_VERSION} wanted; upgrade peaktape")
-    return metadata
+    parsers = dict.fromkeys(("steps", "workers", "command", "notes"), tuple)
+    return read_footer(RunMetadata, raw, str(path), "run", "replay again", FORMAT_VERSION, parsers)

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-import capture
+from capture.child_processes import child_environment, wait_or_kill
 from replay.engine.frames import FrameSplitter, frame
 from replay.engine.scrape_format import (
     METADATA_KEY,
@@ -69,12 +69,10 @@ class ScraperProcess:
 
     def __init__(self, job: ScrapeJob) -> None:
         self._channel, theirs = socket.socketpair()
-        root = str(Path(capture.__file__).resolve().parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "replay.engine.scraping", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is the parent's to hear: it ends this one in its time
@@ -89,11 +87,7 @@ class ScraperProcess:
     def end(self) -> None:
         """Have the file written, and wait for it; a process that does not end is killed."""
         self._channel.close()
-        try:
-            self.process.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        wait_or_kill(self.process, END_TIMEOUT_S)
 
     def _tell(self, kind: str, content: Any) -> None:
         # A scraper that died is none of the replay's business: its samples are missing, and that is said.

@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import capture
 from capture.__about__ import VERSION
+from capture.child_processes import child_environment, wait_or_kill
 from capture.failures import BadInput
 from capture.trace_reader import Trace
 from replay.engine.connecting import Connecting
@@ -165,12 +165,10 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
-        root = str(Path(capture.__file__).resolve().parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         process = subprocess.Popen(
             [sys.executable, "-m", "replay.engine.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=child_environment(),
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
         )
@@ -285,11 +283,7 @@ class Supervisor:
     def _end_processes(self) -> None:
         for worker in self._workers:
             worker.channel.close()
-            try:
-                worker.process.wait(timeout=5 if worker.totals is not None else 0.1)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            wait_or_kill(worker.process, 5 if worker.totals is not None else 0.1)
             if worker.totals is None:
                 died = {"died": True} if self._zero_ns else {}
                 worker.totals = {"worker": self._workers.index(worker), **died}

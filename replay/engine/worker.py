@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from capture.child_processes import leave_to_the_parent
 from capture.descriptors import allow_many_files
 from capture.encryption_keys import Keys
 from capture.failures import PeaktapeError
@@ -276,8 +277,7 @@ async def _main(channel: socket.socket, scheduling: str) -> None:
 
 def main(descriptor: int) -> None:
     """Entry of the worker process; `descriptor` is its end of the socket pair."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group, they are the parent's to answer
-        signal.signal(number, signal.SIG_IGN)
+    leave_to_the_parent(signal.SIGINT, signal.SIGTERM)
     allow_many_files()
     reserve_descriptors()
     scheduling = go_first()

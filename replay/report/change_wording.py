@@ -25,13 +25,26 @@ from replay.report.figures import (
     format_change_ns,
     format_change_ratio,
     format_count,
+    format_interval_ratio,
     format_ns,
     format_number,
+    format_p_value,
     format_ratio,
 )
 from replay.report.wording import EFFECT_WORDS, SYMBOLS, group_name, metric_name
 
 FIELDS_SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangeRow:
+    """A change in print: of what, its verdict (a tone, and symbol and word for it), its figures, its p."""
+
+    name: str
+    tone: str
+    word: str
+    cells: tuple[str, ...]
+    p_value: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +95,10 @@ def alike_note(place: Place) -> str:
 
 def band_cells(location: Location) -> tuple[str, str, str, str, str]:
     """Pairs, change, interval, change elsewhere, and whether it stands out, in print."""
-    low = format_change_ratio(location.low_ratio, unit=False)
-    high = format_change_ratio(location.high_ratio, unit=False)
     return (
         format_count(location.pairs),
         format_change_ratio(location.change_ratio),
-        MISSING if math.isnan(location.low_ratio) else f"{low} … {high}",
+        format_interval_ratio(location.low_ratio, location.high_ratio),
         format_change_ratio(location.elsewhere_ratio),
         "◀ stands out" if location.stands_out else "",
     )
@@ -117,34 +128,38 @@ def tail_name(change: TailChange) -> str:
     return f"{group_name(change.group)}: {metric_name(change.metric)}"
 
 
-def tail_cells(change: TailChange) -> tuple[str, str, str, str, str]:
-    """Slower, as much faster, the net share with its interval, and the smallest visible one, in print."""
-    low = format_change_ratio(change.low_ratio, unit=False)
-    high = format_change_ratio(change.high_ratio, unit=False)
-    return (
+def tail_row(change: TailChange) -> ChangeRow:
+    """Slower, as much faster, the net share with its interval, and the smallest visible one."""
+    cells = (
         f"{format_count(change.slower)} of {format_count(change.pairs)}",
         format_count(change.faster),
         format_change_ratio(change.net_ratio),
-        MISSING if math.isnan(change.low_ratio) else f"{low} … {high}",
+        format_interval_ratio(change.low_ratio, change.high_ratio),
         format_ratio(change.minimum_detectable_ratio),
     )
-
-
-def tail_word(change: TailChange) -> tuple[str, str]:
-    """The tone of a tail change, and symbol and word for it."""
-    return change.verdict.value, f"{SYMBOLS[change.verdict]} {EFFECT_WORDS[change.verdict]}"
+    word = f"{SYMBOLS[change.verdict]} {EFFECT_WORDS[change.verdict]}"
+    return ChangeRow(tail_name(change), change.verdict.value, word, cells, format_p_value(change.p_value))
 
 
 TAIL_HEADINGS = ("slower", "faster", "net", "95 % CI", "visible")
 
 
-def answer_name(change: AnswerChange) -> str:
-    """An answer change's group and measure."""
-    return change.measure if change.group.kind == "all" else f"{group_name(change.group)}: {change.measure}"
+def answer_row(change: AnswerChange) -> ChangeRow:
+    """Base → candidate, the change, and its interval."""
+    name = change.measure if change.group.kind == "all" else f"{group_name(change.group)}: {change.measure}"
+    pair = " → ".join(
+        format_count(int(value)) if value.is_integer() else format_number(value)
+        for value in (float(change.baseline), float(change.candidate))
+    )
+    interval = format_interval_ratio(change.low_ratio, change.high_ratio)
+    cells = (pair, format_change_ratio(change.change_ratio), interval)
+    return ChangeRow(name, *_answer_word(change), cells, format_p_value(change.p_value))
 
 
-def answer_word(change: AnswerChange) -> tuple[str, str]:
-    """The tone of a change of answers, and symbol and word for it."""
+ANSWER_HEADINGS = ("base → candidate", "change", "95 % CI")
+
+
+def _answer_word(change: AnswerChange) -> tuple[str, str]:
     if change.verdict is Verdict.REGRESSION:
         return Verdict.REGRESSION.value, "− less"
     if change.changed:
@@ -152,18 +167,6 @@ def answer_word(change: AnswerChange) -> tuple[str, str]:
     if change.verdict is Verdict.EQUIVALENT:
         return Verdict.EQUIVALENT.value, "~ no difference"
     return Verdict.INCONCLUSIVE.value, "? undecided"
-
-
-def answer_cells(change: AnswerChange) -> tuple[str, str, str]:
-    """Base → candidate, the change, and its interval, in print."""
-    pair = " → ".join(
-        format_count(int(value)) if value.is_integer() else format_number(value)
-        for value in (float(change.baseline), float(change.candidate))
-    )
-    low = format_change_ratio(change.low_ratio, unit=False)
-    high = format_change_ratio(change.high_ratio, unit=False)
-    interval = MISSING if math.isnan(change.low_ratio) else f"{low} … {high}"
-    return pair, format_change_ratio(change.change_ratio), interval
 
 
 def telling_answers(changes: Sequence[AnswerChange]) -> tuple[AnswerChange, ...]:
@@ -177,19 +180,19 @@ def telling_answers(changes: Sequence[AnswerChange]) -> tuple[AnswerChange, ...]
     return tuple(kept)
 
 
-def body_word(change: BodyChange) -> tuple[str, str]:
-    """The tone of a field's difference, and a word for it."""
+def body_row(change: BodyChange) -> ChangeRow:
+    """How often a field differs between the builds, how often within one, and of how many requests."""
+    noise = MISSING if math.isnan(change.noise_ratio) else format_ratio(change.noise_ratio)
+    cells = (format_ratio(change.differing_ratio), noise, format_count(change.compared))
+    return ChangeRow(change.path, *_body_word(change), cells, format_p_value(change.p_value))
+
+
+def _body_word(change: BodyChange) -> tuple[str, str]:
     if change.changed:
         return Verdict.INCONCLUSIVE.value, "≠ changed"
     if math.isnan(change.noise_ratio):
         return Verdict.INCONCLUSIVE.value, "? noise unknown" if change.differing_ratio else "~ same"
     return Verdict.EQUIVALENT.value, "~ noise" if change.differing_ratio else "~ same"
-
-
-def body_cells(change: BodyChange) -> tuple[str, str, str]:
-    """How often a field differs between the builds, how often within one, and of how many requests."""
-    noise = MISSING if math.isnan(change.noise_ratio) else format_ratio(change.noise_ratio)
-    return format_ratio(change.differing_ratio), noise, format_count(change.compared)
 
 
 def body_note(changes: Sequence[BodyChange]) -> str:

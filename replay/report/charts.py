@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import math
-from typing import Any
 
 from replay.analysis.values import DiffResult, Effect, Verdict
 from replay.report.figures import (
@@ -18,11 +17,10 @@ from replay.report.figures import (
     format_ns,
     relative,
 )
+from replay.report.plot_parts import Figure
 from replay.report.plot_parts import rounded as _rounded
 from replay.report.telling import by_group
 from replay.report.wording import effect_name, group_name, verdict_text
-
-Figure = dict[str, Any]
 
 _MARKERS = {
     Verdict.REGRESSION: ("var(--regression)", "diamond"),

@@ -13,7 +13,18 @@ from collections.abc import Sequence
 from replay.analysis.distribution_values import Distribution
 from replay.analysis.values import RunSummary
 from replay.report.figures import format_count, format_number, format_quantile, format_ratio
-from replay.report.plot_parts import BETWEEN, Figure, band, groups_in_order, log_ticks, rounded, unit_of
+from replay.report.plot_parts import (
+    BETWEEN,
+    Figure,
+    area,
+    band,
+    groups_in_order,
+    log_ticks,
+    rounded,
+    unit_of,
+    upright,
+    words,
+)
 from replay.report.server_charts import BUILD_COLOURS
 from replay.report.wording import METRIC_MEANINGS, metric_name
 
@@ -96,34 +107,11 @@ def _percentile_axis(layout: Figure, shown: Sequence[Distribution]) -> None:
     if known >= NAMED[-1]:
         return
     most = max(one.n for one in shown)
-    layout["shapes"] = [
-        {
-            "type": "rect",
-            "xref": "x",
-            "yref": "paper",
-            "x0": round(1 / (1 - known), 4),
-            "x1": 10 ** (_place(end) + _BEYOND),
-            "y0": 0,
-            "y1": 1,
-            "fillcolor": "var(--phase-fill)",
-            "line": {"width": 0},
-            "layer": "below",
-        }
-    ]
-    layout["annotations"] = [
-        {
-            "text": f"not known beyond {format_quantile(known)} with {format_count(most)} values",
-            "xref": "paper",
-            "yref": "paper",
-            "x": 0,
-            "y": 1,
-            "xanchor": "left",
-            "yanchor": "bottom",
-            "yshift": 4,
-            "showarrow": False,
-            "font": {"size": 11, "color": "var(--muted)"},
-        }
-    ]
+    unknown = f"not known beyond {format_quantile(known)} with {format_count(most)} values"
+    last = 10 ** (_place(end) + _BEYOND)
+    layout["shapes"] = [area(round(1 / (1 - known), 4), last, "var(--phase-fill)")]
+    above: Figure = {"xref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 4}
+    layout["annotations"] = [words(unknown, 0, 1, **above)]
 
 
 def _density(metric: str, shown: Sequence[Shown]) -> Figure:
@@ -153,7 +141,7 @@ def _density(metric: str, shown: Sequence[Shown]) -> Figure:
             }
         )
         if one.quantiles:
-            medians.append(_median_line(one.value_ns[0] / factor, BUILD_COLOURS[index]))
+            medians.append(upright(rounded(one.value_ns[0] / factor), BUILD_COLOURS[index]))
     layout = _layout()
     axis = f"{metric_name(metric)}, {METRIC_MEANINGS[metric]}, {name} (log scale)"
     layout["xaxis"] |= {"title": {"text": axis, "standoff": 8}, **log_ticks(at)}
@@ -172,12 +160,6 @@ def _seen(one: Distribution) -> tuple[Sequence[float], Sequence[float], Sequence
     seen = [index for index, share in enumerate(one.density) if share >= least]
     part = slice(max(seen[0] - 1, 0), seen[-1] + 2)
     return one.density_at_ns[part], one.density[part], one.below[part]
-
-
-def _median_line(x: float, colour: str) -> Figure:
-    line = {"color": colour, "width": 1.5, "dash": "dot"}
-    place = {"x0": rounded(x), "x1": rounded(x), "y0": 0, "y1": 1}
-    return {"type": "line", "xref": "x", "yref": "paper", **place, "line": line}
 
 
 def _layout() -> Figure:

@@ -93,6 +93,13 @@ def format_change_ratio(value: float, *, unit: bool = True) -> str:
     return f"{text} %" if unit else text
 
 
+def format_interval_ratio(low: float, high: float) -> str:
+    """Two signed relative changes such as "+28.0 … +30.3", in %; "–" where there is no interval."""
+    if math.isnan(low):
+        return MISSING
+    return f"{format_change_ratio(low, unit=False)} … {format_change_ratio(high, unit=False)}"
+
+
 def format_p_value(value: float) -> str:
     """A p-value with three decimals."""
     if math.isnan(value):

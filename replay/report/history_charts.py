@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from replay.analysis.run_history import BaselineChoice, Point, Series
 from replay.report.figures import format_change_ratio
 from replay.report.history_wording import day, is_better, metric_words, value_text
-from replay.report.plot_parts import Figure, rounded, unit_of
+from replay.report.plot_parts import Figure, area, panel_title, rounded, stacked, unit_of, upright, words
 
 _PANEL_PX = 130
 _GAP_PX = 44
@@ -31,31 +31,16 @@ def history_chart(
     Level lines change at change points; the run that was `asked` for and its `baseline` are marked.
     """
     place = {(run.run, run.started_ns): at for at, run in enumerate(runs)}
-    inner = len(members) * (_PANEL_PX + _GAP_PX) - _GAP_PX
-    layout: Figure = {
-        "height": inner + _MARGIN["t"] + _MARGIN["b"],
-        "margin": _MARGIN,
-        "hovermode": "closest",
-        "showlegend": False,
-        "annotations": [],
-        "shapes": [],
-        "xaxis": _run_axis(runs, len(members)),
-    }
+    layout, domains = stacked([_PANEL_PX] * len(members), _GAP_PX, _MARGIN)
+    layout |= {"hovermode": "closest", "xaxis": _run_axis(runs, len(members))}
     data: list[Figure] = []
-    for panel, one in enumerate(members, 1):
-        top = 1 - (panel - 1) * (_PANEL_PX + _GAP_PX) / inner
+    for panel, (one, (bottom, top)) in enumerate(zip(members, domains, strict=True), 1):
         name, factor = unit_of([[p.value for p in one.points]]) if one.unit == "ns" else _plain_unit(one)
-        layout[f"yaxis{panel}"] = {
-            "domain": [max(0.0, top - _PANEL_PX / inner), top],
-            "range": _range(one, factor),
-            "anchor": "x",
-            "nticks": 5,
-            "zeroline": False,
-            "fixedrange": True,
-        }
-        layout["annotations"].append(_title(metric_words(one) + (f", {name}" if name else ""), top))
+        layout[f"yaxis{panel}"]["range"] = _range(one, factor)
+        title = metric_words(one) + (f", {name}" if name else "")
+        layout["annotations"].append(panel_title(html.escape(title), top))
         data += _panel(one, place, factor, f"y{panel}")
-        _mark_changes(layout, one, place, top, top - _PANEL_PX / inner)
+        _mark_changes(layout, one, place, top, bottom)
     _mark_baseline(layout, runs, asked, baseline)
     return {"data": data, "layout": layout}
 
@@ -148,33 +133,9 @@ def _mark_changes(
         point = one.points[change.at]
         at = place[point.run, point.started_ns] - 0.5
         colour = "var(--improved)" if is_better(one, change) else "var(--regression)"
-        layout["shapes"].append(
-            {
-                "type": "line",
-                "xref": "x",
-                "yref": "paper",
-                "x0": at,
-                "x1": at,
-                "y0": bottom,
-                "y1": top,
-                "line": {"color": colour, "width": 1.5, "dash": "dot"},
-            }
-        )
-        layout["annotations"].append(
-            {
-                "text": format_change_ratio(change.change),
-                "xref": "x",
-                "yref": "paper",
-                "x": at,
-                "y": top,
-                "xanchor": "left",
-                "yanchor": "top",
-                "xshift": 3,
-                "showarrow": False,
-                "font": {"size": 11, "color": colour},
-                "bgcolor": "var(--ground)",
-            }
-        )
+        layout["shapes"].append(upright(at, colour, (bottom, top)))
+        place_of: Figure = {"xanchor": "left", "yanchor": "top", "xshift": 3, "bgcolor": "var(--ground)"}
+        layout["annotations"].append(words(format_change_ratio(change.change), at, top, colour, **place_of))
 
 
 def _mark_baseline(
@@ -187,32 +148,9 @@ def _mark_baseline(
         at = max((at for at, run in enumerate(runs) if run.run == name), default=None)
         if at is None:
             continue
-        span = {"x0": at - 0.5, "x1": at + 0.5, "y0": 0, "y1": 1}
-        layout["shapes"].append(
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                **span,
-                "fillcolor": fill,
-                "line": {"width": 0},
-                "layer": "below",
-            }
-        )
-        layout["annotations"].append(
-            {
-                "text": word,
-                "xref": "x",
-                "yref": "paper",
-                "x": at,
-                "y": 0,
-                "xanchor": "right" if at > len(runs) / 2 else "left",
-                "yanchor": "bottom",
-                "yshift": 13 * row,
-                "showarrow": False,
-                "font": {"size": 11, "color": "var(--muted)"},
-            }
-        )
+        layout["shapes"].append(area(at - 0.5, at + 0.5, fill))
+        side = "right" if at > len(runs) / 2 else "left"
+        layout["annotations"].append(words(word, at, 0, xanchor=side, yanchor="bottom", yshift=13 * row))
 
 
 def _run_axis(runs: Sequence[Point], panels: int) -> Figure:
@@ -257,18 +195,3 @@ def _plain_unit(one: Series) -> tuple[str, float]:
 
 def _part(length: float) -> float:
     return max(length, 0.0) if math.isfinite(length) else math.nan
-
-
-def _title(text: str, top: float) -> Figure:
-    return {
-        "text": html.escape(text),
-        "xref": "paper",
-        "yref": "paper",
-        "x": 0,
-        "y": top,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "yshift": 4,
-        "showarrow": False,
-        "font": {"size": 12.5, "color": "var(--text)"},
-    }

@@ -21,7 +21,7 @@ from replay.report.history_wording import (
     too_short,
     value_text,
 )
-from replay.report.page_frame import chart, legend, page, section, select, table
+from replay.report.page_frame import chart, fact_list, legend, page, section, select, table
 from replay.report.page_tables import badge, banner, text
 from replay.report.wording import Headline
 
@@ -189,9 +189,8 @@ def _runs_section(choices: Sequence[Choice]) -> str:
 def _reproduction(
     command: Sequence[str], folder: str, asked: str | None, baseline: BaselineChoice | None
 ) -> str:
-    facts = [("command", shlex.join(command))]
+    found = [("command", shlex.join(command))]
     if asked is not None and baseline is not None:
         runs = [f"{folder.rstrip('/')}/{name}" for name in (baseline.run, asked)]
-        facts.append(("compare", f"peaktape diff {shlex.join(runs)}"))
-    items = "".join(f"<dt>{name}</dt><dd><code>{text(value)}</code></dd>" for name, value in facts)
-    return f'<dl class="facts">{items}</dl>'
+        found.append(("compare", f"peaktape diff {shlex.join(runs)}"))
+    return fact_list((name, f"<code>{text(value)}</code>") for name, value in found)

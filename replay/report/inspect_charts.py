@@ -8,19 +8,16 @@ point.
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from replay.report.plot_parts import Figure, log_ticks
 from replay.report.plot_parts import rounded as _rounded
 from replay.transform.arrival_facts import ArrivalFacts, Distribution
 from replay.transform.burst_target import TOLERANCE, BurstTarget
 from replay.transform.content_facts import LENGTHS, MOST_TURNS, SessionFacts
 from replay.transform.inspection import Facts
-
-Figure = dict[str, Any]
 
 _COLOURS = ("var(--baseline)", "var(--candidate)")
 _LEAST_LEVEL = 0.001
@@ -82,9 +79,8 @@ def _bursts(arrivals: Sequence[ArrivalFacts], names: Sequence[str], target: Burs
         line = _line(name, [p.window_s for p in one.bursts], [p.dispersion for p in one.bursts], _COLOURS[i])
         data.append(line | {"mode": "lines+markers", "marker": {"size": 6}})
     layout = _layout("window, s", "index of dispersion")
-    values = [y for line in data for y in line["y"] if y]
-    layout["xaxis"] |= _log_axis([x for line in data for x in line["x"]])
-    layout["yaxis"] |= _log_axis(values)
+    layout["xaxis"] |= _log_axis(data, "x")
+    layout["yaxis"] |= _log_axis(data, "y")
     return {"data": data, "layout": layout}
 
 
@@ -106,7 +102,7 @@ def _gaps(arrivals: Sequence[ArrivalFacts], names: Sequence[str]) -> Figure:
             )
             line["line"]["width"] = 1.5
             chart["data"].append(line)
-    chart["layout"]["xaxis"] |= _log_axis([x for line in chart["data"] for x in line["x"]])
+    chart["layout"]["xaxis"] |= _log_axis(chart["data"], "x")
     return chart
 
 
@@ -122,7 +118,7 @@ def _shares(found: Sequence[tuple[Distribution, str]], what: str) -> Figure:
     if not data:
         return {}
     layout = _layout(what, "share at or below")
-    layout["xaxis"] |= _log_axis([x for line in data for x in line["x"]])
+    layout["xaxis"] |= _log_axis(data, "x")
     layout["yaxis"] |= {"range": [0, 101], "ticksuffix": " %"}
     return {"data": data, "layout": layout}
 
@@ -169,22 +165,7 @@ def _layout(x: str, y: str) -> Figure:
     }
 
 
-def _log_axis(values: Sequence[float | None]) -> Figure:
-    """A logarithmic axis with ticks at powers of ten, at 1, 2, 5 of each where few of those fit."""
-    positive = [value for value in values if value is not None and value > 0]
-    if not positive:
-        return {}
-    low, high = math.log10(min(positive)), math.log10(max(positive))
-    digits = (1, 2, 5) if high - low < 2.5 else (1,)
-    ticks = [
-        float(f"{digit}e{decade}")
-        for decade in range(math.floor(low), math.floor(high) + 1)
-        for digit in digits
-    ]
-    pad = 0.03 * (high - low) + 0.02
-    return {
-        "type": "log",
-        "tickvals": ticks,
-        "ticktext": [f"{tick:,.9f}".rstrip("0").rstrip(".") for tick in ticks],
-        "range": [low - pad, high + pad],
-    }
+def _log_axis(lines: Sequence[Figure], axis: str) -> Figure:
+    """A logarithmic axis for what of the lines is above 0."""
+    ticks = log_ticks(value for line in lines for value in line[axis])
+    return {"type": "log", **ticks} if ticks else {}

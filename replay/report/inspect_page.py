@@ -17,10 +17,10 @@ from replay.report.figures import (
 )
 from replay.report.inspect_charts import inspection_charts
 from replay.report.inspect_plots import short_names
-from replay.report.page_frame import chart, legend, page, section, select, table
+from replay.report.page_frame import build_keys, chart, fact_list, legend, page, section, select, table
 from replay.report.page_tables import banner, text
 from replay.report.trace_text import counted, sampled_text, target_row
-from replay.report.wording import Headline
+from replay.report.wording import Headline, side_by_side
 from replay.transform.burst_curve import WINDOWS_S
 from replay.transform.burst_target import BurstTarget
 from replay.transform.content_facts import LENGTHS
@@ -47,7 +47,7 @@ def inspect_page(
         for warning in (sampled_text(facts), *facts.warnings)
         if warning
     ]
-    lines = [("line baseline", names[0]), *(("line candidate", name) for name in names[1:])]
+    lines = build_keys(names)
     sections = [
         banner(_headline(one, target), list(_reasons(both, names, target)), [*doubts, *warnings]),
         section(
@@ -106,9 +106,7 @@ def _reasons(both: Sequence[Facts], names: Sequence[str], target: BurstTarget | 
 
 
 def _figures(both: Sequence[Facts]) -> list[list[str]]:
-    columns = [dict(_figures_of(facts)) for facts in both]
-    found = dict.fromkeys(name for column in columns for name in column)
-    return [[text(name), *(text(column.get(name, MISSING)) for column in columns)] for name in found]
+    return [list(map(text, row)) for row in side_by_side([dict(_figures_of(facts)) for facts in both])]
 
 
 def _figures_of(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -194,14 +192,13 @@ def _sessions_section(lines: list[tuple[str, str]], *, think: bool) -> str:
 
 
 def _origins(both: Sequence[Facts], names: Sequence[str], command: tuple[str, ...]) -> str:
-    facts = [("command", f"<code>{text(shlex.join(command))}</code>")] if command else []
+    found = [("command", f"<code>{text(shlex.join(command))}</code>")] if command else []
     for one, name in zip(both, names, strict=True):
         told = list(_trace_origin(one) if isinstance(one, TraceFacts) else _schedule_origin(one))
         told += [("note", note) for note in one.notes]
         prefix = f"{name}: " if len(both) > 1 else ""
-        facts += [(f"{prefix}{what}", text(value)) for what, value in told]
-    items = "".join(f"<dt>{text(what)}</dt><dd>{value}</dd>" for what, value in facts)
-    return f'<dl class="facts">{items}</dl>'
+        found += [(f"{prefix}{what}", text(value)) for what, value in told]
+    return fact_list((text(what), value) for what, value in found)
 
 
 def _trace_origin(facts: TraceFacts) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from replay.report.figures import format_number
 
@@ -46,14 +47,18 @@ def line_plot(
     shown = [(line, _drawable(line, log_x, log_y)) for line in lines]
     if not any(points for _, points in shown):
         return f"{title}: nothing to draw"
-    drawn = _drawn(
-        [points for _, points in shown], max(width, 20), max(height, 5), title, unit, log_x, log_y, colour
-    )
+    series = [points for _, points in shown]
+
+    def draw(plotext: Any, figure: Any) -> None:
+        _draw_lines(plotext, figure, series, colour)
+        _draw_ticks(figure, series, unit, log_x, log_y)
+
+    drawn = on_canvas(draw, width, height, title, colour=colour)
     names = [
         f"{mark} {line.name}" for (line, points), (_, mark) in zip(shown, _MARKS, strict=False) if points
     ]
     legend = [f"     {'   '.join(names)}"] if len(lines) > 1 else []
-    return "\n".join([*(line.rstrip() for line in drawn.rstrip("\n").split("\n")), *legend])
+    return "\n".join([drawn, *legend])
 
 
 def _drawable(line: Line, log_x: bool, log_y: bool) -> list[tuple[float, float]]:
@@ -69,30 +74,21 @@ def _drawable(line: Line, log_x: bool, log_y: bool) -> list[tuple[float, float]]
     ]
 
 
-def _drawn(
-    series: Sequence[Sequence[tuple[float, float]]],
-    width: int,
-    height: int,
-    title: str,
-    unit: str,
-    log_x: bool,
-    log_y: bool,
-    colour: bool,
-) -> str:
-    import plotext  # 0.2 s to import, and only two verbs draw
-
-    plotext.terminal.limit(False, False)  # the caller's size counts, not the terminal's
-    figure = plotext.figure  # plotext has one canvas: it is left as clean as found
-    figure.clear()
-    figure.theme("colorless")
-    figure.plot_size(width, height)
-    figure.title(title)
+def _draw_lines(
+    plotext: Any, figure: Any, series: Sequence[Sequence[tuple[float, float]]], colour: bool
+) -> None:
+    """The lines, the first one on top."""
     for points, (symbol, _), paint in reversed(list(zip(series, _MARKS, _COLOURS, strict=False))):
         if points:
             xs, ys = (list(values) for values in zip(*points, strict=True))
             signal = figure.signal(xs, ys, marker=plotext.marker(symbol, paint if colour else "default"))
             signal.lines()
             figure.draw(signal)
+
+
+def _draw_ticks(
+    figure: Any, series: Sequence[Sequence[tuple[float, float]]], unit: str, log_x: bool, log_y: bool
+) -> None:
     every = [point for points in series for point in points]
     for axis, place, log, most, ends in (("x", 0, log_x, 6, unit), ("y", 1, log_y, 4, "")):
         values = [point[place] for point in every]
@@ -105,9 +101,23 @@ def _drawn(
         ruler.lim(low, high)
         ticks = _log_ticks(low, high, most) if log else _ticks(low, high, most)
         ruler.ticks(ticks, [f"{_short(10**tick if log else tick)}{ends}" for tick in ticks])
+
+
+def on_canvas(draw: Callable[[Any, Any], None], width: int, height: int, title: str, *, colour: bool) -> str:
+    """What `draw`, given plotext and its figure, makes in so many characters; no newline at its end."""
+    import plotext  # 0.2 s to import, and only two verbs draw
+
+    plotext.terminal.limit(False, False)  # the caller's size counts, not the terminal's
+    figure = plotext.figure  # plotext has one canvas: it is left as clean as found
+    figure.clear()
+    figure.theme("colorless")
+    figure.plot_size(max(width, 20), max(height, 5))
+    figure.title(title)
+    draw(plotext, figure)
     built = str(figure.build())
     figure.clear()
-    return built if colour else _ESCAPES.sub("", built)
+    plain = built if colour else _ESCAPES.sub("", built)
+    return "\n".join(line.rstrip() for line in plain.rstrip("\n").split("\n"))
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:

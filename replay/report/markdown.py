@@ -13,7 +13,6 @@ from typing import Final
 
 from replay.analysis.values import DiffResult, RunSummary, Verdict
 from replay.report.figures import (
-    MISSING,
     format_change_ratio,
     format_count,
     format_interval_ns,
@@ -47,6 +46,7 @@ from replay.report.wording import (
     run_doubts,
     run_figures,
     run_headline,
+    side_by_side,
     verdict_text,
 )
 
@@ -176,9 +176,7 @@ def _objectives(runs: Sequence[RunSummary]) -> str:
 
 
 def _figures(runs: Sequence[RunSummary]) -> str:
-    columns = [dict(run_figures(run)) for run in runs]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = [(name, *(column.get(name, MISSING) for column in columns)) for name in names]
+    rows = side_by_side([dict(run_figures(run)) for run in runs])
     return _table(("", *(run.label for run in runs)), rows)
 
 

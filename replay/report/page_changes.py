@@ -7,7 +7,7 @@ SVG, complete in itself, coloured by the page's classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from replay.analysis.change_values import (
     AnswerChange,
@@ -18,24 +18,21 @@ from replay.analysis.change_values import (
     TailChange,
 )
 from replay.report.change_wording import (
+    ANSWER_HEADINGS,
     TAIL_HEADINGS,
     TAIL_TITLE,
     TIMELINE_HEADINGS,
+    ChangeRow,
     alike_note,
-    answer_cells,
-    answer_name,
-    answer_word,
+    answer_row,
     band_cells,
-    body_cells,
     body_note,
-    body_word,
+    body_row,
     places,
     request_change,
     request_title,
     start_of,
-    tail_cells,
-    tail_name,
-    tail_word,
+    tail_row,
     timeline_cells,
 )
 from replay.report.figures import format_ns, format_p_value
@@ -67,45 +64,34 @@ def where_tables(locations: Sequence[Location]) -> str:
 
 def tail_table(changes: Sequence[TailChange]) -> str:
     """Of every group how many requests take half as long again, and how many are as much faster."""
-    rows = [
-        [
-            text(tail_name(change)),
-            badge(*tail_word(change)),
-            *map(text, (*tail_cells(change), format_p_value(change.p_value))),
-        ]
-        for change in changes
-    ]
-    headings = ["", "Verdict", *(heading[0].upper() + heading[1:] for heading in TAIL_HEADINGS), "p"]
-    return table(TAIL_TITLE, headings, rows, "outcomes")
+    return _change_table(TAIL_TITLE, "", TAIL_HEADINGS, map(tail_row, changes))
 
 
 def answer_tables(changes: Sequence[AnswerChange], bodies: Sequence[BodyChange]) -> str:
     """Tokens, throughput and finish reasons; then the fields of bodies that differ."""
-    parts = []
-    if changes:
-        rows = [
-            [
-                text(answer_name(change)),
-                badge(*answer_word(change)),
-                *map(text, (*answer_cells(change), format_p_value(change.p_value))),
-            ]
-            for change in changes
+    found = (
+        _change_table("What was answered", "", ANSWER_HEADINGS, map(answer_row, changes)) if changes else ""
+    )
+    if not bodies:
+        return found
+    headings = ("differs", "in the same build", "of")
+    fields = _change_table("Bodies, by JSON path", "Field", headings, map(body_row, bodies), code=True)
+    return f'{found}{fields}<p class="note">{text(body_note(bodies))}</p>'
+
+
+def _change_table(
+    title: str, name: str, headings: Sequence[str], rows: Iterable[ChangeRow], *, code: bool = False
+) -> str:
+    cells = [
+        [
+            f"<code>{text(row.name)}</code>" if code else text(row.name),
+            badge(row.tone, row.word),
+            *map(text, (*row.cells, row.p_value)),
         ]
-        headings = ["", "Verdict", "Base → candidate", "Change", "95 % CI", "p"]
-        parts.append(table("What was answered", headings, rows, "outcomes"))
-    if bodies:
-        rows = [
-            [
-                f"<code>{text(field.path)}</code>",
-                badge(*body_word(field)),
-                *map(text, (*body_cells(field), format_p_value(field.p_value))),
-            ]
-            for field in bodies
-        ]
-        headings = ["Field", "Verdict", "Differs", "In the same build", "Of", "p"]
-        parts.append(table("Bodies, by JSON path", headings, rows, "outcomes"))
-        parts.append(f'<p class="note">{text(body_note(bodies))}</p>')
-    return "".join(parts)
+        for row in rows
+    ]
+    titles = [name, "Verdict", *(heading[0].upper() + heading[1:] for heading in headings), "p"]
+    return table(title, titles, cells, "outcomes")
 
 
 def request_section(changed: Sequence[ChangedRequest]) -> str:

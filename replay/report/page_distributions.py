@@ -19,7 +19,7 @@ from replay.report.figures import (
     format_quantile,
     relative,
 )
-from replay.report.page_frame import chart, legend, section, select
+from replay.report.page_frame import build_keys, chart, legend, section, select
 from replay.report.page_tables import grouped_table, text
 from replay.report.plot_parts import groups_in_order
 from replay.report.telling import most_changed_group
@@ -37,7 +37,7 @@ def distribution_section(runs: Sequence[RunSummary]) -> str:
     found = [one for run in runs for one in run.distributions]
     if not found:
         return ""
-    names = [("line baseline", runs[0].label), *(("line candidate", run.label) for run in runs[1:])]
+    names = build_keys([run.label for run in runs])
     clock = headline_clock_of(runs[0])
     choices = _choices("distribution", groups_in_order(one.group for one in found), found)
     body = (

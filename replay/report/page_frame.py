@@ -52,6 +52,17 @@ def legend(items: Sequence[tuple[str, str]]) -> str:
     return f'<ul class="legend">{keys}</ul>'
 
 
+def build_keys(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The lines of one build, or of two: in the colours of baseline and candidate."""
+    return [(f"line {colour}", name) for colour, name in zip(("baseline", "candidate"), names, strict=False)]
+
+
+def fact_list(items: Iterable[tuple[str, str]]) -> str:
+    """Names with what they stand for, HTML that is escaped already."""
+    listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in items)
+    return f'<dl class="facts">{listed}</dl>'
+
+
 def table(caption: str, headings: Sequence[str], lines: Iterable[Sequence[str]], kind: str = "") -> str:
     """A table from HTML that is escaped already; it scrolls in its own frame where it is too wide."""
     return frame(caption, headings, f"<tbody>{rows(lines)}</tbody>", kind)

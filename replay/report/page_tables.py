@@ -24,7 +24,6 @@ from replay.analysis.values import (
 )
 from replay.analysis.vocabulary import is_headline
 from replay.report.figures import (
-    MISSING,
     format_bound,
     format_change_ratio,
     format_count,
@@ -37,6 +36,7 @@ from replay.report.figures import (
     format_seconds,
     relative,
 )
+from replay.report.page_frame import fact_list
 from replay.report.page_frame import frame as _frame
 from replay.report.page_frame import rows as _rows
 from replay.report.page_frame import table as _table
@@ -64,6 +64,7 @@ from replay.report.wording import (
     objective_text,
     outcome_text,
     run_figures,
+    side_by_side,
     validity_words,
     verdict_text,
 )
@@ -90,9 +91,7 @@ def banner(headline: Headline, reasons: Sequence[str], doubts: Sequence[str]) ->
 
 def key_figures(runs: Sequence[RunSummary]) -> str:
     """The key figures of one run or both, one row a figure."""
-    columns = [dict(run_figures(run)) for run in runs]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = [[text(name), *(text(column.get(name, MISSING)) for column in columns)] for name in names]
+    rows = [list(map(text, row)) for row in side_by_side([dict(run_figures(run)) for run in runs])]
     rows.append(["failures", *(_failures(run) for run in runs)])
     caption = '<span class="hidden">Key figures</span>'
     return _table(caption, ["", *_build_headings(runs)], rows, "figures")
@@ -100,11 +99,10 @@ def key_figures(runs: Sequence[RunSummary]) -> str:
 
 def objective_table(runs: Sequence[RunSummary]) -> str:
     """The SLO, one row an objective: of each run whether it was met, what was found, who attained it."""
-    columns = [dict(map(_objective_cell, run.objectives)) for run in runs]
-    wanted = list(dict.fromkeys(name for column in columns for name in column))
-    if not wanted:
+    found = side_by_side([dict(map(_objective_cell, run.objectives)) for run in runs])
+    if not found:
         return ""
-    rows = [[_glued(name), *(column.get(name, MISSING) for column in columns)] for name in wanted]
+    rows = [[_glued(name), *cells] for name, *cells in found]
     return _table(
         "SLO, over all scheduled requests", ["", *_build_headings(runs)], rows, "figures objectives"
     )
@@ -198,21 +196,20 @@ def validity_table(label: str, validity: Validity) -> str:
 
 def reproduction(command: Sequence[str], runs: Sequence[RunSummary], diff: DiffResult | None) -> str:
     """The command, what was replayed where, and every source of chance."""
-    facts = [("command", f"<code>{text(shlex.join(command))}</code>")] if command else []
+    found = [("command", f"<code>{text(shlex.join(command))}</code>")] if command else []
     for run in runs:
         partial = ", partial" if run.partial else ""
         span = f"{format_seconds(run.duration_s)}, {run.mode} loop{partial}"
-        facts.append((run.label, f"<code>{text(run.target)}</code>, {text(span)}"))
+        found.append((run.label, f"<code>{text(run.target)}</code>, {text(span)}"))
     schedules = dict.fromkeys(run.steps for run in runs if run.steps)
-    facts += [("schedule", f"<code>{text(' → '.join(steps))}</code>") for steps in schedules]
+    found += [("schedule", f"<code>{text(' → '.join(steps))}</code>") for steps in schedules]
     if diff is not None:
         resampling = f"{format_count(diff.resamples)} stationary block resamples, mean block "
-        facts += [
+        found += [
             ("tolerance", text(format_bound(diff.tolerance))),
             ("intervals", text(f"{resampling}{format_seconds(diff.block_s)}, seed {diff.seed}")),
         ]
-    items = "".join(f"<dt>{text(name)}</dt><dd>{value}</dd>" for name, value in facts)
-    return f'<dl class="facts">{items}</dl>'
+    return fact_list((text(name), value) for name, value in found)
 
 
 def _glued(sentence: str) -> str:

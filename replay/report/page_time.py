@@ -18,7 +18,7 @@ from replay.analysis.values import RunSummary
 from replay.report.change_wording import TIMELINE_HEADINGS
 from replay.report.figures import format_count, format_ns, format_number
 from replay.report.heat_panels import count_keys, largest_count
-from replay.report.page_frame import chart, frame, legend, section, select, table
+from replay.report.page_frame import build_keys, chart, frame, legend, section, select, table
 from replay.report.page_tables import text
 from replay.report.time_axis import mark_window, timeline_chart
 from replay.report.waterfall_data import choice_words, first_window, waterfall_data
@@ -42,7 +42,7 @@ def charts(runs: Sequence[RunSummary], waterfall: Waterfall | None) -> dict[str,
 
 def timeline_section(runs: Sequence[RunSummary]) -> str:
     """All that is known over time, on one axis, in words, and as tables."""
-    names = [("line baseline", runs[0].label), *(("line candidate", run.label) for run in runs[1:])]
+    names = build_keys([run.label for run in runs])
     phases = [
         (f"{start_s:.6g},{end_s:.6g}", f"{name}, {start_s:.6g}–{end_s:.6g} s")
         for name, start_s, end_s in runs[0].timeline.phases

@@ -6,14 +6,13 @@ plotext draws it; text and size are decided by the caller. Nothing is printed he
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from replay.report.figures import format_number
+from replay.report.line_plot import on_canvas
 
 _COLOUR = "cyan"
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 
 
@@ -35,8 +34,21 @@ def rate_plot(
     if not rates or max(rates) <= 0:
         return f"{title}: no requests"
     starts, rates = _folded(starts, rates, 2 * width)  # two points a character: the marker's resolution
-    drawn = _drawn(starts, rates, max(width, 20), max(height, 5), title, colour)
-    return "\n".join(line.rstrip() for line in drawn.rstrip("\n").split("\n"))
+
+    def draw(plotext: Any, figure: Any) -> None:
+        signal = figure.signal(starts, rates, marker=plotext.marker("hd", _COLOUR if colour else "default"))
+        signal.lines()
+        signal.fillx()
+        figure.draw(signal)
+        top = max(rates)
+        vertical = figure.ruler("y")
+        vertical.lim(0, top)
+        levels = [top * step / 2 for step in range(3)]
+        vertical.ticks(levels, [format_number(level) for level in levels])
+        times = _round_times(starts[0], starts[-1])
+        figure.ruler("x").ticks(times, [f"{time:,.6g} s" for time in times])
+
+    return on_canvas(draw, width, height, title, colour=colour)
 
 
 def _folded(starts: list[float], rates: list[float], limit: int) -> tuple[list[float], list[float]]:
@@ -44,31 +56,6 @@ def _folded(starts: list[float], rates: list[float], limit: int) -> tuple[list[f
     step = math.ceil(len(rates) / limit)
     chunks = range(0, len(rates), step)
     return [starts[i] for i in chunks], [max(rates[i : i + step]) for i in chunks]
-
-
-def _drawn(starts: list[float], rates: list[float], width: int, height: int, title: str, colour: bool) -> str:
-    import plotext  # 0.2 s to import, and only two verbs draw
-
-    plotext.terminal.limit(False, False)  # the caller's size counts, not the terminal's
-    figure = plotext.figure  # plotext has one canvas: it is left as clean as found
-    figure.clear()
-    figure.theme("colorless")
-    figure.plot_size(width, height)
-    figure.title(title)
-    signal = figure.signal(starts, rates, marker=plotext.marker("hd", _COLOUR if colour else "default"))
-    signal.lines()
-    signal.fillx()
-    figure.draw(signal)
-    top = max(rates)
-    vertical = figure.ruler("y")
-    vertical.lim(0, top)
-    levels = [top * step / 2 for step in range(3)]
-    vertical.ticks(levels, [format_number(level) for level in levels])
-    times = _round_times(starts[0], starts[-1])
-    figure.ruler("x").ticks(times, [f"{time:,.6g} s" for time in times])
-    drawn = str(figure.build())
-    figure.clear()
-    return drawn if colour else _ESCAPES.sub("", drawn)
 
 
 def _round_times(first_s: float, last_s: float) -> list[float]:

@@ -86,7 +86,11 @@ def _chart(
             },
         }
     )
-    layout = {
+    return {"data": data, "layout": _layout(shift, axis)}
+
+
+def _layout(shift: ShiftFunction, axis: Figure) -> Figure:
+    return {
         "height": 360,
         "hovermode": "closest",
         "showlegend": False,
@@ -106,7 +110,6 @@ def _chart(
             "zerolinewidth": 1.5,
         },
     }
-    return {"data": data, "layout": layout}
 
 
 def _said(shift: ShiftFunction, index: int) -> str:

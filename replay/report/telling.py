@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections import Counter
 
 from replay.analysis.values import METRICS, Effect, Group, GroupSummary, OutcomeChange, Verdict
-from replay.analysis.vocabulary import headline_clock, is_headline
+from replay.analysis.vocabulary import GROUP_KINDS, headline_clock, is_headline
 from replay.report.figures import relative
 
-_KINDS = ("all", "endpoint", "model", "phase")
 _DECIDED = (Verdict.REGRESSION, Verdict.IMPROVED)
 
 
@@ -96,7 +95,7 @@ def in_reading_order(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
         sorted(
             effects,
             key=lambda e: (
-                _rank(_KINDS, e.group.kind),
+                _rank(GROUP_KINDS, e.group.kind),
                 e.group.name,
                 _rank(METRICS, e.metric),
                 e.clock != "due",

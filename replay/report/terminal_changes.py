@@ -2,71 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from replay.analysis.change_values import AnswerChange, BodyChange, ChangedRequest, Location, TailChange
 from replay.report.change_wording import (
+    ANSWER_HEADINGS,
     FIELDS_SHOWN,
     TAIL_HEADINGS,
     TIMELINE_HEADINGS,
+    ChangeRow,
     alike_note,
-    answer_cells,
-    answer_name,
-    answer_word,
+    answer_row,
     band_cells,
-    body_cells,
     body_note,
-    body_word,
+    body_row,
     places,
     request_change,
     request_title,
-    tail_cells,
-    tail_name,
-    tail_word,
+    tail_row,
     telling_answers,
     telling_tails,
     timeline_cells,
 )
-from replay.report.terminal_parts import TONES, indented, plain_table
+from replay.report.terminal_parts import figure_table, heading, indented, note, plain_table, verdict_word
 
 
 def where(locations: Sequence[Location]) -> list[RenderableType]:
     """Per located effect the bands of every dimension in which one stands out."""
     parts: list[RenderableType] = []
     for place in places(locations):
-        parts.append(Padding(Text(place.title, style="bold"), (0, 0, 0, 2)))
+        parts.append(heading(place.title))
         if place.bands:
-            table = plain_table(header=True)
-            table.add_column("", overflow="fold")
-            for title in ("pairs", "change", "95 % CI", "elsewhere", ""):
-                table.add_column(title, justify="right" if title else "left", no_wrap=True)
-            for band in place.bands:
-                cells = band_cells(band)
-                style = "bold" if band.stands_out else ""
-                table.add_row(Text(f" {band.dimension}: {band.band}", style=style), *cells)
-            parts.append(indented(table))
-        note = alike_note(place)
-        if note:
-            parts.append(_note(f" {note}"))
+            rows = [
+                (
+                    Text(f" {band.dimension}: {band.band}", style="bold" if band.stands_out else ""),
+                    *band_cells(band),
+                )
+                for band in place.bands
+            ]
+            parts.append(figure_table("", ("pairs", "change", "95 % CI", "elsewhere", ""), rows))
+        alike = alike_note(place)
+        if alike:
+            parts.append(note(f" {alike}"))
     return parts
 
 
 def tails(changes: Sequence[TailChange]) -> RenderableType:
     """How many requests of each endpoint take half as long again, and how many are as much faster."""
-    table = plain_table(header=True)
-    table.add_column("", overflow="fold")
-    for title in (*TAIL_HEADINGS, ""):
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
-    for change in telling_tails(changes):
-        tone, word = tail_word(change)
-        table.add_row(Text(tail_name(change)), *tail_cells(change), Text(word, style=_style(tone)))
-    return indented(table)
+    return _changes("", TAIL_HEADINGS, map(tail_row, telling_tails(changes)))
 
 
 def answers(changes: Sequence[AnswerChange], bodies: Sequence[BodyChange]) -> list[RenderableType]:
@@ -74,24 +62,18 @@ def answers(changes: Sequence[AnswerChange], bodies: Sequence[BodyChange]) -> li
     parts: list[RenderableType] = []
     shown = telling_answers(changes)
     if shown:
-        table = plain_table(header=True)
-        table.add_column("", overflow="fold")
-        for title in ("base → candidate", "change", "95 % CI", ""):
-            table.add_column(title, justify="right" if title else "left", no_wrap=True)
-        for change in shown:
-            tone, word = answer_word(change)
-            table.add_row(Text(answer_name(change)), *answer_cells(change), Text(word, style=_style(tone)))
-        parts.append(indented(table))
+        parts.append(_changes("", ANSWER_HEADINGS, map(answer_row, shown)))
     if bodies:
-        table = plain_table(header=True)
-        table.add_column("bodies", overflow="fold")
-        for title in ("differ", "same build", "of", ""):
-            table.add_column(title, justify="right" if title else "left", no_wrap=True)
-        for field in bodies[:FIELDS_SHOWN]:
-            tone, word = body_word(field)
-            table.add_row(Text(field.path), *body_cells(field), Text(word, style=_style(tone)))
-        parts += [indented(table), _note(body_note(bodies))]
+        found = map(body_row, bodies[:FIELDS_SHOWN])
+        parts += [_changes("bodies", ("differ", "same build", "of"), found), note(body_note(bodies))]
     return parts
+
+
+def _changes(name: str, titles: Sequence[str], rows: Iterable[ChangeRow]) -> RenderableType:
+    cells: list[list[str | Text]] = [
+        [Text(row.name), *row.cells, verdict_word(row.tone, row.word)] for row in rows
+    ]
+    return figure_table(name, (*titles, ""), cells)
 
 
 _WIDTHS = (5, 9, 8, 10, 11, 8)
@@ -102,7 +84,7 @@ def requests(changed: Sequence[ChangedRequest]) -> list[RenderableType]:
     parts: list[RenderableType] = [indented(_timelines(None))]
     for index, request in enumerate(changed, 1):
         title = f"{index}. {request_change(request)}  {request_title(request)}"
-        parts.append(Padding(Text(title, style="bold"), (0, 0, 0, 2)))
+        parts.append(heading(title))
         parts.append(indented(_timelines(request)))
     return parts
 
@@ -120,11 +102,3 @@ def _timelines(request: ChangedRequest | None) -> Table:
         table.add_row(" base", *timeline_cells(request.baseline))
         table.add_row(" cand", *timeline_cells(request.candidate))
     return table
-
-
-def _note(text: str) -> RenderableType:
-    return Padding(Text(text, style="dim"), (0, 0, 0, 2))
-
-
-def _style(tone: str) -> str:
-    return "" if tone == "equivalent" else TONES[tone]

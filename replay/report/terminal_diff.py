@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -12,21 +11,22 @@ from replay.report.figures import (
     MISSING,
     format_change_ratio,
     format_count,
+    format_interval_ratio,
     format_p_value,
     format_pair_ns,
     relative,
 )
 from replay.report.telling import by_group, left_out, telling_changes, telling_effects
-from replay.report.terminal_parts import TONES, indented, plain_table
+from replay.report.terminal_parts import figure_table, heading, indented, note, plain_table, verdict_word
 from replay.report.wording import (
     EFFECT_WORDS,
     SYMBOLS,
     effect_name,
     failures_by_kind,
     group_name,
-    has_interval,
     outcome_text,
     run_figures,
+    side_by_side,
     undecided_notes,
     validity_words,
     verdict_text,
@@ -55,19 +55,18 @@ def both_runs(baseline: RunSummary, candidate: RunSummary) -> RenderableType:
     table.add_row("validity", *valid)
     if baseline.objectives or candidate.objectives:
         table.add_row("SLO", *map(_slo, (baseline, candidate)))
-    left, right = dict(run_figures(baseline)), dict(run_figures(candidate))
-    for name in left | right:
-        table.add_row(name, left.get(name, MISSING), right.get(name, MISSING))
+    for row in side_by_side([dict(run_figures(run)) for run in (baseline, candidate)]):
+        table.add_row(*row)
     table.add_row("failures", *(Text(_failures(run)) for run in (baseline, candidate)))
     return indented(table)
 
 
-def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
+def effects(found: tuple[Effect, ...]) -> list[RenderableType]:
     """The telling effects by group, a line that explains the columns, and how many are not shown."""
-    shown = telling_effects(found, limit)
+    shown = telling_effects(found)
     parts: list[RenderableType] = [indented(_effect_table((), header=True))]
     for group, members in by_group(shown):
-        parts.append(Padding(Text(group_name(group), style="bold"), (0, 0, 0, 2)))
+        parts.append(heading(group_name(group)))
         parts.append(indented(_effect_table(members, header=False)))
     hidden = left_out(found, shown)
     if hidden:
@@ -76,26 +75,24 @@ def effects(found: tuple[Effect, ...], limit: int = 24) -> list[RenderableType]:
             for verdict in Verdict
             if hidden[verdict]
         )
-        parts.append(_note(f"Not shown: {hidden.total()} more effects ({counts}); --html or --json has all."))
-    parts += map(_note, undecided_notes(shown))
-    parts.append(_note("Change, CI and MDE (smallest change that could be seen) in % of the baseline."))
+        parts.append(note(f"Not shown: {hidden.total()} more effects ({counts}); --html or --json has all."))
+    parts += map(note, undecided_notes(shown))
+    parts.append(note("Change, CI and MDE (smallest change that could be seen) in % of the baseline."))
     return parts
 
 
 def outcomes(changes: tuple[OutcomeChange, ...]) -> RenderableType:
     """Failure counts of both runs by group and kind: all failures, and whatever differs."""
-    table = plain_table(header=True)
-    table.add_column("", overflow="fold")
-    for title in ("base → candidate", "p", ""):
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
-    for change in telling_changes(changes):
-        table.add_row(
+    rows = (
+        (
             Text(f"{group_name(change.group)}: {change.kind}"),
             f"{format_count(change.baseline_count)} → {format_count(change.candidate_count)}",
             format_p_value(change.p_value),
-            Text(outcome_text(change), style=_style(change.verdict)),
+            verdict_word(change.verdict.value, outcome_text(change)),
         )
-    return indented(table)
+        for change in telling_changes(changes)
+    )
+    return figure_table("", ("base → candidate", "p", ""), rows)
 
 
 def _effect_table(members: tuple[Effect, ...], *, header: bool) -> Table:
@@ -106,21 +103,15 @@ def _effect_table(members: tuple[Effect, ...], *, header: bool) -> Table:
         )
     for effect in members:
         base = effect.baseline_ns
-        low = format_change_ratio(relative(effect.low_ns, base), unit=False)
-        high = format_change_ratio(relative(effect.high_ns, base), unit=False)
         table.add_row(
             f" {effect_name(effect)}",
             format_pair_ns(base, effect.candidate_ns),
             format_change_ratio(relative(effect.effect_ns, base)),
-            f"{low} … {high}" if has_interval(effect) else MISSING,
+            format_interval_ratio(relative(effect.low_ns, base), relative(effect.high_ns, base)),
             format_change_ratio(relative(effect.minimum_detectable_ns, base)).lstrip("+"),
-            Text(verdict_text(effect), style=_style(effect.verdict)),
+            verdict_word(effect.verdict.value, verdict_text(effect)),
         )
     return table
-
-
-def _style(verdict: Verdict) -> str:
-    return "" if verdict is Verdict.EQUIVALENT else TONES[verdict.value]
 
 
 def _slo(summary: RunSummary) -> Text:
@@ -133,7 +124,3 @@ def _slo(summary: RunSummary) -> Text:
 def _failures(summary: RunSummary) -> str:
     kinds = [f"{kind} {format_count(count)}" for kind, count in failures_by_kind(summary.groups)]
     return "\n".join(kinds) or "none"
-
-
-def _note(text: str) -> RenderableType:
-    return Padding(Text(text, style="dim"), (0, 0, 0, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.padding import Padding
 from rich.table import Table
@@ -34,6 +34,21 @@ def blank() -> Text:
     return Text("")
 
 
+def heading(title: str) -> Padding:
+    """The title of a part of a section."""
+    return Padding(Text(title, style="bold"), (0, 0, 0, 2))
+
+
+def note(text: str) -> Padding:
+    """A sentence about what stands above it."""
+    return Padding(Text(text, style="dim"), (0, 0, 0, 2))
+
+
+def verdict_word(tone: str, word: str) -> Text:
+    """A verdict in its colour; what is no difference has none."""
+    return Text(word, style="" if tone == "equivalent" else TONES[tone])
+
+
 def bullets(lines: Iterable[str], mark: str = "•") -> list[Padding]:
     """One hanging paragraph per line; the text is taken as it is, markup in it means nothing."""
     found = []
@@ -56,3 +71,14 @@ def plain_table(*, header: bool = False) -> Table:
 def indented(table: Table) -> Padding:
     """`table`, two columns to the right."""
     return Padding(table, (0, 0, 0, 2))
+
+
+def figure_table(name: str, titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Padding:
+    """Rows of a name and figures; a column without a title holds words. Only names fold."""
+    table = plain_table(header=True)
+    table.add_column(name, overflow="fold")
+    for title in titles:
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return indented(table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from replay.analysis.values import DiffResult, Effect
@@ -17,7 +16,7 @@ from replay.report.figures import (
     relative,
 )
 from replay.report.telling import by_group, headline_effects
-from replay.report.terminal_parts import blank, bullets, headline_text, indented, plain_table
+from replay.report.terminal_parts import blank, bullets, headline_text, indented, note, plain_table
 from replay.report.wording import Headline, diff_doubts, effect_name, group_name, has_interval
 
 
@@ -42,12 +41,12 @@ def power_report(same: DiffResult) -> RenderableType:
             visible = f"{format_ratio(change.minimum_detectable_ratio)} of them"
             table.add_row(Text(f" {tail_name(change)}"), "", format_ratio(abs(change.net_ratio)), visible)
     parts.append(indented(table))
-    note = (
+    told = (
         f"A true change of this size is called a regression four times in five, at a tolerance of "
         f"{format_bound(same.tolerance)}, corrected for {format_count(_judged(same))} effects; smaller ones "
         "less often. Longer or repeated runs see smaller changes."
     )
-    parts.append(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
+    parts.append(note(told))
     parts += [blank(), *bullets(diff_doubts(same)[2:])]
     return Group(*parts)
 

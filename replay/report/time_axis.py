@@ -10,16 +10,15 @@ import dataclasses
 import html
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from replay.analysis.values import RunSummary, Timeline
 from replay.report.figures import duration_unit
 from replay.report.heat_panels import heat_axis, heat_trace, largest_count
+from replay.report.plot_parts import Figure, area, panel_title, stacked, words
 from replay.report.plot_parts import rounded as _rounded
 from replay.report.server_charts import BUILD_COLOURS, HOVER_FORMAT, panel_traces, server_panels
 from replay.report.wording import METRIC_MEANINGS, metric_name
-
-Figure = dict[str, Any]
 
 WINDOW: Final = "window"
 """The name of the shape that marks which single requests are shown."""
@@ -112,28 +111,11 @@ def _percentile(line: Timeline, metric: str, name: str) -> tuple[float, ...]:
 
 
 def _layout(panels: Sequence[_Panel], span_s: float) -> Figure:
-    inner = sum(panel.height_px + _GAP_PX for panel in panels) - _GAP_PX
-    layout: Figure = {
-        "height": inner + _MARGIN["t"] + _MARGIN["b"],
-        "margin": _MARGIN,
-        "hovermode": "x unified",
-        "showlegend": False,
-        "annotations": [],
-        "shapes": [],
-    }
-    from_top = 0
-    for number, panel in enumerate(panels, 1):
-        top = 1 - from_top / inner
-        layout[f"yaxis{number}"] = {
-            "domain": [max(0.0, top - panel.height_px / inner), top],
-            "anchor": "x",
-            "nticks": 5,
-            "zeroline": False,
-            "fixedrange": True,  # a drag zooms the time, of all panels
-            **panel.axis,
-        }
-        layout["annotations"].append(_panel_title(panel.title, top, 36 if number == 1 else 4))
-        from_top += panel.height_px + _GAP_PX
+    layout, domains = stacked([panel.height_px for panel in panels], _GAP_PX, _MARGIN)
+    layout["hovermode"] = "x unified"
+    for number, (panel, (_, top)) in enumerate(zip(panels, domains, strict=True), 1):
+        layout[f"yaxis{number}"] |= panel.axis
+        layout["annotations"].append(panel_title(panel.title, top, 36 if number == 1 else 4))
     layout["xaxis"] = {
         "title": {"text": "seconds since the start of the replay", "standoff": 8},
         "anchor": f"y{len(panels)}",
@@ -184,52 +166,21 @@ def _scheduled_trace(line: Timeline) -> Figure:
     }
 
 
-def _panel_title(title: str, top: float, up_px: int) -> Figure:
-    return {
-        "text": title,
-        "xref": "paper",
-        "yref": "paper",
-        "x": 0,
-        "y": top,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "yshift": up_px,
-        "showarrow": False,
-        "font": {"size": 12.5, "color": "var(--text)"},
-    }
-
-
 def _shade_phases(layout: Figure, line: Timeline) -> None:
     """Shades every phase but base and names it; the page leaves out the names that have no room."""
     for name, start_s, end_s in line.phases:
         fill = "var(--phase-fill)" if name.endswith("recover") else "var(--spike-fill)"
-        layout["shapes"].append(_area(start_s, end_s) | {"fillcolor": fill, "line": {"width": 0}})
-        layout["annotations"].append(
-            {
-                "name": "phase",
-                "text": html.escape(name),
-                "xref": "x",
-                "yref": "paper",
-                "x": (start_s + end_s) / 2,
-                "y": 1,
-                "yanchor": "bottom",
-                "yshift": 17,  # above the scale, where no line crosses it
-                "showarrow": False,
-                "font": {"size": 11, "color": "var(--muted)"},
-            }
-        )
+        layout["shapes"].append(area(start_s, end_s, fill))
+        # Above the scale, where no line crosses it.
+        place: Figure = {"name": "phase", "yanchor": "bottom", "yshift": 17}
+        layout["annotations"].append(words(html.escape(name), (start_s + end_s) / 2, 1, **place))
 
 
 def mark_window(chart: Figure, start_s: float, end_s: float) -> None:
     """Marks in a timeline which stretch the single requests are of; the page moves the mark."""
     line = {"color": "var(--text)", "width": 1}
-    mark = _area(start_s, end_s) | {"name": WINDOW, "line": line, "layer": "above"}
+    mark = area(start_s, end_s, "rgba(0,0,0,0)") | {"name": WINDOW, "line": line, "layer": "above"}
     chart["layout"]["shapes"].append(mark)
-
-
-def _area(start_s: float, end_s: float) -> Figure:
-    place = {"type": "rect", "xref": "x", "yref": "paper", "x0": start_s, "x1": end_s, "y0": 0, "y1": 1}
-    return place | {"layer": "below"}
 
 
 def _points_over_time(line: Timeline, values: Sequence[float], factor: float, *, stepped: bool) -> Figure:

@@ -23,6 +23,7 @@ from replay.analysis.values import (
 )
 from replay.analysis.vocabulary import headline_clock
 from replay.report.figures import (
+    MISSING,
     format_bound,
     format_change_ratio,
     format_count,
@@ -282,6 +283,12 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
     if summary.cost is not None:
         figures += [(f"cost {name}", value) for name, value in cost_rows(summary.cost) if name[:3] == "per"]
     return tuple(figures)
+
+
+def side_by_side(columns: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
+    """Figures of several columns by name, in the order of their first; "–" for none."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, *(column.get(name, MISSING) for column in columns)) for name in names]
 
 
 def _shed_figures(summary: RunSummary) -> list[tuple[str, str]]:

@@ -76,7 +76,7 @@ class ArrivalFacts:
     ties: float
 
 
-def arrival_facts(at_ns: Int64, windows_s: tuple[float, ...] = WINDOWS_S) -> ArrivalFacts:
+def arrival_facts(at_ns: Int64) -> ArrivalFacts:
     """Facts of instants `at_ns`, int64 ns, ascending from about 0, at least one."""
     span_s = float(at_ns[-1] - at_ns[0]) / 1e9
     gaps = len(at_ns) - 1
@@ -86,7 +86,7 @@ def arrival_facts(at_ns: Int64, windows_s: tuple[float, ...] = WINDOWS_S) -> Arr
         ties += len(block) - int(np.count_nonzero(block))
         squares += float(np.square(block / 1e9 - mean_s).sum())
     of_a_second = (counts for _, counts in window_counts(at_ns, 1_000_000_000))
-    points = (burst_point(at_ns, window) for window in windows_s)
+    points = (burst_point(at_ns, window) for window in WINDOWS_S)
     return ArrivalFacts(
         rows=len(at_ns),
         span_s=span_s,

@@ -88,12 +88,12 @@ def target_dispersion(
     return target
 
 
-def dispersion_error(span_ns: int, windows_s: Sequence[float] = WINDOWS_S) -> Float64:
+def dispersion_error(span_ns: int) -> Float64:
     """The relative standard error of an index of dispersion estimated from so long a trace, float64[windows].
 
     √(2/k) for k windows: the variance of a variance of near-normal counts; more where tails are heavy.
     """
-    windows = np.maximum(span_ns / 1e9 / np.asarray(windows_s, np.float64), 1.0)
+    windows = np.maximum(span_ns / 1e9 / np.asarray(WINDOWS_S, np.float64), 1.0)
     error: Float64 = np.sqrt(2 / windows)
     return error
 

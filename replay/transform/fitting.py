@@ -87,10 +87,10 @@ def _told(count: int, at_least: int) -> str:
     return f"{count:,}" if count >= at_least else f"fewer than {at_least}"
 
 
-def quantiles_of(values: Float64, at_least: int, digits: int = 3) -> Quantiles | None:
+def quantiles_of(values: Float64, at_least: int) -> Quantiles | None:
     """The quantiles that `at_least` values lie beyond on either side, each the mean of `at_least` neighbours.
 
-    The ends are placed so that what lies beyond the outermost quantiles keeps its mean. Rounded to `digits`;
+    The ends are placed so that what lies beyond the outermost quantiles keeps its mean. Three digits each;
     None under `at_least` values, the mean alone under twice as many.
     """
     n = len(values)
@@ -99,7 +99,7 @@ def quantiles_of(values: Float64, at_least: int, digits: int = 3) -> Quantiles |
     ordered = np.sort(values)
     levels = [level for level in LEVELS if n * min(level, 1 - level) >= at_least]
     if len(levels) < 2:
-        return Quantiles((0.5,), (_rounded(float(ordered.mean()), digits),))
+        return Quantiles((0.5,), (_rounded(float(ordered.mean()), 3),))
     centre = np.array(levels) * (n - 1)
     low = np.clip(np.rint(centre - (at_least - 1) / 2).astype(int), 0, n - at_least)
     cumulated = np.concatenate(([0.0], np.cumsum(ordered)))
@@ -107,7 +107,7 @@ def quantiles_of(values: Float64, at_least: int, digits: int = 3) -> Quantiles |
     below, above = ordered[: round(levels[0] * n)].mean(), ordered[round(levels[-1] * n) :].mean()
     lowest = min(max(2 * below - means[0], min(0.0, below)), means[0])
     ends = (lowest, *means, max(2 * above - means[-1], means[-1]))
-    return Quantiles((0.0, *levels, 1.0), tuple(_rounded(float(value), digits) for value in ends))
+    return Quantiles((0.0, *levels, 1.0), tuple(_rounded(float(value), 3) for value in ends))
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from capture.failures import BadInput
 from replay.transform.due_order import MOST_WAITING, DueOrder
 from replay.transform.rows import Rows, Step, base_rows
 from replay.transform.schedule_format import Schedule
+
+_AHEAD: Final = 3
 
 Int64 = npt.NDArray[np.int64]
 
@@ -67,13 +70,13 @@ def base_schedule(arrival_ns: Int64, end_ns: Int64, session: Int64) -> Schedule:
     return schedule_rows(base_rows(arrival_ns, end_ns, session))
 
 
-def ahead[Of](items: Iterator[Of], most: int = 3) -> Iterator[Of]:
-    """The items themselves, made in a thread beside what the caller does, up to `most` of them ahead."""
+def ahead[Of](items: Iterator[Of]) -> Iterator[Of]:
+    """The items themselves, made in a thread beside what the caller does, up to three of them ahead."""
     with ThreadPoolExecutor(1) as thread:
         under_way: deque[Future[Of | None]] = deque()
         try:
             while True:
-                while len(under_way) < most:
+                while len(under_way) < _AHEAD:
                     under_way.append(thread.submit(next, items, None))
                 item = under_way.popleft().result()
                 if item is None:

@@ -6,7 +6,6 @@ distribution is a mapping of levels to values: `{p0: 1, p50: 220, p100: 4100}`.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 from capture.__about__ import VERSION
 from capture.failures import BadInput
 from capture.importers.synthetic_prompt import MOST_TOKENS
+from capture.yaml_file import load_yaml, yaml_text
 from replay.transform.profile import (
     AT_LEAST,
     EXPONENTIAL,
@@ -40,15 +40,7 @@ _HEAD: Final = """\
 
 def profile_text(profile: Profile) -> str:
     """The profile as YAML text, lists and distributions on one line each."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
-    yaml.width = 1_000_000
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    out = io.StringIO()
-    yaml.dump(_document(profile), out)
-    return _HEAD.format(version=VERSION, at_least=profile.at_least) + out.getvalue()
+    return _HEAD.format(version=VERSION, at_least=profile.at_least) + yaml_text(_document(profile))
 
 
 def write_profile(path: Path, profile: Profile, *, overwrite: bool = False) -> None:
@@ -61,23 +53,7 @@ def write_profile(path: Path, profile: Profile, *, overwrite: bool = False) -> N
 
 def read_profile(path: Path) -> Profile:
     """The profile in the YAML file `path`; raises `BadInput` with place, found and wanted."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        document = YAML(typ="safe").load(path.read_text("utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: can't be read ({error.strerror}); a profile wanted") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: byte {error.start}: not UTF-8 text; a profile (YAML) wanted") from error
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        problem = " ".join(str(error.problem or error.context).split())
-        raise BadInput(f"{path}{line}: {problem}; valid YAML wanted") from error
-    except (YAMLError, ValueError) as error:
-        raise BadInput(f"{path}: {' '.join(str(error).split())}; valid YAML wanted") from error
-    return _Reader(str(path)).profile(document)
+    return _Reader(str(path)).profile(load_yaml(path, "a profile", lines=False))
 
 
 def _document(profile: Profile) -> dict[str, Any]:

@@ -36,19 +36,17 @@ def waits_ns(at_ns: Int64, service_ns: Int64, servers: int) -> Int64:
 
 
 def service_times_ns(
-    requests: int, span_ns: int, rng: np.random.Generator, servers: int = SERVERS, load: float = LOAD
+    requests: int, span_ns: int, rng: np.random.Generator, servers: int, load: float
 ) -> Int64:
     """Exponential service times that give `servers` the mean `load` over the span, int64[requests] ns."""
     mean_ns = load * servers * span_ns / max(requests, 1)
     return np.rint(rng.exponential(mean_ns, requests)).astype(np.int64)
 
 
-def p99_wait_s(
-    at_ns: Int64, span_ns: int, rng: np.random.Generator, servers: int = SERVERS, load: float = LOAD
-) -> float:
-    """The 99th percentile of the wait in s, with exponential service times, at mean `load` over `span_ns`.
+def p99_wait_s(at_ns: Int64, span_ns: int, rng: np.random.Generator) -> float:
+    """The 99th percentile of the wait in s, with exponential service times, at mean `LOAD` over `span_ns`.
 
     `at_ns` int64[n] ascending, at least one.
     """
-    service_ns = service_times_ns(len(at_ns), span_ns, rng, servers, load)
-    return float(np.quantile(waits_ns(at_ns, service_ns, servers), 0.99)) / 1e9
+    service_ns = service_times_ns(len(at_ns), span_ns, rng, SERVERS, LOAD)
+    return float(np.quantile(waits_ns(at_ns, service_ns, SERVERS), 0.99)) / 1e9

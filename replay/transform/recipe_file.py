@@ -6,14 +6,13 @@ settings are in its own module.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from capture.failures import BadInput
 from capture.quantities import parse_duration_ns, parse_factor, parse_share, parse_window_ns
-from capture.yaml_file import YamlReader, listed, load_yaml, told
+from capture.yaml_file import YamlReader, listed, load_yaml, told, yaml_text
 from replay.transform.amplification.amplify import METHODS
 from replay.transform.content_rules import CLONES, HITS, PROMPTS, ContentRules
 from replay.transform.mixing import Mix, TenantLimit
@@ -175,15 +174,7 @@ _SCALARS: Final[tuple[tuple[str, str, Callable[[str, str], Any]], ...]] = (
 
 def recipe_text(plan: Plan) -> str:
     """The recipe, as YAML, that `read_recipe` makes the same plan of; what is as by default is left out."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
-    yaml.width = 1_000_000
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    out = io.StringIO()
-    yaml.dump(dict(_document(plan)), out)
-    return out.getvalue()
+    return yaml_text(dict(_document(plan)))
 
 
 def _document(plan: Plan) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ and `shapes`); this module knows the columns and how they are stored.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capture.failures import BadInput
-from capture.trace_writer import replace_when_whole
+from capture.footers import footer_of, read_footer
 
 FORMAT_VERSION: Final = 1
 GROUP_ROWS: Final = 1 << 20
@@ -139,6 +140,8 @@ def write_pieces(
     `lineage` is asked when all pieces were taken. Raises `BadInput` if `path` exists already, and what
     taking a piece raises. Encoding goes on beside the making of what comes next.
     """
+    from capture.trace_writer import replace_when_whole  # each worker of a replay reads, and none writes
+
     with (
         replace_when_whole(path, overwrite=overwrite) as temporary,
         pq.ParquetWriter(temporary, SCHEDULE_SCHEMA, **ENCODING) as writer,
@@ -151,8 +154,7 @@ def write_pieces(
                 under_way.popleft().result()
         for written in under_way:
             written.result()
-        raw = json.dumps(dataclasses.asdict(lineage()), sort_keys=True)
-        writer.add_key_value_metadata({METADATA_KEY.decode(): raw})
+        writer.add_key_value_metadata({METADATA_KEY.decode(): footer_of(lineage()).decode()})
 
 
 def _row_groups(pieces: Iterable[Schedule]) -> Iterator[pa.Table]:
@@ -204,10 +206,8 @@ def is_schedule(path: Path) -> bool:
 
 def read_schedule(path: Path) -> tuple[Schedule, Lineage]:
     """Read a schedule back; raises `BadInput` for what is no schedule, or is out of order."""
-    try:
+    with _readable(path):
         table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from error
     lineage = _lineage_of(table.schema, path)
     schedule = Schedule(**{name: table.column(name).to_numpy() for name in SCHEDULE_SCHEMA.names})
     _check(schedule, path, 0, None, len(lineage.phases))
@@ -216,19 +216,15 @@ def read_schedule(path: Path) -> tuple[Schedule, Lineage]:
 
 def read_lineage(path: Path) -> Lineage:
     """The lineage of a schedule, without its rows; raises `BadInput` as `read_schedule` does."""
-    try:
+    with _readable(path):
         schema = pq.read_schema(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from error
     return _lineage_of(schema, path)
 
 
 def read_rows(path: Path) -> int:
     """How many rows a schedule has; raises `BadInput` where its file can't be read."""
-    try:
+    with _readable(path):
         return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from error
 
 
 def read_batches(path: Path, batch_rows: int) -> Iterator[Schedule]:
@@ -238,37 +234,40 @@ def read_batches(path: Path, batch_rows: int) -> Iterator[Schedule]:
     """
     phases = len(read_lineage(path).phases)
     first, last_ns = 0, None
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=batch_rows):
-                piece = Schedule(**{name: batch.column(name).to_numpy() for name in SCHEDULE_SCHEMA.names})
-                _check(piece, path, first, last_ns, phases)
-                yield piece
-                first += len(piece)
-                last_ns = int(piece.due_ns[-1]) if len(piece) else last_ns
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from error
+    for batch in _batches(path, batch_rows, SCHEDULE_SCHEMA.names):
+        piece = Schedule(**{name: batch.column(name).to_numpy() for name in SCHEDULE_SCHEMA.names})
+        _check(piece, path, first, last_ns, phases)
+        yield piece
+        first += len(piece)
+        last_ns = int(piece.due_ns[-1]) if len(piece) else last_ns
 
 
 def row_batches(path: Path, batch_rows: int) -> Iterator[Int64]:
     """The trace rows of a schedule's requests in order, int64[n], up to `batch_rows` at a time; unchecked."""
+    return (batch.column(0).to_numpy() for batch in _batches(path, batch_rows, ["row"]))
+
+
+def _batches(path: Path, batch_rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with _readable(path), pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=batch_rows, columns=columns)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=batch_rows, columns=["row"]):
-                yield batch.column(0).to_numpy()
+        yield
     except (OSError, pa.ArrowInvalid) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path}: not a readable schedule ({error}); make one with `peaktape transform`")
+        raise BadInput(
+            f"{path}: not a readable schedule ({error}); make one with `peaktape transform`"
+        ) from error
 
 
 def _lineage_of(schema: pa.Schema, path: Path) -> Lineage:
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None or not schema.equals(SCHEDULE_SCHEMA):
         raise BadInput(f"{path}: not a peaktape schedule; make one with `peaktape transform`")
-    return _parse_lineage(raw, path)
+    parsers = dict.fromkeys(("steps", "phases"), tuple)
+    return read_footer(Lineage, raw, str(path), "schedule", "make it again", FORMAT_VERSION, parsers)
 
 
 def _check(piece: Schedule, path: Path, first: int, before_ns: int | None, phases: int) -> None:
@@ -290,18 +289,3 @@ def _check(piece: Schedule, path: Path, first: int, before_ns: int | None, phase
             f"{path}: row {first + at}, column phase: {piece.phase[at]} found, one of the {phases} "
             "phases named wanted; make the schedule again with `peaktape transform`"
         )
-
-
-def _parse_lineage(raw: bytes, path: Path) -> Lineage:
-    try:
-        found = json.loads(raw)
-        version = int(found["format_version"])
-        phases = tuple(found.get("phases", PHASES))
-        lineage = Lineage(**{**found, "steps": tuple(found["steps"]), "phases": phases})
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: schedule metadata can't be read ({error}); make it again") from error
-    if version > FORMAT_VERSION:
-        raise BadInput(
-            f"{path}: schedule format {version} found, up to {FORMAT_VERSION} wanted; upgrade peaktape"
-        )
-    return lineage

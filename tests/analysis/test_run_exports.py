@@ -5,6 +5,7 @@ The peers are HdrHistogram's Python port and opentelemetry-proto's generated mes
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -19,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import CHAT, EMBED, MS, PREDICT, MadeRun, S
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from typer.testing import CliRunner, Result
 
 from capture.encryption_keys import Keys
 from capture.failures import BadInput, KeyRefused
@@ -31,6 +31,7 @@ from replay.engine.run_format import read_run
 from replay.engine.run_writer import RunWriter
 from replay.report.hdr_files import encode_v2, percentile_table
 from replay.report.otlp_metrics import OUTCOMES
+from tests.command_line import invoked
 
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram as Peer
@@ -74,11 +75,7 @@ def table(path: Path) -> RunTable:
     return RunTable.of(*read_run(path))
 
 
-def export(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+export = functools.partial(invoked, app)
 
 
 def peer_of(values: np.ndarray) -> Peer:

@@ -14,9 +14,9 @@ import boto3
 from moto.server import ThreadedMotoServer
 from recording_rig import exchange
 
+from capture.compaction import write_segment
 from capture.encryption_keys import Keys
 from capture.object_store import ObjectStore, StoreUrl
-from capture.segments import write_segment
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import batch_of
 

@@ -10,11 +10,11 @@ import pytest
 from capture_rig import rows_of
 
 from capture.capture_facts import RecorderOptions
+from capture.compaction import write_segment
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.recorder import Recorder
 from capture.recording import Output, conclude
-from capture.segments import write_segment
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import replace_when_whole, write_trace
 

@@ -30,6 +30,7 @@ from capture_rig import (
 )
 
 from capture.trace_reader import open_trace
+from tests.command_line import peaktape_here
 
 pytestmark = pytest.mark.slow
 
@@ -83,11 +84,11 @@ async def test_a_capture_that_cannot_start_leaves_the_earlier_one_even_with_over
         (["--upstream", "http://h", "--listen", "nowhere"], "--listen nowhere"),
     ],
 )
-async def test_options_that_make_no_sense_are_one_line(tmp_path: Path, options: list[str], told: str) -> None:
-    code, said = await refusal(tmp_path, "-o", "t.parquet", *options)
-    assert code == 2
-    assert told in said
-    assert len(said.splitlines()) == 1
+def test_options_that_make_no_sense_are_one_line(tmp_path: Path, options: list[str], told: str) -> None:
+    ended = peaktape_here("capture", "-o", "t.parquet", *options, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
 
 
 async def test_a_service_goes_on_in_the_folder_of_its_last_start(upstream: Upstream, tmp_path: Path) -> None:
@@ -105,26 +106,24 @@ async def test_a_service_goes_on_in_the_folder_of_its_last_start(upstream: Upstr
 
 
 @pytest.mark.parametrize("option", [("-o", "file.parquet"), ("--overwrite",)])
-async def test_what_can_not_be_gone_on_with_is_one_line(tmp_path: Path, option: tuple[str, ...]) -> None:
+def test_what_can_not_be_gone_on_with_is_one_line(tmp_path: Path, option: tuple[str, ...]) -> None:
     given = ("-o", "folder", "--upstream", "http://127.0.0.1:9", "--append", *option)
-    ended = await asyncio.create_subprocess_exec(
-        *PEAKTAPE, "capture", *given, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
-    )
-    _, said = await ended.communicate()
+    ended = peaktape_here("capture", *given, cwd=tmp_path)
     assert ended.returncode == 2
-    assert b"--append: " in said.splitlines()[-1]
-    assert b"a folder to add segments to wanted" in said
+    assert "--append: " in ended.stderr.splitlines()[-1]
+    assert "a folder to add segments to wanted" in ended.stderr
 
 
-async def test_an_existing_output_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_output_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"precious")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("precious")
     for name in ("t.parquet", "folder"):
-        code, said = await refusal(tmp_path, "--upstream", "http://127.0.0.1:9", "-o", name)
-        assert code == 2
-        assert len(said.splitlines()) == 1
-    code, _ = await refusal(tmp_path, "--upstream", "http://127.0.0.1:9", "-o", "folder", "--overwrite")
+        ended = peaktape_here("capture", "--upstream", "http://127.0.0.1:9", "-o", name, cwd=tmp_path)
+        assert ended.returncode == 2
+        assert len(ended.stderr.splitlines()) == 1
+    given = ("--upstream", "http://127.0.0.1:9", "-o", "folder", "--overwrite")
+    code = peaktape_here("capture", *given, cwd=tmp_path).returncode
     assert code == 2, "a folder with strangers' files is not emptied even with --overwrite"
     assert (tmp_path / "t.parquet").read_bytes() == b"precious"
     assert (tmp_path / "folder" / "notes.txt").read_text() == "precious"
@@ -367,8 +366,7 @@ def rows_of_readable(folder: Path) -> list[bytes]:
     return [row["request_body"] for row in rows_of(folder)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("name", ["segments", "prod.parquet"])
+@pytest.mark.parametrize(("name", "number"), [("segments", signal.SIGTERM), ("prod.parquet", signal.SIGINT)])
 async def test_mitmdump_runs_the_addon_by_its_path(
     upstream: Upstream, tmp_path: Path, name: str, number: signal.Signals
 ) -> None:

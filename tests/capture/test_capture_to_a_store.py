@@ -26,6 +26,7 @@ from capture.recorder import Recorder, RecorderOptions
 from capture.stored_output import StoredOutput
 from capture.trace_reader import open_trace
 from replay.cli import app
+from replay.cli.capture_flags import Keeping
 from replay.cli.capture_output import destination_of
 
 
@@ -87,7 +88,7 @@ class Said:
 
 @pytest.mark.slow
 def test_at_the_end_all_is_sent_also_by_a_process_that_was_killed(bucket: Bucket, tmp_path: Path) -> None:
-    goes_to = destination_of(bucket.url(), None, "7d", tmp_path, "1GB")
+    goes_to = destination_of(bucket.url(), Keeping(max_age="7d", outbox=tmp_path, outbox_size="1GB"))
     assert goes_to.bounded(RecorderOptions()).outbox_bytes == 10**9
     outbox_segment(StoredOutput.named(bucket.url(), tmp_path).outbox, 7)  # of an earlier capture
     notes = Said()

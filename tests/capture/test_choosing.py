@@ -17,11 +17,12 @@ from mitmproxy.test import tflow
 from recording_rig import Desk, ask
 
 from capture.body_condition import holds
-from capture.choice import BY_FILTER, OUTSIDE_WINDOW, PAUSED, Choice, parse_body_limit, parse_sample
+from capture.choice import BY_FILTER, OUTSIDE_WINDOW, PAUSED, Choice, Stage, parse_body_limit, parse_sample
 from capture.copied_body import BODY_COPY_LIMIT_BYTES
 from capture.exchange import Exchange, RequestHead
 from capture.failures import BadInput
-from capture.flow_choice import FlowChoice, Stage, decide, parse_filter
+from capture.filter_stages import decide, parse_filter
+from capture.flow_choice import FlowChoice
 from capture.recording_switch import NEVER_NS, RecordingSwitch, within
 from capture.session_sample import SessionSample
 from capture.time_window import TimeWindow, window_of

@@ -13,12 +13,13 @@ import pytest
 from capture_rig import children_of, metadata_of, rows_of
 from recording_rig import Desk, ask, eventually, exchange, give
 
+from capture.compaction import write_segment
 from capture.counts import Counts, readable_bytes
 from capture.failures import BadInput
 from capture.frame_files import FolderLock
 from capture.recorder import Recorder, RecorderOptions
 from capture.recording import Output, conclude, merge_segments, record, recover
-from capture.segments import clear_folder, drop_cause, prepare_folder, was_cut_off, write_segment
+from capture.segments import clear_folder, drop_cause, prepare_folder, was_cut_off
 from capture.trace_format import TraceMetadata
 from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of

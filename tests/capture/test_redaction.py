@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capture.redaction import REDACTED, RedactionPolicy, redacted_names
+from capture.privacy.credential_names import REDACTED
+from capture.redaction import RedactionPolicy, redacted_names
 
 POLICY = RedactionPolicy()
 

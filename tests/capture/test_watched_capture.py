@@ -11,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from capture_rig import PEAKTAPE, children_of, running_capture, running_upstream
+from capture_rig import children_of, running_capture, running_upstream
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.command_line import peaktape_here
 
 pytestmark = pytest.mark.slow
 
@@ -109,20 +111,15 @@ def _command(pid: int) -> bytes:
         ("--metrics", "taken", "choose another port"),
     ],
 )
-async def test_a_flag_that_makes_no_sense_is_one_line(
-    flag: str, value: str, wanted: str, tmp_path: Path
-) -> None:
+def test_a_flag_that_makes_no_sense_is_one_line(flag: str, value: str, wanted: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         given = f"127.0.0.1:{taken.getsockname()[1]}" if value == "taken" else value
-        options = ("--upstream", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "-o", str(tmp_path / "t"))
-        process = await asyncio.create_subprocess_exec(
-            *PEAKTAPE, "capture", *options, flag, given, stderr=asyncio.subprocess.PIPE
-        )
-        _, said = await process.communicate()
-    (line,) = said.decode().splitlines()
-    assert process.returncode == 2
+        options = ("--upstream", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "-o", "t")
+        told = peaktape_here("capture", *options, flag, given, cwd=tmp_path)
+    (line,) = told.stderr.splitlines()
+    assert told.returncode == 2
     assert line.startswith(f"peaktape: {flag}")
     assert wanted in line
     assert os.listdir(tmp_path) == []

@@ -10,9 +10,10 @@ import pytest
 from key_rig import CANARY, KEY, OTHER, holding, key_file, keys
 from typer.testing import CliRunner, Result
 
+from capture.compaction import write_segment
 from capture.encrypted_parquet import is_encrypted
 from capture.failures import BadInput, KeyRefused
-from capture.segments import set_damaged_aside, write_segment
+from capture.segments import set_damaged_aside
 from capture.trace_format import TraceMetadata
 from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of, write_trace

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from capture.trace_format import TraceMetadata
 from capture.trace_writer import batch_of, write_trace
 from replay.cli import app
+from tests.trace_rows import trace_row, write_rows
 
 PLANTED = {
     "prompts": "promptcanary",
@@ -26,31 +27,21 @@ PLANTED = {
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
     rows = [
-        {
-            "request_id": f"r{number}",
-            "session_id": "sessioncanary",
-            "turn": number,
-            "arrival_ns": number * 10**9,
-            "method": "POST",
-            "scheme": "http",
-            "host": "production.test:80",
-            "path": "/v1/chat/completions?who=pathcanary",
-            "http_version": "HTTP/1.1",
-            "request_headers": [("content-type", "application/json"), ("x-who", "headercanary")],
-            "request_body": b'{"model": "m", "messages": [{"role": "user", "content": "promptcanary"}]}',
-            "request_body_ns": number * 10**9,
-            "outcome": "complete",
-            "status": 200,
-            "response_headers": [],
-            "response_body": b"answercanary",
-            "response_bytes": 12,
-            "chunk_ns": [],
-            "chunk_bytes": [],
-            "input_tokens": 3,
-            "output_tokens": 2,
-            "model": "m",
-            "stream": False,
-        }
+        trace_row(
+            number,
+            number * 10**9,
+            session_id="sessioncanary",
+            turn=number,
+            path="/v1/chat/completions?who=pathcanary",
+            request_headers=[("content-type", "application/json"), ("x-who", "headercanary")],
+            request_body=b'{"model": "m", "messages": [{"role": "user", "content": "promptcanary"}]}',
+            response_headers=[],
+            response_body=b"answercanary",
+            response_bytes=12,
+            input_tokens=3,
+            output_tokens=2,
+            model="m",
+        )
         for number in range(3)
     ]
     path = tmp_path / "secret.parquet"
@@ -88,10 +79,7 @@ def test_a_schedule_holds_no_content_and_says_so(trace: Path) -> None:
 
 
 def test_of_a_plain_trace_nothing_is_said(tmp_path: Path) -> None:
-    row = {"request_id": "r", "turn": 0, "arrival_ns": 0, "method": "GET", "scheme": "http", "host": "h:80"}
-    row |= {"path": "/", "http_version": "HTTP/1.1", "request_headers": [], "outcome": "complete"}
-    row |= {"response_bytes": 0, "chunk_ns": [], "chunk_bytes": [], "stream": False}
-    write_trace(tmp_path / "t.parquet", [batch_of([row])], TraceMetadata(0, "test"))
+    write_rows(tmp_path / "t.parquet", [trace_row(0, 0)])
     key = ("--key", f"file:{key_file(tmp_path)}")
     done = CliRunner().invoke(
         app, ["export", "csv", str(tmp_path / "t.parquet"), "-o", str(tmp_path / "o"), *key]

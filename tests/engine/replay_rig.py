@@ -22,6 +22,7 @@ from replay.engine.supervisor import Progress, ReplayOrder, Supervisor
 from replay.engine.target import parse_target, resolve
 from replay.transform.plan import Plan, apply_plan, rows_of_trace
 from replay.transform.schedule_format import Lineage, write_schedule
+from tests.trace_rows import trace_row
 
 MS = 1_000_000
 
@@ -29,24 +30,14 @@ MS = 1_000_000
 def request(number: int, arrival_ns: int, path: str = "/v1/embeddings", **body: Any) -> dict[str, Any]:
     """A trace row: a POST of a JSON body."""
     content = {"model": "demo-embed", "input": "a word or two"} | body
-    return {
-        "request_id": f"r{number}",
-        "turn": 0,
-        "arrival_ns": arrival_ns,
-        "method": "POST",
-        "scheme": "http",
-        "host": "production.test:80",
-        "path": path,
-        "http_version": "HTTP/1.1",
-        "request_headers": [("content-type", "application/json"), ("authorization", "REDACTED")],
-        "request_body": json.dumps(content).encode(),
-        "request_body_ns": arrival_ns,
-        "outcome": "complete",
-        "response_bytes": 0,
-        "chunk_ns": [],
-        "chunk_bytes": [],
-        "stream": bool(content.get("stream")),
-    }
+    return trace_row(
+        number,
+        arrival_ns,
+        path=path,
+        request_headers=[("content-type", "application/json"), ("authorization", "REDACTED")],
+        request_body=json.dumps(content).encode(),
+        stream=bool(content.get("stream")),
+    )
 
 
 def chat(number: int, arrival_ns: int, tokens: int = 5) -> dict[str, Any]:

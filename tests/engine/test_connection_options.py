@@ -17,6 +17,7 @@ from capture.trace_format import TraceMetadata
 from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.cli.ordering import guarded, without_secrets
+from replay.cli.replay_flags import Target
 from replay.engine.connecting import Connecting
 from replay.engine.run_format import read_run
 from replay.engine.target import parse_target
@@ -222,12 +223,11 @@ def test_dns_is_asked_once_and_what_it_says_later_leads_no_one_astray(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    given = {"resolved": [], "allow_captured_host": False}
     plain = Connecting(parse_target("http://rebinding.test"), 1, 1)
-    assert guarded(plain, open_trace(trace), [], **given).dialled_addresses == ("10.0.0.7",)
+    assert guarded(plain, open_trace(trace), [], Target()).dialled_addresses == ("10.0.0.7",)
     proxied = dataclasses.replace(plain, proxy="http://proxy.test:3128")
-    found = guarded(proxied, open_trace(trace), ["rebinding.test"], **given)
+    found = guarded(proxied, open_trace(trace), [], Target(allow_host=["rebinding.test"]))
     assert found.dialled_addresses == ("10.0.0.7",)
     assert (asked.count("proxy.test"), found.target.addresses) == (1, ())
     with pytest.raises(TargetRefused, match=r"93\.184\.216\.34 is a public address"):
-        guarded(plain, open_trace(trace), [], **given)
+        guarded(plain, open_trace(trace), [], Target())

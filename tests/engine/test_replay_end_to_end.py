@@ -162,45 +162,43 @@ STREAM_ERROR = (
 )
 
 
+FAILURES: dict[str, tuple[Callable[[socket.socket], None], int | None, str | None]] = {
+    "/silent": (answer(then=hang), None, "timeout"),
+    "/half-then-silent": (answer(HALF, then=hang), 200, "timeout"),
+    "/half-then-closed": (answer(HALF, then=socket.socket.close), 200, "reset"),
+    "/half-then-reset": (answer(HALF, then=reset), 200, "reset"),
+    "/reset": (answer(then=reset), None, "reset"),
+    "/no-http": (answer(b"SMTP ready\r\n\r\n", then=hang), None, "protocol"),
+    "/in-stream": (answer(STREAM_ERROR, then=socket.socket.close), 200, "stream_error"),
+    "/busy": (
+        answer(b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", then=hang),
+        503,
+        None,
+    ),
+}
+"""Path → what the server does to the connection that asks for it, and the status and error of its rows."""
+
+
+def fail_by_path(connection: socket.socket) -> None:
+    head = b""
+    while b" HTTP/" not in head:
+        head = connection.recv(65536, socket.MSG_PEEK)
+        if not head:
+            return
+    FAILURES[head.split(b" ")[1].decode()][0](connection)
+
+
 @pytest.mark.parametrize("sender", SENDERS)
-@pytest.mark.parametrize(
-    ("behave", "status", "error"),
-    [
-        (answer(then=hang), None, "timeout"),
-        (answer(HALF, then=hang), 200, "timeout"),
-        (answer(HALF, then=socket.socket.close), 200, "reset"),
-        (answer(HALF, then=reset), 200, "reset"),
-        (answer(then=reset), None, "reset"),
-        (answer(b"SMTP ready\r\n\r\n", then=hang), None, "protocol"),
-        (answer(STREAM_ERROR, then=socket.socket.close), 200, "stream_error"),
-        (
-            answer(b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", then=hang),
-            503,
-            None,
-        ),
-    ],
-    ids=[
-        "silent",
-        "half then silent",
-        "half then closed",
-        "half then reset",
-        "reset",
-        "no http",
-        "in stream",
-        "503",
-    ],
-)
-def test_failures_become_rows_of_the_closed_vocabulary(
-    tmp_path: Path,
-    behave: Callable[[socket.socket], None],
-    status: int | None,
-    error: str | None,
-    sender: str,
-) -> None:
-    rows = [request(i, i * 30 * MS) for i in range(3)]
-    with scripted_server(behave) as url:
+def test_failures_become_rows_of_the_closed_vocabulary(tmp_path: Path, sender: str) -> None:
+    asked = [path for path in FAILURES for _ in range(3)]
+    rows = [request(number, number * 30 * MS, path) for number, path in enumerate(asked)]
+    with scripted_server(fail_by_path) as url:
         done = replay_rows(tmp_path, rows, url, timeout_s=1.0, sender=sender)
-    assert {(row["status"], row["error"]) for row in done.rows.values()} == {(status, error)}
+    found: dict[str, set[tuple[int | None, str | None]]] = {}
+    for row in done.rows.values():
+        path = row["endpoint"].removeprefix("POST ")
+        found.setdefault(path, set()).add((row["status"], row["error"]))
+    assert found == {path: {(status, error)} for path, (_, status, error) in FAILURES.items()}
     assert all(row["sent_ns"] is not None and row["end_ns"] is not None for row in done.rows.values())
 
 

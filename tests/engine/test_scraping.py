@@ -18,6 +18,7 @@ from replay_rig import MS, chat, replay_rows
 from capture.failures import BadInput
 from replay.analysis.run_table import RunTable
 from replay.analysis.summary import summarise
+from replay.cli.replay_flags import Scraping
 from replay.cli.run_reading import scrape_job
 from replay.demo.build import Build
 from replay.demo.launch import RunningServer
@@ -165,14 +166,17 @@ def test_a_scraper_that_was_never_told_to_begin_writes_nothing(tmp_path: Path) -
 
 
 def test_endpoints_have_names() -> None:
-    job = scrape_job(
-        Path("a.parquet"), ["vllm=http://10.0.0.7:8000/metrics?a=b", "https://gpu:9400"], ["x*"], "2s"
+    asked = Scraping(
+        scrape=["vllm=http://10.0.0.7:8000/metrics?a=b", "https://gpu:9400"],
+        scrape_metrics=["x*"],
+        scrape_every="2s",
     )
+    job = scrape_job(Path("a.parquet"), asked)
     assert job is not None
     assert [source.name for source in job.sources] == ["vllm", "gpu:9400"]
     assert job.sources[0].url == "http://10.0.0.7:8000/metrics?a=b"
     assert (job.every_s, job.patterns) == (2.0, ("x*",))
-    assert scrape_job(Path("a.parquet"), None, None, "1s") is None
+    assert scrape_job(Path("a.parquet"), Scraping()) is None
 
 
 @pytest.mark.parametrize(
@@ -192,6 +196,9 @@ def test_what_can_not_be_scraped_is_refused(
     endpoints: list[str], patterns: list[str], every: str, words: str
 ) -> None:
     with pytest.raises(BadInput) as caught:
-        scrape_job(Path("a.parquet"), endpoints, patterns, every)
+        scrape_job(
+            Path("a.parquet"),
+            Scraping(scrape=endpoints, scrape_metrics=patterns, scrape_every=every),
+        )
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from capture.failures import BadInput
 from replay.cli.exporting import app
+from tests.command_line import invoked
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "demo-traffic.parquet"
 FORMATS = ("har", "mooncake", "vegeta", "aiperf", "guidellm", "csv")
 
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+run = functools.partial(invoked, app)
 
 
 @pytest.mark.parametrize("verb", FORMATS)

@@ -15,6 +15,7 @@ import pytest
 import typer
 from rich.console import Console
 
+from capture.journal_folder import journals_in
 from capture.trace_reader import open_trace
 from replay.cli.demo import _conclude
 from replay.engine.run_format import read_run
@@ -30,7 +31,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "100"},
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "100", "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
         # A shell's background job ignores Ctrl-C, and so would what it starts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -96,15 +97,24 @@ def test_the_last_words_name_no_verdict_but_the_one_that_was_printed(
     assert words in out.file.getvalue()
 
 
+def read_to(demo: subprocess.Popen[str], words: str) -> None:
+    """What the demo says, up to the line that holds `words`."""
+    for line in demo.stdout or ():
+        if words in line:
+            return
+    raise AssertionError(f"the demo ended before it said {words!r}")
+
+
 @pytest.mark.parametrize(
-    ("after_s", "to_group"),
-    [(4.0, True), (19.0, False)],
+    ("once_it_says", "to_group"),
+    [("$ peaktape capture", True), ("$ peaktape replay", False)],
     ids=["Ctrl-C while capturing", "SIGTERM while replaying"],
 )
-def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, after_s: float, to_group: bool) -> None:
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, once_it_says: str, to_group: bool) -> None:
     folder = tmp_path / "stopped"
-    with start(folder, "--seconds", "12") as demo:
-        time.sleep(after_s)
+    with start(folder, "--seconds", "10") as demo:
+        read_to(demo, once_it_says)
+        time.sleep(1.5)  # into the work
         assert demo.poll() is None
         if to_group:  # as a terminal does
             os.killpg(demo.pid, signal.SIGINT)
@@ -118,14 +128,18 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, after_s: float, t
     assert servers.stdout == ""
 
 
+def journaled_bytes(folder: Path) -> int:
+    """How much of what was recorded is on the disk."""
+    return sum(path.stat().st_size for path in journals_in(folder / "prod.parquet.segments"))
+
+
 @pytest.mark.alone
 def test_a_killed_demo_takes_its_capture_along_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     with start(folder, "--seconds", "30") as demo:
         deadline = time.monotonic() + 20
-        while not any("--parent-pid" in line for line in left_over(folder)) and time.monotonic() < deadline:
+        while journaled_bytes(folder) < 20_000 and time.monotonic() < deadline:
             time.sleep(0.1)
-        time.sleep(3)
         demo.kill()
         demo.wait()
         while left_over(folder) and time.monotonic() < deadline:

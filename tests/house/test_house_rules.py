@@ -21,7 +21,7 @@ FLOORS = (
 
 ROOMS = {
     "mitmproxy": (
-        *("capture.flow_choice", "capture.flow_parts", "capture.bare_addons"),
+        *("capture.filter_stages", "capture.flow_choice", "capture.flow_parts", "capture.bare_addons"),
         *("capture.addon", "capture.proxy", "capture.upgraded_connections", "capture.http_versions"),
         *(
             "capture.http1_framing",

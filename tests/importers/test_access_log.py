@@ -20,7 +20,8 @@ from capture.importers.clock import Rounded
 from capture.importers.log_fields import Unreadable, entry_of, instant_ns
 from capture.importers.log_format import line_format, pieces_of
 from capture.importers.pending_trace import write_pending
-from capture.redaction import REDACTED, RedactionPolicy
+from capture.privacy.credential_names import REDACTED
+from capture.redaction import RedactionPolicy
 from capture.trace_reader import Trace, open_trace
 
 MS = 1_000_000

@@ -15,7 +15,8 @@ from capture.failures import BadInput
 from capture.importers.gor import SEPARATOR, open_gor
 from capture.importers.http_payload import read_message, unchunked
 from capture.importers.pending_trace import write_pending
-from capture.redaction import REDACTED, RedactionPolicy
+from capture.privacy.credential_names import REDACTED
+from capture.redaction import RedactionPolicy
 from capture.trace_reader import open_trace
 
 START_NS = 1_700_000_000_000_000_000

@@ -17,7 +17,8 @@ from real_files import TRACES, real
 from capture.failures import BadInput
 from capture.importers.har import open_har
 from capture.importers.pending_trace import write_pending
-from capture.redaction import REDACTED, RedactionPolicy
+from capture.privacy.credential_names import REDACTED
+from capture.redaction import RedactionPolicy
 from capture.trace_reader import open_trace
 
 SSE = (

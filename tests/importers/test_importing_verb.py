@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from capture.failures import BadInput
 from capture.trace_reader import open_trace
 from replay.cli.importing import app
+from tests.command_line import invoked
 
 CSV = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.5,10,4\n2023-11-16 18:15:48.5,20,8\n"
 
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+run = functools.partial(invoked, app)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from real_files import real
 from capture.failures import BadInput
 from capture.importers.mitm_flows import open_mitm
 from capture.importers.pending_trace import write_pending
-from capture.redaction import REDACTED, RedactionPolicy
+from capture.privacy.credential_names import REDACTED
+from capture.redaction import RedactionPolicy
 from capture.trace_reader import open_trace
 
 START_S = 1_700_000_000.0

@@ -13,7 +13,8 @@ import pytest
 from capture.failures import BadInput
 from capture.importers.pending_trace import write_pending
 from capture.importers.vegeta import open_vegeta
-from capture.redaction import REDACTED, RedactionPolicy
+from capture.privacy.credential_names import REDACTED
+from capture.redaction import RedactionPolicy
 from capture.trace_reader import open_trace
 
 BODY = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()

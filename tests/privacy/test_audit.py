@@ -16,6 +16,7 @@ from capture.trace_format import TRACE_SCHEMA, TraceMetadata
 from capture.trace_writer import batch_of, write_trace
 from tests.command_line import peaktape_here
 from tests.privacy.canaries import KINDS, canary
+from tests.trace_rows import trace_row
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-proj-7abcdefgh1234567890"
@@ -24,23 +25,7 @@ EVERYTHING = RedactionPolicy(kinds=(*DEFAULT_KINDS, *OPTIONAL_KINDS))
 
 def row(**given: Any) -> dict[str, Any]:
     columns: dict[str, Any] = dict.fromkeys(TRACE_SCHEMA.names)
-    return columns | {
-        "request_id": "r",
-        "turn": 0,
-        "arrival_ns": 0,
-        "method": "POST",
-        "scheme": "http",
-        "host": "h:1",
-        "path": "/v1",
-        "http_version": "HTTP/1.1",
-        "request_headers": [],
-        "outcome": "complete",
-        "response_bytes": 0,
-        "chunk_ns": [],
-        "chunk_bytes": [],
-        "stream": False,
-        **given,
-    }
+    return columns | trace_row(0, 0, request_headers=[], request_body=None, status=None) | given
 
 
 def findings(*rows: dict[str, Any], policy: RedactionPolicy = EVERYTHING) -> dict[tuple[str, str], int]:

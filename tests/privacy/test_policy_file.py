@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from capture.failures import BadInput
+from capture.privacy.credential_names import REDACTED
 from capture.privacy.policy_file import policy_of, read_policy
-from capture.redaction import REDACTED, RedactionPolicy, redact
+from capture.redaction import RedactionPolicy, redact
 from capture.trace_format import TRACE_SCHEMA
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "redaction.yml"

@@ -13,7 +13,9 @@ import dataclasses
 import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,46 +136,43 @@ class Page:
             self.complaints.append(parameters["entry"]["text"])
 
 
+@contextlib.contextmanager
+def running_chromium(profile: Path) -> Iterator[int]:
+    """A Chromium with its own `profile` folder, by its port; it is ended and waited for."""
+    with subprocess.Popen(
+        [find_chromium(), *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield _port_of(process, profile)
+        finally:
+            process.terminate()
+
+
 @contextlib.asynccontextmanager
-async def chromium_page(profile: Path) -> AsyncIterator[Page]:
-    """A tab of a fresh Chromium with its own `profile` folder; the browser is ended and waited for."""
-    process = await asyncio.create_subprocess_exec(
-        find_chromium(),
-        *_FLAGS,
-        f"--user-data-dir={profile}",
-        "about:blank",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        port = await asyncio.wait_for(_port_of(process, profile), _DEADLINE_S)
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(await _address_of(session, port), max_msg_size=0) as socket,
-        ):
+async def chromium_page(port: int) -> AsyncIterator[Page]:
+    """A fresh tab of the Chromium that listens at `port`; it is closed at the end."""
+    place = f"http://127.0.0.1:{port}/json"
+    async with aiohttp.ClientSession() as session:
+        async with session.put(f"{place}/new?about:blank") as response:
+            tab = await response.json(content_type=None)
+        async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
             page = Page(socket)
             listener = asyncio.create_task(page.listen())
             for domain in ("Page", "Runtime", "Network", "Log"):
                 await page.call(f"{domain}.enable")
             yield page
             listener.cancel()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+        async with session.get(f"{place}/close/{tab['id']}") as response:
+            await response.read()
 
 
-async def _port_of(process: asyncio.subprocess.Process, profile: Path) -> int:
+def _port_of(process: subprocess.Popen[bytes], profile: Path) -> int:
     """The port that the browser writes down once it listens."""
-    written = profile / "DevToolsActivePort"
-    while process.returncode is None:
+    written, deadline_s = profile / "DevToolsActivePort", time.monotonic() + _DEADLINE_S
+    while process.poll() is None and time.monotonic() < deadline_s:
         if written.exists() and (lines := written.read_text().splitlines()):
             return int(lines[0])
-        await asyncio.sleep(0.05)
-    raise RuntimeError(f"the browser ended with code {process.returncode} before it listened")
-
-
-async def _address_of(session: aiohttp.ClientSession, port: int) -> str:
-    async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
-        tabs = await response.json(content_type=None)
-    return next(str(tab["webSocketDebuggerUrl"]) for tab in tabs if tab["type"] == "page")
+        time.sleep(0.05)
+    raise RuntimeError(f"the browser did not listen; its code: {process.returncode}")

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from capture.body_levels import BODIES, body_levels
-from capture.segments import write_segment
+from capture.compaction import write_segment
 from capture.trace_format import STORED_SCHEMA, TRACE_SCHEMA, TraceMetadata
 from capture.trace_writer import batch_of
-from tests.traces.trace_rows import trace_row
+from tests.trace_rows import trace_row
 
 WORDS = ("the", "model", "was", "asked", "for", "an", "answer", "and", "gave", "one", "before")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trace_rows import trace_row, write_rows
 
 from capture.failures import BadInput
 from capture.trace_reader import open_trace
 from replay.cli.inspecting import inspect
 from replay.transform.schedule_format import Lineage, Schedule, write_schedule
+from tests.trace_rows import trace_row, write_rows
 
 S = 1_000_000_000
 WORDS = b"word " * 60

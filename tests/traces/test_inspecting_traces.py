@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from trace_rows import trace_row, write_rows
 
 from capture.trace_reader import open_trace
 from replay.report.trace_text import facts_lines
 from replay.transform.arrival_facts import MOST_BUCKETS
 from replay.transform.clock_doubts import gap_warnings
 from replay.transform.inspection import inspect_trace
+from tests.trace_rows import trace_row, write_rows
 
 S = 1_000_000_000
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trace_rows import trace_row, write_rows
 
 from capture.choice import Choice
 from capture.failures import BadInput
 from capture.session_sample import SessionSample
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import write_trace
+from replay.cli.transform_flags import Transformation
 from replay.cli.transforming import plan_of, planned, transform
 from replay.report.inspect_page import inspect_page
 from replay.report.trace_json import facts_json
@@ -20,6 +20,7 @@ from replay.report.trace_text import facts_lines
 from replay.transform.inspection import inspect_trace
 from replay.transform.recipe_file import read_recipe
 from replay.transform.schedule_format import read_schedule
+from tests.trace_rows import trace_row, write_rows
 
 S = 1_000_000_000
 SESSIONS, TURNS = 600, 3
@@ -50,7 +51,7 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 
 
 def test_unsampling_gives_back_about_as_much_traffic_as_production_had(quarter: Trace) -> None:
-    schedule, lineage = planned(quarter, plan_of(unsample=True))
+    schedule, lineage = planned(quarter, plan_of(Transformation(unsample=True)))
     assert len(schedule) == 4 * quarter.rows
     assert len(schedule) == pytest.approx(SESSIONS * TURNS, rel=0.2)  # by which sessions were drawn
     assert lineage.steps[0] == "unsample: 25% of sessions were recorded, amplify 1 is 4"
@@ -60,17 +61,19 @@ def test_unsampling_gives_back_about_as_much_traffic_as_production_had(quarter: 
 def test_it_multiplies_with_amplify_and_is_of_recipes_too(quarter: Trace, tmp_path: Path) -> None:
     path = tmp_path / "r.yml"
     path.write_text("unsample: true\namplify: 1.5\n")
-    by_recipe, lineage = planned(quarter, plan_of(recipe=path, speed=2))
-    by_hand, _ = planned(quarter, plan_of(amplify=6, speed=2))
+    by_recipe, lineage = planned(quarter, plan_of(Transformation(recipe=path, speed=2)))
+    by_hand, _ = planned(quarter, plan_of(Transformation(amplify=6, speed=2)))
     assert np.array_equal(by_recipe.due_ns, by_hand.due_ns)
     assert np.array_equal(by_recipe.row, by_hand.row)
     path.write_text(lineage.recipe)
-    assert read_recipe(path) == plan_of(unsample=True, amplify=1.5, speed=2), "as it was asked for"
+    assert read_recipe(path) == plan_of(Transformation(unsample=True, amplify=1.5, speed=2)), (
+        "as it was asked for"
+    )
 
 
 def test_of_a_trace_with_all_sessions_it_makes_no_more(tmp_path: Path) -> None:
     whole = captured(tmp_path / "all.parquet", 1.0)
-    schedule, lineage = planned(whole, plan_of(unsample=True))
+    schedule, lineage = planned(whole, plan_of(Transformation(unsample=True)))
     assert len(schedule) == whole.rows == SESSIONS * TURNS
     assert lineage.steps == ("unsample: all sessions were recorded",)
 
@@ -85,7 +88,7 @@ def test_parts_with_different_shares_have_no_one_factor(tmp_path: Path) -> None:
             trace = open_trace(tmp_path / "one" / "file.parquet")
         assert trace.metadata.samples == (0.1, 0.25)
         with pytest.raises(BadInput, match="parts with 10% and 25% of sessions found, one share wanted"):
-            planned(trace, plan_of(unsample=True))
+            planned(trace, plan_of(Transformation(unsample=True)))
         facts = inspect_trace(trace)
         assert any("recorded at 10% and 25% of sessions, in parts" in line for line in facts_lines(facts))
         assert facts_json(facts)["production_factor"] is None

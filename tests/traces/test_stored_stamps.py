@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trace_rows import trace_row, write_rows
 
 from capture.failures import BadInput
 from capture.stored_stamps import needed, restored, stored
 from capture.trace_format import FORMAT_VERSION, METADATA_KEY, STORED_AS, STORED_SCHEMA, TRACE_SCHEMA
 from capture.trace_reader import open_trace
 from capture.trace_writer import batch_of, write_trace
+from tests.trace_rows import trace_row, write_rows
 
 OLD = Path(__file__).parent / "format-1.parquet"
 README = Path(__file__).resolve().parents[2] / "README.md"

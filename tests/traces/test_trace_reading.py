@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from trace_rows import trace_row, write_rows
 
 from capture.failures import BadInput
 from capture.trace_format import METADATA_KEY, TRACE_SCHEMA, TraceMetadata
 from capture.trace_reader import open_trace
 from capture.trace_writer import ROW_GROUP_ROWS, batch_of, row_groups, write_trace
+from tests.trace_rows import trace_row, write_rows
 
 
 def ids(trace_name: str | Path) -> list[str]:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_rows import trace_row, write_rows
 
 from capture.failures import BadInput
 from capture.trace_reader import open_trace
 from capture.trace_stream import stream_batches
+from tests.trace_rows import trace_row, write_rows
 
 segments = st.lists(
     st.tuples(st.lists(st.integers(0, 30), min_size=1, max_size=12).map(sorted), st.integers(0, 20)),

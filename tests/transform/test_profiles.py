@@ -26,6 +26,7 @@ from replay.transform.generated import generate, pending_trace
 from replay.transform.inspection import TraceFacts, inspect_trace
 from replay.transform.profile import Arrivals, Burst, ClientClass, Profile, Quantiles, SharedPrefix
 from replay.transform.profile_file import profile_text, read_profile, write_profile
+from tests.trace_rows import trace_row
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "importers"))
 from real_files import real
@@ -280,26 +281,17 @@ def test_real_chats_come_back_with_their_turns_and_reuse(tmp_path: Path) -> None
         for number, turn in enumerate(sorted(turns, key=lambda turn: turn["timestamp"])):
             body = {"model": "m", "messages": [{"role": "user", "content": turn["input"]}]}
             rows.append(
-                {
-                    "request_id": f"{path.stem}-{number}",
-                    "session_id": path.stem,
-                    "turn": number,
-                    "arrival_ns": turn["timestamp"] * 1000,
-                    "method": "POST",
-                    "scheme": "http",
-                    "host": "h:1",
-                    "path": "/v1/chat/completions",
-                    "http_version": "HTTP/1.1",
-                    "request_headers": [],
-                    "request_body": json.dumps(body).encode(),
-                    "outcome": "complete",
-                    "response_bytes": 0,
-                    "chunk_ns": [],
-                    "chunk_bytes": [],
-                    "model": "m",
-                    "stream": False,
-                    "output_tokens": max(1, len(turn["output"]) // 4),
-                }
+                trace_row(
+                    number,
+                    turn["timestamp"] * 1000,
+                    request_id=f"{path.stem}-{number}",
+                    session_id=path.stem,
+                    turn=number,
+                    path="/v1/chat/completions",
+                    request_body=json.dumps(body).encode(),
+                    model="m",
+                    output_tokens=max(1, len(turn["output"]) // 4),
+                )
             )
     rows.sort(key=lambda row: row["arrival_ns"])
     zero = rows[0]["arrival_ns"]

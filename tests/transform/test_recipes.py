@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from capture.failures import BadInput
 from capture.trace_reader import open_trace
+from replay.cli.transform_flags import Transformation
 from replay.cli.transforming import plan_of, planned
 from replay.transform.content_rules import CLONES, HITS, KEEP, UNIQUE, ContentRules
 from replay.transform.mixing import Mix, TenantLimit
@@ -90,7 +91,7 @@ def test_a_recipe_holds_a_whole_transformation(tmp_path: Path) -> None:
 
 
 def test_an_empty_recipe_is_the_plan_of_no_flags(tmp_path: Path) -> None:
-    assert read_recipe(recipe(tmp_path, "")) == plan_of() == Plan()
+    assert read_recipe(recipe(tmp_path, "")) == plan_of(Transformation()) == Plan()
 
 
 moments = st.one_of(st.integers(1, 10**14), st.integers(1, 99).map(lambda percent: Share(percent / 100)))
@@ -210,15 +211,17 @@ def test_a_recipe_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> Non
 
 def test_flags_replace_a_recipes_values_and_add_steps(tmp_path: Path) -> None:
     path = recipe(tmp_path, ALL_OF_IT)
-    plan = plan_of(recipe=path, speed=2, seed=0, spikes=["at=1s,for=2s,x=3"], unique_prompts=True)
+    plan = plan_of(
+        Transformation(recipe=path, speed=2, seed=0, spikes=["at=1s,for=2s,x=3"], unique_prompts=True)
+    )
     assert (plan.speed, plan.seed, plan.amplify, plan.content.prompts) == (2, 0, 1.5, UNIQUE)
     assert [shape.word for shape in plan.shapes] == ["ramp", "spike", "spike"]
     with pytest.raises(BadInput, match="--unique-prompts and --prefix-hits: contradict each other"):
-        plan_of(unique_prompts=True, prefix_hits="50%")
+        plan_of(Transformation(unique_prompts=True, prefix_hits="50%"))
     with pytest.raises(BadInput, match=r"--shape: 'peak' found, one of spike, ramp"):
-        plan_of(shapes=["peak x=2"])
+        plan_of(Transformation(shapes=["peak x=2"]))
     with pytest.raises(BadInput, match="--map-model: 'new' found, OLD=NEW wanted"):
-        plan_of(map_model=["new"])
+        plan_of(Transformation(map_model=["new"]))
 
 
 # Per phase, the mean factor over its time that the recipe's curve has there (integrated by hand).
@@ -247,9 +250,9 @@ def sample() -> Any:
 def test_the_ten_recipes_do_what_they_say(sample: Any, name: str) -> None:
     """Counts of each phase against the base traffic there times the recipe's factor: 5 standard deviations
     of a count whose requests are each there or not, and 12 % for the base's own unevenness in the window."""
-    plan = plan_of(recipe=RECIPES / f"{name}.yml", amplify=8, jitter="100ms")
+    plan = plan_of(Transformation(recipe=RECIPES / f"{name}.yml", amplify=8, jitter="100ms"))
     schedule, lineage = planned(sample, plan)
-    plain, _ = planned(sample, plan_of(amplify=8, jitter="100ms"))
+    plain, _ = planned(sample, plan_of(Transformation(amplify=8, jitter="100ms")))
     assert lineage.recipe == recipe_text(plan)
     assert plan.about
     for phase, factor in EXPECTED[name].items():
@@ -271,7 +274,7 @@ def test_every_recipe_of_the_samples_is_tested() -> None:
 
 def test_a_viral_spike_is_on_its_endpoint_alone_and_a_launch_brings_short_requests(sample: Any) -> None:
     rows = sample.take(np.arange(sample.rows), ["path", "input_tokens"]).to_pydict()
-    viral, lineage = planned(sample, plan_of(recipe=RECIPES / "viral-spike.yml"))
+    viral, lineage = planned(sample, plan_of(Transformation(recipe=RECIPES / "viral-spike.yml")))
     chat = np.array(rows["path"]) == "/v1/chat/completions"
     assert set(viral.row[viral.copy > 0]) <= set(np.flatnonzero(chat))
     assert np.isin(np.flatnonzero(~chat), viral.row).all()
@@ -279,11 +282,16 @@ def test_a_viral_spike_is_on_its_endpoint_alone_and_a_launch_brings_short_reques
     in_window = np.unique(viral.row[spiked])
     # 1 + 14 · 0.417 times the chats, with the spread of the Gaussian's middle over few requests.
     assert spiked.sum() / len(in_window) == pytest.approx(1 + 14 * GAUSSIAN, rel=0.15)
-    launch, lineage = planned(sample, plan_of(recipe=RECIPES / "product-launch.yml", amplify=20))
+    launch, lineage = planned(
+        sample, plan_of(Transformation(recipe=RECIPES / "product-launch.yml", amplify=20))
+    )
     short = np.array([tokens is not None and tokens <= 300 for tokens in rows["input_tokens"]])
     sessions = {
         name: np.unique(schedule.session[short[schedule.row]]).size
-        for name, schedule in (("launch", launch), ("plain", planned(sample, plan_of(amplify=20))[0]))
+        for name, schedule in (
+            ("launch", launch),
+            ("plain", planned(sample, plan_of(Transformation(amplify=20)))[0]),
+        )
     }
     assert sessions["launch"] > 2 * sessions["plain"]
     after = launch.phase == lineage.phases.index("launch")
@@ -292,7 +300,7 @@ def test_a_viral_spike_is_on_its_endpoint_alone_and_a_launch_brings_short_reques
 
 
 def test_what_a_schedule_carries_survives_its_file(tmp_path: Path, sample: Any) -> None:
-    plan = plan_of(recipe=RECIPES / "retry-storm.yml", map_model=["*=demo-chat"])
+    plan = plan_of(Transformation(recipe=RECIPES / "retry-storm.yml", map_model=["*=demo-chat"]))
     schedule, lineage = planned(sample, plan)
     write_schedule(tmp_path / "s.parquet", schedule, lineage)
     found, read = read_schedule(tmp_path / "s.parquet")
@@ -302,5 +310,5 @@ def test_what_a_schedule_carries_survives_its_file(tmp_path: Path, sample: Any) 
     assert "model * to demo-chat" in read.steps
     assert schedule_fingerprint(found, read) == schedule_fingerprint(schedule, lineage)
     # What is said is part of what may be compared: another model, another schedule.
-    other = planned(sample, plan_of(recipe=RECIPES / "retry-storm.yml"))[1]
+    other = planned(sample, plan_of(Transformation(recipe=RECIPES / "retry-storm.yml")))[1]
     assert schedule_fingerprint(found, read) != schedule_fingerprint(found, other)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,31 +38,9 @@ from replay.transform.schedule_format import (
 )
 from replay.transform.sessions import hash_names
 from replay.transform.shapes import Quiet, Spike
+from tests.trace_rows import trace_row
 
 S = 1_000_000_000
-
-
-def row(number: int, arrival_ns: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "request_id": f"r{number}",
-        "session_id": None,
-        "turn": 0,
-        "arrival_ns": arrival_ns,
-        "method": "POST",
-        "scheme": "http",
-        "host": "h:80",
-        "path": "/",
-        "http_version": "HTTP/1.1",
-        "request_headers": [],
-        "request_body": b"{}",
-        "request_body_ns": arrival_ns,
-        "status": 200,
-        "outcome": "complete",
-        "response_bytes": 0,
-        "chunk_ns": [],
-        "chunk_bytes": [],
-        "stream": False,
-    } | changes
 
 
 @pytest.fixture
@@ -74,7 +51,7 @@ def chats(tmp_path: Path) -> Trace:
     for number, at in enumerate(np.cumsum(rng.integers(0, S, 400)).tolist()):
         session = None if number % 5 == 0 else f"chat-{number // 40}-{rng.integers(4)}"
         cut = {"outcome": "client_aborted", "request_body_ns": None} if number % 17 == 0 else {}
-        rows.append(row(number, at, session_id=session, end_ns=at + int(rng.integers(0, 3 * S)), **cut))
+        rows.append(trace_row(number, at, session_id=session, end_ns=at + int(rng.integers(0, 3 * S)), **cut))
     write_trace(tmp_path / "chats.parquet", [batch_of(rows)], TraceMetadata(0, "test"))
     return open_trace(tmp_path / "chats.parquet")
 

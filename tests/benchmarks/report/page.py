@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import statistics
 import sys
@@ -24,7 +25,7 @@ import numpy as np
 TESTS = Path(__file__).resolve().parents[2]
 sys.path += [str(TESTS / "report"), str(TESTS / "benchmarks" / "diff")]
 
-from browser import Page, chromium_page  # noqa: E402
+from browser import Page, chromium_page, running_chromium  # noqa: E402
 from large_runs import write_run  # noqa: E402
 from plotly.offline import get_plotlyjs  # noqa: E402
 
@@ -118,7 +119,9 @@ async def measured(folder: Path, profile: Path, sizes: list[int]) -> None:
     print("| " + " | ".join(HEADINGS) + " |")
     print("|---" * len(HEADINGS) + "|")
     plotly_mb = len(get_plotlyjs().encode()) / 1e6
-    async with chromium_page(profile) as page:
+    async with contextlib.AsyncExitStack() as stack:
+        port = stack.enter_context(running_chromium(profile))
+        page = await stack.enter_async_context(chromium_page(port))
         # Seconds of the main thread, not of the clock: they hold on a busy machine too.
         await page.call("Performance.enable", timeDomain="threadTicks")
         for requests in sizes:
