@@ -178,17 +178,16 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
 def _fit_without_clock(measured: Measured, spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
     """The fit to the burst curve, and to the third moment as far as trials can tell it."""
     fit = fit_shifts(spectrum, factor, most_ns)
-    if measured.sample is None or (spectrum.own != 1).any():
+    if measured.sample is None:
         return fit
-    due_ns, session = measured.sample
-    rows = _bare_rows(due_ns, session)
+    rows = _bare_rows(*measured.sample)
     keys = _TRIAL_KEYS if len(rows) * factor <= MOST_TRIED else _TRIAL_KEYS[:1]
 
     def trials(shifts: Shifts | ClockShifts | CrowdShifts) -> list[Int64]:
         steps = (ShiftedClones(factor, key, shifts, measured.span_ns, measured.late) for key in keys)
         return [step.apply(rows).due_ns for step in steps]
 
-    crowds = fit_crowds(spectrum, due_ns, measured.span_ns, factor, most_ns, fit, trials)
+    crowds = fit_crowds(spectrum, rows, measured.span_ns, factor, most_ns, fit, trials)
     return fit if crowds is None else crowds
 
 
