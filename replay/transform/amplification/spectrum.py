@@ -32,6 +32,8 @@ _BINS_PER_ARRIVAL: Final = 1024
 _MOST_SAMPLED: Final = 1 << 20
 _SIGNS: Final = 2
 _SIGNS_FOR_SLOW: Final = 32
+_SIGNS_BY_CLASS: Final = 1
+_SIGNS_BY_CLASS_FOR_SLOW: Final = 8
 _COARSER: Final = 16
 _SINGLE_FREQUENCIES: Final = 16
 _BANDS_PER_OCTAVE: Final = 4
@@ -162,7 +164,7 @@ class ArrivalCounts:
         ordered = np.sort(session)
         if not len(session) or not (ordered[1:] == ordered[:-1]).any():
             return np.ones(len(edges) - 1), np.ones(len(bands.windows_s))
-        return _own_density(place, session, len(self._counts), edges, bands)
+        return _own_density(place, session, len(self._counts), edges, bands, _SIGNS, _SIGNS_FOR_SLOW)
 
 
 def cross_densities(place: Int64, of_class: npt.NDArray[np.int8], classes: int, bins: int) -> Float64:
@@ -196,8 +198,16 @@ def own_densities(
     density = np.empty((len(edges) - 1, classes))
     for one in range(classes):
         mine = of_class == one
-        found, _ = _own_density(place[mine], session[mine], spectrum.bins, edges, spectrum.bands)
-        density[:, one] = found * mine.mean()
+        density[:, one], _ = _own_density(
+            place[mine],
+            session[mine],
+            spectrum.bins,
+            edges,
+            spectrum.bands,
+            _SIGNS_BY_CLASS,
+            _SIGNS_BY_CLASS_FOR_SLOW,
+        )
+        density[:, one] *= mine.mean()
     density *= (spectrum.own / density.sum(axis=1))[:, None]
     return density
 
@@ -210,7 +220,7 @@ def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
 
 
 def _own_density(
-    place: Int64, session: Int64, bins: int, edges: Int64, bands: Bands
+    place: Int64, session: Int64, bins: int, edges: Int64, bands: Bands, signs: int, for_slow: int
 ) -> tuple[Float64, Float64]:
     """The density of sessions by themselves, float64[bands]; and how much more it varies with the signs than
     one of even arrivals would, as a factor by window (few heavy sessions do that).
@@ -218,14 +228,14 @@ def _own_density(
     With a random sign for each session, what different sessions have in common cancels out on average,
     and what a session's requests have in common stays. Few frequencies want many signs, but not all bins.
     """
-    density = _signed_densities(place, session, bins, edges, range(_SIGNS)).mean(axis=1)
+    density = _signed_densities(place, session, bins, edges, range(signs)).mean(axis=1)
     slow = edges <= bins // _COARSER // 2
     slow[: _SINGLE_FREQUENCIES // 2] = True
     coarse_edges = edges[slow]
     uneven = np.ones(len(bands.windows_s))
     if len(coarse_edges) > 1 and bins // _COARSER > coarse_edges[-1]:
-        signs = range(_SIGNS, _SIGNS + _SIGNS_FOR_SLOW)
-        coarse = _signed_densities(place // _COARSER, session, bins // _COARSER, coarse_edges, signs)
+        others = range(signs, signs + for_slow)
+        coarse = _signed_densities(place // _COARSER, session, bins // _COARSER, coarse_edges, others)
         density[: len(coarse)] = coarse.mean(axis=1)
         uneven = _unevenness(coarse, bands)
     return _smoothed(density, bands), uneven
