@@ -96,9 +96,9 @@ def _cumulant(
             users * own_pairs + users**2 * (pairs - own_pairs),
             users * own_triples + users**2 * of_two + users**3 * (triples - own_triples - of_two),
         ]
-    block = np.arange(len(inside)) * _BLOCKS // len(inside)
-    many = np.bincount(block, minlength=_BLOCKS)
-    by_block = np.stack([np.bincount(block, weights=one, minlength=_BLOCKS) for one in falling])
+    begins = -(-np.arange(_BLOCKS) * len(inside) // _BLOCKS)
+    many = np.diff(begins, append=len(inside))
+    by_block = np.stack([np.add.reduceat(one, begins) for one in falling])
     without = _from_moments((by_block.sum(axis=1, keepdims=True) - by_block) / (many.sum() - many))
     error = np.sqrt((_BLOCKS - 1) * np.mean((without - without.mean()) ** 2))
     return float(_from_moments(by_block.sum(axis=1) / many.sum())), float(error)
