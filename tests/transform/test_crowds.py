@@ -90,7 +90,7 @@ def test_a_thinning_tells_the_third_cumulant_of_all_within_the_error_that_it_sta
     told = []
     for seed in range(40):
         kept = rows.due_ns[np.random.default_rng(seed).random(len(rows)) < 0.5]
-        told.append(third_moment(kept, SPAN_NS, [0.1, 1.0]).of_users(2))
+        told.append(third_moment(kept, SPAN_NS, [0.1, 1.0], users=2))
     found = np.array([one.cumulant for one in told])
     scatter = found.std(axis=0, ddof=1)
     assert (np.abs(found.mean(axis=0) - whole.cumulant) <= 3 * scatter / np.sqrt(40)).all()
@@ -231,7 +231,7 @@ def test_a_tilt_keeps_the_burst_curve_and_brings_the_third_moment_near() -> None
 def test_where_the_third_moment_is_met_or_unknown_one_law_holds_for_all(
     made: Callable[[float, np.random.Generator], Rows],
 ) -> None:
-    """As before, to the bit: of even traffic, and of sessions, whose own crowds it doesn't know."""
+    """As before, to the bit: of even traffic, and of sessions that begin without crowds."""
     rows = made(1, np.random.default_rng(3))
     fit = fitted(rows, 4)
     assert type(fit) is Fit

@@ -49,7 +49,7 @@ def test_amplified_real_traffic_is_what_was_held_out(rows_of, factor: float) -> 
 
     The wait scatters by as much between thinnings of the NASA trace; so it takes some.
     """
-    found = hold_out(rows_of(), factor, "auto", thinnings=12 if rows_of is nasa_hosts else 5, seed=0)
+    found = hold_out(rows_of(), factor, "auto", thinnings=8 if rows_of is nasa_hosts else 5, seed=0)
     assert found.holds, found.compared
     assert 0.5 <= ratios(found)["p99 wait in a G/G/k queue"] <= 2
 

@@ -32,9 +32,6 @@ FEWEST_ARRIVALS: Final = 100
 SHORTEST_SPAN_NS: Final = 1_000_000_000
 FEWEST_TICKS: Final = 200
 COARSE_TICK_NS: Final = 100_000_000
-LONGEST_SHARE: Final = 2
-"""No clone is moved by more than this part (1/2) of the time: sessions of many requests need far moves not to
-add up, but a rate curve is levelled by them."""
 MOST_IN_WINDOW: Final = 400_000
 """Amplified rows that may lie within one shift of each other on average, so that they sort in memory."""
 DRAWS: Final = 8
@@ -131,9 +128,12 @@ class Choice:
 
 
 def longest_shift_ns(span_ns: int, arrivals: int, factor: float) -> int:
-    """The longest shift that may be fitted: half the time; less where too many rows would wait."""
+    """The longest shift that may be fitted, ns: the whole time, less where too many rows would wait.
+
+    Clones that move by less keep the slowest swing of the rate, though it be chance.
+    """
     per_ns = max(arrivals * factor, 1) / max(span_ns, 1)
-    return max(1, min(span_ns // LONGEST_SHARE, int(MOST_IN_WINDOW / per_ns)))
+    return max(1, min(span_ns, int(MOST_IN_WINDOW / per_ns)))
 
 
 def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
@@ -141,9 +141,7 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
     if measured.span_ns == 0:
         return Choice(TIED, key, ("auto: all requests are due at one instant",))
     if measured.spectrum is None:
-        jitter = Shifts(
-            (min(1_000_000_000, max(measured.span_ns // LONGEST_SHARE, 1)),), (1.0,), uniform=True
-        )
+        jitter = Shifts((min(1_000_000_000, max(measured.span_ns // 2, 1)),), (1.0,), uniform=True)
         why = f"auto: {measured.arrivals} requests in {measured.span_ns / 1e9:.3g}s say too little of bursts"
         return Choice(jitter, key, (why,))
     most_ns = longest_shift_ns(measured.span_ns, measured.arrivals, factor)
@@ -160,7 +158,7 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
         reasons.append(
             f"the third moment of counts {fit.away:.2g} standard errors off instead of {fit.away_before:.2g}"
         )
-    if most_ns < measured.span_ns // LONGEST_SHARE:
+    if most_ns < measured.span_ns:
         reasons.append(f"shifts kept to ±{most_ns / 1e9:.3g}s to sort in memory")
     clock = measured.spectrum.clock
     if clock is not None and not within_reach(clock, most_ns):
@@ -178,17 +176,16 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
 def _fit_without_clock(measured: Measured, spectrum: Spectrum, factor: float, most_ns: int) -> Fit:
     """The fit to the burst curve, and to the third moment as far as trials can tell it."""
     fit = fit_shifts(spectrum, factor, most_ns)
-    if measured.sample is None or (spectrum.own != 1).any():
+    if measured.sample is None:
         return fit
-    due_ns, session = measured.sample
-    rows = _bare_rows(due_ns, session)
+    rows = _bare_rows(*measured.sample)
     keys = _TRIAL_KEYS if len(rows) * factor <= MOST_TRIED else _TRIAL_KEYS[:1]
 
     def trials(shifts: Shifts | ClockShifts | CrowdShifts) -> list[Int64]:
         steps = (ShiftedClones(factor, key, shifts, measured.span_ns, measured.late) for key in keys)
         return [step.apply(rows).due_ns for step in steps]
 
-    crowds = fit_crowds(spectrum, due_ns, measured.span_ns, factor, most_ns, fit, trials)
+    crowds = fit_crowds(spectrum, rows, measured.span_ns, factor, most_ns, fit, trials)
     return fit if crowds is None else crowds
 
 

@@ -7,13 +7,15 @@ usual, a shift of scale s weighs s^(−tilt · d) times as much. With a tilt abo
 crowded it is, below 0 they move farther. For each tilt the weights are fitted to the burst curve anew, which
 is kept so; what comes out in trials is held against the third factorial cumulant that so many users have.
 
-Let S_ij be the density of the arrivals of crowding's classes i and j together, p_i the share of class i, and
-φ_i the characteristic function of its shifts. Then the amplified arrivals have, per request of the trace,
+A session is of the class of the instant at which it begins: it moves as a whole. Let S_ij be the density of
+the arrivals of classes i and j together, C_i what sessions of class i bring by themselves (their share of the
+arrivals, where each request is a session), and φ_i the characteristic function of their shifts. Then the
+amplified arrivals have, per request of the trace,
 
-    Σ_ij (S_ij − δ_ij p_i) (1 + (f − 1) φ_i) (1 + (f − 1) φ_j)
-        + Σ_i p_i (f + 2 (f − 1) φ_i + E[(K − 1)(K − 2)] φ_i²),
+    Σ_ij (S_ij − δ_ij C_i) (1 + (f − 1) φ_i) (1 + (f − 1) φ_j)
+        + Σ_i C_i (f + 2 (f − 1) φ_i + E[(K − 1)(K − 2)] φ_i²),
 
-which is what `curve_fit` has, in one class. All this is for traffic in which each request is a session.
+which is what `curve_fit` has, in one class.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from replay.transform.amplification.crowd_shifts import CrowdShifts
 from replay.transform.amplification.crowding import NEAR_WINDOWS_S, Crowding
 from replay.transform.amplification.curve_fit import CurveModel, Fit, candidates, closest_weights
 from replay.transform.amplification.shifts import Shifts
-from replay.transform.amplification.spectrum import Spectrum, cross_densities
+from replay.transform.amplification.spectrum import Spectrum, cross_densities, own_densities
 from replay.transform.amplification.third_moment import judged_windows, third_moment
+from replay.transform.rows import Rows
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -60,17 +63,17 @@ class CrowdFit(Fit):
 
 
 def fit_crowds(
-    spectrum: Spectrum, due_ns: Int64, span_ns: int, factor: float, most_ns: int, fit: Fit, trials: Trials
+    spectrum: Spectrum, rows: Rows, span_ns: int, factor: float, most_ns: int, fit: Fit, trials: Trials
 ) -> CrowdFit | None:
     """The tilted mixture that comes closest to the third moment, or None where none does by more than chance.
 
-    `due_ns` int64[n] in any order are the arrivals that `spectrum` and `fit`, the fit without a tilt, are of;
-    `factor` is above 1.
+    `rows`, in any order, are what `spectrum` and `fit`, the fit without a tilt, are of; `factor` is above 1.
     """
     windows_s = judged_windows(NEAR_WINDOWS_S, span_ns, spectrum.bin_ns)
     if not windows_s:
         return None
-    target = third_moment(due_ns, span_ns, windows_s).of_users(factor)
+    alone = bool((spectrum.own == 1).all())
+    target = third_moment(rows.due_ns, span_ns, windows_s, None if alone else rows.session, factor)
 
     def away(shifts: Shifts | ClockShifts | CrowdShifts) -> Float64:
         found = [third_moment(one_ns, span_ns, windows_s).cumulant for one_ns in trials(shifts)]
@@ -79,10 +82,11 @@ def fit_crowds(
     before = away(fit.shifts)
     if float(before @ before) <= GAIN:
         return None
-    crowding = Crowding.among(due_ns, spectrum.bin_ns, spectrum.bins, windows_s)
+    starts_ns = rows.start_ns if alone else rows.start_ns[np.unique(rows.session, return_index=True)[1]]
+    crowding = Crowding.among(starts_ns, spectrum.bin_ns, spectrum.bins, windows_s)
     if crowding is None:
         return None
-    model = _TiltedModel(spectrum, factor, crowding, due_ns, most_ns)
+    model = _TiltedModel(spectrum, factor, crowding, rows, most_ns)
     found = _closest(model, -1.0 if before.sum() > 0 else 1.0, float(before @ before), away)
     if found is None:
         return None
@@ -130,16 +134,22 @@ class _TiltedModel(CurveModel):
     """The expected burst curve as a function of the classes' φ (float64[bands, classes])."""
 
     def __init__(
-        self, spectrum: Spectrum, factor: float, crowding: Crowding, due_ns: Int64, most_ns: int
+        self, spectrum: Spectrum, factor: float, crowding: Crowding, rows: Rows, most_ns: int
     ) -> None:
         super().__init__(spectrum, factor)
         self._crowding = crowding
         self._scales_s, self._phis, self._dislike = candidates(spectrum, most_ns)
         classes = len(crowding.density)
-        of_class = crowding.of(due_ns)
-        self._shares = np.bincount(of_class, minlength=classes) / len(due_ns)
-        self._cross = cross_densities(due_ns // spectrum.bin_ns, of_class, classes, spectrum.bins)
-        self._cross -= np.diag(self._shares)
+        of_class = crowding.of(rows.start_ns)
+        self._shares = np.bincount(of_class, minlength=classes) / len(rows)
+        place = rows.due_ns // spectrum.bin_ns
+        if (spectrum.own == 1).all():
+            self._owns = np.tile(self._shares, (len(spectrum.own), 1))
+        else:
+            self._owns = own_densities(place, rows.session, of_class, classes, spectrum)
+        self._cross = cross_densities(place, of_class, classes, spectrum.bins)
+        each = np.arange(classes)
+        self._cross[:, each, each] -= self._owns
 
     def fitted(self, tilt: float, start: Float64 | None = None) -> Float64:
         """The weights for a tilt before it is laid on, float64[scales]. Raises what scipy's `nnls` raises."""
@@ -168,7 +178,7 @@ class _TiltedModel(CurveModel):
     def expected(self, phi: Float64) -> Float64:
         """The index of dispersion by window, float64[windows] (formula in the module's docstring)."""
         rate = np.einsum("bi,bij,bj->b", 1 + self._clones * phi, self._cross, 1 + self._clones * phi)
-        own = (self._factor + 2 * self._clones * phi + self._pairs * phi**2) @ self._shares
+        own = ((self._factor + 2 * self._clones * phi + self._pairs * phi**2) * self._owns).sum(axis=1)
         return self._bands.dispersion((rate + own) / self._factor)
 
     def _tilt(self, tilt: float) -> Float64:
@@ -190,7 +200,7 @@ class _TiltedModel(CurveModel):
         """How the error changes with each weight before the tilt, float64[windows, scales]."""
         phi = self._phi(tilt, weights)
         by_phi = 2 * self._clones * np.einsum("bij,bj->bi", self._cross, 1 + self._clones * phi)
-        by_phi += (2 * self._clones + 2 * self._pairs * phi) * self._shares
+        by_phi += (2 * self._clones + 2 * self._pairs * phi) * self._owns
         laid = self._tilt(tilt)
         laid /= (laid @ weights)[:, None]
         # ∂φ_i/∂w_s = laid_is (φ_s − φ_i), since each class's weights sum to 1.

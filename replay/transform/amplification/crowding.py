@@ -74,8 +74,9 @@ def _beside(passed: Int64, half: int) -> Float64:
     at = np.arange(bins)
 
     def others(reach: int) -> tuple[Int64, Int64]:
-        low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, bins)
-        return np.maximum(passed[high] - passed[low] - 1, 0), high - low
+        padded = np.pad(passed, reach, "edge")  # 0 before, all after
+        wide = np.minimum(at + reach + 1, bins) - np.maximum(at - reach, 0)
+        return np.maximum(padded[2 * reach + 1 :] - padded[:bins] - 1, 0), wide
 
     near, wide = others(half)
     around, wider = others(half * _AROUND)

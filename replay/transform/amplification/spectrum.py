@@ -32,6 +32,8 @@ _BINS_PER_ARRIVAL: Final = 1024
 _MOST_SAMPLED: Final = 1 << 20
 _SIGNS: Final = 2
 _SIGNS_FOR_SLOW: Final = 32
+_SIGNS_BY_CLASS: Final = 1
+_SIGNS_BY_CLASS_FOR_SLOW: Final = 4
 _COARSER: Final = 16
 _SINGLE_FREQUENCIES: Final = 16
 _BANDS_PER_OCTAVE: Final = 4
@@ -155,30 +157,14 @@ class ArrivalCounts:
         return np.concatenate(places), np.concatenate(sessions)
 
     def _own(self, edges: Int64, bands: Bands) -> tuple[Float64, Float64]:
-        """The density of sessions by themselves, of a sample of them; and how much more it varies with the
-        signs than one of even arrivals would, as a factor by window (few heavy sessions do that).
-
-        With a random sign for each session, what different sessions have in common cancels out on average,
-        and what a session's requests have in common stays. Few frequencies want many signs, but not all bins.
-        """
+        """The density of sessions by themselves, of a sample of them, and its unevenness: `_own_density`."""
         if not self._sampled:
             return np.ones(len(edges) - 1), np.ones(len(bands.windows_s))
         place, session = self._sample()
         ordered = np.sort(session)
         if not len(session) or not (ordered[1:] == ordered[:-1]).any():
             return np.ones(len(edges) - 1), np.ones(len(bands.windows_s))
-        bins = len(self._counts)
-        density = _signed_densities(place, session, bins, edges, range(_SIGNS)).mean(axis=1)
-        slow = edges <= bins // _COARSER // 2
-        slow[: _SINGLE_FREQUENCIES // 2] = True
-        coarse_edges = edges[slow]
-        uneven = np.ones(len(bands.windows_s))
-        if len(coarse_edges) > 1 and bins // _COARSER > coarse_edges[-1]:
-            signs = range(_SIGNS, _SIGNS + _SIGNS_FOR_SLOW)
-            coarse = _signed_densities(place // _COARSER, session, bins // _COARSER, coarse_edges, signs)
-            density[: len(coarse)] = coarse.mean(axis=1)
-            uneven = _unevenness(coarse, bands)
-        return _smoothed(density, bands), uneven
+        return _own_density(place, session, len(self._counts), edges, bands, _SIGNS, _SIGNS_FOR_SLOW)
 
 
 def cross_densities(place: Int64, of_class: npt.NDArray[np.int8], classes: int, bins: int) -> Float64:
@@ -201,11 +187,58 @@ def cross_densities(place: Int64, of_class: npt.NDArray[np.int8], classes: int, 
     return density
 
 
+def own_densities(
+    place: Int64, session: Int64, of_class: npt.NDArray[np.int8], classes: int, spectrum: Spectrum
+) -> Float64:
+    """What sessions of each class bring by themselves, float64[bands, classes]; all together, `spectrum.own`.
+
+    `place` int64[n], `session` int64[n] and `of_class` int8[n] are each arrival's; a session is of one class.
+    """
+    edges = _band_edges(spectrum.bins)
+    density = np.empty((len(edges) - 1, classes))
+    for one in range(classes):
+        mine = of_class == one
+        density[:, one], _ = _own_density(
+            place[mine],
+            session[mine],
+            spectrum.bins,
+            edges,
+            spectrum.bands,
+            _SIGNS_BY_CLASS,
+            _SIGNS_BY_CLASS_FOR_SLOW,
+        )
+        density[:, one] *= mine.mean()
+    density *= (spectrum.own / density.sum(axis=1))[:, None]
+    return density
+
+
 def measured(due_ns: Int64, session: Int64, span_ns: int) -> Spectrum:
     """The spectrum of arrivals held in memory: `due_ns` int64[n] from 0 to `span_ns`, `session` int64[n]."""
     counts = ArrivalCounts(span_ns, len(due_ns))
     counts.add(due_ns, session)
     return counts.spectrum()
+
+
+def _own_density(
+    place: Int64, session: Int64, bins: int, edges: Int64, bands: Bands, signs: int, for_slow: int
+) -> tuple[Float64, Float64]:
+    """The density of sessions by themselves, float64[bands]; and how much more it varies with the signs than
+    one of even arrivals would, as a factor by window (few heavy sessions do that).
+
+    With a random sign for each session, what different sessions have in common cancels out on average,
+    and what a session's requests have in common stays. Few frequencies want many signs, but not all bins.
+    """
+    density = _signed_densities(place, session, bins, edges, range(signs)).mean(axis=1)
+    slow = edges <= bins // _COARSER // 2
+    slow[: _SINGLE_FREQUENCIES // 2] = True
+    coarse_edges = edges[slow]
+    uneven = np.ones(len(bands.windows_s))
+    if len(coarse_edges) > 1 and bins // _COARSER > coarse_edges[-1]:
+        others = range(signs, signs + for_slow)
+        coarse = _signed_densities(place // _COARSER, session, bins // _COARSER, coarse_edges, others)
+        density[: len(coarse)] = coarse.mean(axis=1)
+        uneven = _unevenness(coarse, bands)
+    return _smoothed(density, bands), uneven
 
 
 def _signed_densities(place: Int64, session: Int64, bins: int, edges: Int64, signs: Iterable[int]) -> Float64:

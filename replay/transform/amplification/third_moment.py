@@ -1,8 +1,14 @@
-"""The third factorial cumulant of counts per window: how skewed bursts are.
+"""The third factorial cumulant of counts per window: how skewed bursts are, and what more users make of it.
 
 Thinning by p multiplies the r-th factorial cumulant of a count by p^r, so f times as many users have f³ times
 the third one, as they have f² times the second (D. J. Daley, D. Vere-Jones: An Introduction to the Theory of
-Point Processes I, 2003, ch. 5). This holds where each request is a session of its own.
+Point Processes I, 2003, ch. 5). That is where each request is a session of its own. Where sessions have
+several, each is kept or cloned whole: of pairs and triples of requests in one window, those of one session
+grow with f, those of two sessions with f², those of three with f³. With n_s requests of session s, N of all,
+and n⁽ʳ⁾ = n (n − 1) … (n − r + 1),
+
+    of one: P = Σ n_s⁽²⁾ pairs and T = Σ n_s⁽³⁾ triples;
+    of two: N⁽²⁾ − P pairs and 3 (N P − T − 2 P) triples.
 """
 
 from __future__ import annotations
@@ -35,10 +41,6 @@ class ThirdMoment:
     cumulant: Float64
     error: Float64
 
-    def of_users(self, factor: float) -> ThirdMoment:
-        """That of `factor` times as many users under the same rate curve."""
-        return ThirdMoment(self.windows_s, factor**3 * self.cumulant, factor**3 * self.error)
-
     def away(self, cumulant: Float64) -> Float64:
         """How many standard errors `cumulant` (float64[windows]) is above this one, where one is known."""
         known = self.error > 0
@@ -56,31 +58,71 @@ def judged_windows(windows_s: Sequence[float], span_ns: int, finest_ns: int) -> 
     ]
 
 
-def third_moment(due_ns: Int64, span_ns: int, windows_s: Sequence[float]) -> ThirdMoment:
-    """Of arrivals `due_ns`, int64[n] in any order, of which those before `span_ns` count.
+def third_moment(
+    due_ns: Int64, span_ns: int, windows_s: Sequence[float], session: Int64 | None = None, users: float = 1.0
+) -> ThirdMoment:
+    """Of `users` times as many users as made arrivals `due_ns`, under the same rate curve.
 
-    `windows_s` are such as `judged_windows` gives.
+    `due_ns` int64[n] in any order, of which those before `span_ns` count; `session` int64[n], a number per
+    session, None where each has one request (with one times the users, it doesn't matter). `windows_s` are
+    such as `judged_windows` gives.
     """
-    found = [_cumulant(due_ns, span_ns, round(window_s * 1e9)) for window_s in windows_s]
+    by_session = None
+    if session is not None and users != 1:
+        order = np.lexsort((due_ns, session))
+        by_session = due_ns[order], session[order]
+    found = [_cumulant(due_ns, by_session, span_ns, round(one * 1e9), users) for one in windows_s]
     return ThirdMoment(windows_s, np.array([one[0] for one in found]), np.array([one[1] for one in found]))
 
 
-def _cumulant(due_ns: Int64, span_ns: int, window_ns: int) -> tuple[float, float]:
-    """E N⁽³⁾ − 3 E N⁽²⁾ E N + 2 (E N)³, N⁽ʳ⁾ = N (N − 1) … (N − r + 1), and its standard error."""
+def _cumulant(
+    due_ns: Int64, by_session: tuple[Int64, Int64] | None, span_ns: int, window_ns: int, users: float
+) -> tuple[float, float]:
+    """E N⁽³⁾ − 3 E N⁽²⁾ E N + 2 (E N)³ with `users` times the users, and its standard error."""
     place_ns = window_ns // _PLACES
     places = span_ns // place_ns
     counts = np.bincount(np.minimum(due_ns // place_ns, places), minlength=places + 1)[:places]
     passed = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
     inside = passed[_PLACES:] - passed[:-_PLACES]
-    block = np.arange(len(inside)) * _BLOCKS // len(inside)
-    many = np.bincount(block, minlength=_BLOCKS)
     pairs = inside * (inside - 1)
-    falling = np.stack(
-        [np.bincount(block, weights=one, minlength=_BLOCKS) for one in (inside, pairs, pairs * (inside - 2))]
-    )
-    without = _from_moments((falling.sum(axis=1, keepdims=True) - falling) / (many.sum() - many))
+    triples = pairs * (inside - 2)
+    if by_session is None:
+        falling = [users * inside, users**2 * pairs, users**3 * triples]
+    else:
+        own_pairs, own_triples = _of_one_session(by_session, place_ns, len(inside))
+        of_two = 3 * (inside * own_pairs - own_triples - 2 * own_pairs)
+        falling = [
+            users * inside,
+            users * own_pairs + users**2 * (pairs - own_pairs),
+            users * own_triples + users**2 * of_two + users**3 * (triples - own_triples - of_two),
+        ]
+    begins = -(-np.arange(_BLOCKS) * len(inside) // _BLOCKS)
+    many = np.diff(begins, append=len(inside))
+    by_block = np.stack([np.add.reduceat(one, begins) for one in falling])
+    without = _from_moments((by_block.sum(axis=1, keepdims=True) - by_block) / (many.sum() - many))
     error = np.sqrt((_BLOCKS - 1) * np.mean((without - without.mean()) ** 2))
-    return float(_from_moments(falling.sum(axis=1) / many.sum())), float(error)
+    return float(_from_moments(by_block.sum(axis=1) / many.sum())), float(error)
+
+
+def _of_one_session(by_session: tuple[Int64, Int64], place_ns: int, windows: int) -> tuple[Float64, Float64]:
+    """Σ n_s⁽²⁾ and Σ n_s⁽³⁾ in each of so many sliding windows, float64[windows] each.
+
+    `by_session` are instants and sessions (int64[n] each), sorted by session, then by instant.
+    """
+    due_ns, session = by_session
+    place = due_ns // place_ns
+    pairs, triples = np.zeros(windows), np.zeros(windows)
+    for first in range(_PLACES):  # windows that begin at places first, first + 4, …: each row is in one
+        begin = (place - first) // _PLACES * _PLACES + first
+        changes = np.flatnonzero((begin[1:] != begin[:-1]) | (session[1:] != session[:-1])) + 1
+        starts = np.concatenate([[0], changes])
+        many = np.diff(starts, append=len(begin)).astype(np.float64)
+        at = begin[starts]
+        kept = (many > 1) & (at >= 0) & (at < windows)
+        at, many = at[kept], many[kept]
+        pairs += np.bincount(at, weights=many * (many - 1), minlength=windows)
+        triples += np.bincount(at, weights=many * (many - 1) * (many - 2), minlength=windows)
+    return pairs, triples
 
 
 def _from_moments(falling: Float64) -> Float64:
