@@ -77,6 +77,10 @@ def read_profile(path: Path) -> Profile:
         raise BadInput(f"{path}{line}: {problem}; valid YAML wanted") from error
     except (YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {' '.join(str(error).split())}; valid YAML wanted") from error
+    except RecursionError as error:
+        raise BadInput(
+            f"{path}: lists or mappings in one another beyond measure; a profile wanted"
+        ) from error
     return _Reader(str(path)).profile(document)
 
 

@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from capture.failures import BadInput
+from capture.stated_types import check_stated
+from capture.trace_format import other_kind
 from capture.trace_writer import replace_when_whole
 
 FORMAT_VERSION: Final = 1
@@ -266,6 +268,8 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
 
 def _lineage_of(schema: pa.Schema, path: Path) -> Lineage:
     raw = (schema.metadata or {}).get(METADATA_KEY)
+    if raw is None and (other := other_kind(schema.metadata)):
+        raise BadInput(f"{path}: {other} found, a schedule wanted; make one with `peaktape transform`")
     if raw is None or not schema.equals(SCHEDULE_SCHEMA):
         raise BadInput(f"{path}: not a peaktape schedule; make one with `peaktape transform`")
     return _parse_lineage(raw, path)
@@ -297,7 +301,9 @@ def _parse_lineage(raw: bytes, path: Path) -> Lineage:
         found = json.loads(raw)
         version = int(found["format_version"])
         phases = tuple(found.get("phases", PHASES))
-        lineage = Lineage(**{**found, "steps": tuple(found["steps"]), "phases": phases})
+        stated = {**found, "steps": tuple(found["steps"]), "phases": phases}
+        check_stated(Lineage, stated)
+        lineage = Lineage(**stated)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: schedule metadata can't be read ({error}); make it again") from error
     if version > FORMAT_VERSION:
