@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from capture.counts import UploadCounts
+from capture.held_interrupts import interrupts_held
 from capture.upload_process import DRAIN, UploadOrder
 
 _CHECK_S: Final = 0.1
@@ -118,13 +119,14 @@ class Sending:
             self._close(self._process)
             self._before, self._status = self.counts(), UploadCounts()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "capture.upload_process", self._order.to_json()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                env=self._environment,
-            )
+            with interrupts_held():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "capture.upload_process", self._order.to_json()],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    env=self._environment,
+                )
             if self._process.stdout:
                 os.set_blocking(self._process.stdout.fileno(), False)
         except OSError as error:

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 import capture
 from capture.__about__ import VERSION
 from capture.failures import BadInput
+from capture.held_interrupts import interrupts_held
 from capture.trace_reader import Trace
 from replay.engine.connecting import Connecting
 from replay.engine.feed import dealt
@@ -167,13 +168,14 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         root = str(Path(capture.__file__).resolve().parent.parent)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "replay.engine.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-        )
+        with interrupts_held():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "replay.engine.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+            )
         theirs.close()
         worker = _WorkerProcess(process, ours)
         self._workers.append(worker)
