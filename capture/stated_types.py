@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Any
 
 from capture.quantities import LARGEST, quoted
 
 
-def check_stated(kind: type[Any], values: Mapping[str, Any]) -> None:
+def check_stated(kind: type[Any], values: Mapping[str, Any], any_size: Collection[str] = ()) -> None:
     """Raise `TypeError`, naming the field, for the first of `values` that is not as `kind` annotates it.
 
     Understood are int (within `LARGEST`), float (finite), str, bool, None, tuples, mappings, unions, and Any.
+    Ints named in `any_size` may be of any.
     """
     for name, hint in typing.get_type_hints(kind).items():
-        if name in values and not _is(values[name], hint):
+        whole = name in any_size and type(values.get(name)) is int
+        if name in values and not whole and not _is(values[name], hint):
             raise TypeError(f"{name}: {quoted(str(values[name]))} found, {_named(hint)} wanted")
 
 

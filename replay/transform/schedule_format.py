@@ -302,7 +302,7 @@ def _parse_lineage(raw: bytes, path: Path) -> Lineage:
         version = int(found["format_version"])
         phases = tuple(found.get("phases", PHASES))
         stated = {**found, "steps": tuple(found["steps"]), "phases": phases}
-        check_stated(Lineage, stated)
+        check_stated(Lineage, stated, any_size=("seed",))
         lineage = Lineage(**stated)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: schedule metadata can't be read ({error}); make it again") from error

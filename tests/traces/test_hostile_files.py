@@ -59,6 +59,12 @@ def test_a_runs_metadata_of_the_wrong_kind(field: str, value: Any, tmp_path: Pat
         read_run(path)
 
 
+def test_a_seed_may_be_of_any_size(tmp_path: Path) -> None:
+    about = dataclasses.asdict(LINEAGE) | {"seed": 2**128}
+    schema, key = schedule_format.SCHEDULE_SCHEMA, schedule_format.METADATA_KEY
+    assert read_lineage(written(tmp_path / "s.parquet", schema, key, about)).seed == 2**128
+
+
 @pytest.mark.parametrize(("field", "value"), [("trace_rows", []), ("seed", "x"), ("rewrite", 5)])
 def test_a_schedules_metadata_of_the_wrong_kind(field: str, value: Any, tmp_path: Path) -> None:
     about = dataclasses.asdict(LINEAGE) | {field: value}
