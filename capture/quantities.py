@@ -44,12 +44,11 @@ def quoted(text: str) -> str:
     return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}…"
 
 
-def parse_count(text: str, place: str, least: int = 0) -> int:
-    """A whole number from `least` that int64 holds; raises `BadInput` naming `place`."""
+def parse_count(text: str, place: str) -> int:
+    """A whole number above 0 that int64 holds; raises `BadInput` naming `place`."""
     plain = text.isascii() and text.isdigit() and len(text.lstrip("0")) < 20
-    if not plain or not least <= int(text) <= LARGEST:
-        bound = "0 or more" if not least else f"{least} or more"
-        raise BadInput(f"{place}: {quoted(text)} found, a whole number, {bound}, wanted")
+    if not plain or not 0 < int(text) <= LARGEST:
+        raise BadInput(f"{place}: {quoted(text)} found, a whole number above 0 wanted")
     return int(text)
 
 

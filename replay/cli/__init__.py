@@ -97,7 +97,8 @@ def root(
 
 def main() -> None:
     """Entry of the console script."""
-    if sys.stdout is not None and sys.stdout is sys.__stdout__:
+    own = sys.stdout is sys.__stdout__
+    if own and sys.stdout is not None:
         sys.stdout = guarded(sys.stdout)
     try:
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class _Descriptor(io.FileIO):
     """Leads into nothing once its reader has gone, or once what it leads to can't take more."""
 
-    def write(self, data: Buffer, /) -> int | None:
+    def write(self, data: Buffer, /) -> int:
         """Write, or drop what nobody reads; raises `OSError` that names stdout."""
         try:
             return super().write(data)

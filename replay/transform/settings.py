@@ -34,7 +34,7 @@ def _not_negative(text: str, place: str) -> float:
 
 
 def _count(text: str, place: str) -> int:
-    return parse_count(text, place, least=1)
+    return parse_count(text, place)
 
 
 def _word(text: str, place: str) -> str:
