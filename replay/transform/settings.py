@@ -33,10 +33,6 @@ def _not_negative(text: str, place: str) -> float:
     return 0.0 if text.strip() in ("0", "0.0") else parse_factor(text, place)
 
 
-def _count(text: str, place: str) -> int:
-    return parse_count(text, place)
-
-
 def _word(text: str, place: str) -> str:
     if not text.strip() or not text.isprintable() or "," in text:
         raise BadInput(f"{place}: {quoted(text)} found, a text without commas wanted")
@@ -68,7 +64,7 @@ INSTANT: Final = Kind(parse_moment, show_moment)
 LENGTH: Final = Kind(_positive_moment, show_moment)
 FACTOR: Final = Kind(parse_factor, _number)
 FACTOR_OR_0: Final = Kind(_not_negative, _number)
-COUNT: Final = Kind(_count, str)
+COUNT: Final = Kind(parse_count, str)
 WORD: Final = Kind(_word, str)
 YES_OR_NO: Final = Kind(_yes_or_no, lambda value: "yes" if value else "no")
 DRAWN_FACTOR: Final = Kind(
