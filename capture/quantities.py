@@ -30,9 +30,26 @@ UNIT_BYTES: Final = {
     "GiB": 1 << 30,
     "TiB": 1 << 40,
 }
+LARGEST: Final = 1 << 62
+"""Of times in ns, sizes and counts: they are int64 wherever they go, and are added up."""
+FACTORS: Final = (1e-6, 1e6)
 _DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d))+")
 _PIECE: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
+_SHOWN: Final = 80
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(\w+)?")
+
+
+def quoted(text: str) -> str:
+    """`text` in quotes, escaped, for an error of one line: a long one is cut."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}…"
+
+
+def parse_count(text: str, place: str) -> int:
+    """A whole number above 0 that int64 holds; raises `BadInput` naming `place`."""
+    plain = text.isascii() and text.isdigit() and len(text.lstrip("0")) < 20
+    if not plain or not 0 < int(text) <= LARGEST:
+        raise BadInput(f"{place}: {quoted(text)} found, a whole number above 0 wanted")
+    return int(text)
 
 
 def parse_duration_ns(text: str, place: str) -> int:
@@ -41,16 +58,19 @@ def parse_duration_ns(text: str, place: str) -> int:
     if text == "0":
         return 0
     if not _DURATION.fullmatch(text):
-        raise BadInput(f"{place}: {text!r} found, a duration such as 30s, 250ms or 1m30s wanted")
-    return round(sum(float(number) * UNIT_NS[unit] for number, unit in _PIECE.findall(text)))
+        raise BadInput(f"{place}: {quoted(text)} found, a duration such as 30s, 250ms or 1m30s wanted")
+    found_ns = sum(float(number) * UNIT_NS[unit] for number, unit in _PIECE.findall(text))
+    if found_ns > LARGEST:
+        raise BadInput(f"{place}: {quoted(text)} found, at most {LARGEST // UNIT_NS['d']}d wanted")
+    return round(found_ns)
 
 
 def parse_bytes(text: str, place: str, example: str = "50GB") -> int:
     """ "50GB", "64KiB", "1000" → bytes; raises `BadInput` naming `place`."""
     match = _SIZE.fullmatch(text.strip())
     unit_bytes = UNIT_BYTES.get(match[2] or "B") if match else None
-    if match is None or unit_bytes is None:
-        raise BadInput(f"{place}: {text!r} found, a size such as {example} wanted")
+    if match is None or unit_bytes is None or float(match[1]) * unit_bytes > LARGEST:
+        raise BadInput(f"{place}: {quoted(text)} found, a size such as {example} wanted")
     return round(float(match[1]) * unit_bytes)
 
 
@@ -58,15 +78,15 @@ def parse_window_ns(text: str, place: str) -> tuple[int, int]:
     """ "10m..15m" → (start, end) in int ns; raises `BadInput` naming `place` unless start < end."""
     start, dots, end = text.partition("..")
     if not dots:
-        raise BadInput(f"{place}: {text!r} found, START..END such as 10m..15m wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, START..END such as 10m..15m wanted")
     window = (parse_duration_ns(start, place), parse_duration_ns(end, place))
     if window[0] >= window[1]:
-        raise BadInput(f"{place}: {text!r} found, a start before the end wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, a start before the end wanted")
     return window
 
 
 def parse_factor(text: str, place: str) -> float:
-    """A finite number above 0; raises `BadInput` naming `place`."""
+    """A number within `FACTORS`; raises `BadInput` naming `place`."""
     try:
         factor = float(text)
     except ValueError:
@@ -75,11 +95,12 @@ def parse_factor(text: str, place: str) -> float:
 
 
 def check_factor(factor: float, place: str, *, shown: str | None = None) -> float:
-    """`factor` itself when it is finite and above 0; raises `BadInput` naming `place`."""
-    if not (math.isfinite(factor) and factor > 0):
-        raise BadInput(
-            f"{place}: {shown if shown is not None else f'{factor:g}'} found, a number above 0 wanted"
-        )
+    """`factor` itself when it is within `FACTORS`; raises `BadInput` naming `place`."""
+    least, most = FACTORS
+    if not least <= factor <= most:
+        found = f"{factor:g}" if shown is None else shown if len(shown) <= _SHOWN else quoted(shown)
+        wanted = f"a number from {least:g} to {most:,.0f}" if 0 < factor < math.inf else "a number above 0"
+        raise BadInput(f"{place}: {found} found, {wanted} wanted")
     return factor
 
 
@@ -91,7 +112,7 @@ def parse_share(text: str, place: str) -> float:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 1:
-        raise BadInput(f"{place}: {text!r} found, a share such as 2% or 0.02 wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, a share such as 2% or 0.02 wanted")
     return share
 
 
@@ -104,9 +125,9 @@ def parse_settings(
     for piece in text.split(","):
         key, equals, value = (part.strip() for part in piece.partition("="))
         if not equals or not value or key in settings or key not in wanted + optional:
-            raise BadInput(f"{place}: {piece!r} found in {text!r}, {form} wanted")
+            raise BadInput(f"{place}: {quoted(piece)} found in {quoted(text)}, {form} wanted")
         settings[key] = value
     missing = [key for key in wanted if key not in settings]
     if missing:
-        raise BadInput(f"{place}: {text!r} lacks {', '.join(missing)}; {form} wanted")
+        raise BadInput(f"{place}: {quoted(text)} lacks {', '.join(missing)}; {form} wanted")
     return settings

@@ -26,6 +26,7 @@ from capture.counts import Counts
 from capture.failures import where_it_failed
 from capture.frame_files import FolderLock
 from capture.handover import REPORT_S, Handover
+from capture.held_interrupts import interrupts_held
 from capture.recorder_process import FACTS_NAME, LEAVE_A_TRACE
 from capture.sealing import sealed_text
 from capture.segments import MARKER_NAME
@@ -224,14 +225,15 @@ class Recorder(Handover):
     def _start_process(self) -> None:
         keys = self.facts.options.keys
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "capture.recorder_process", str(self.facts.spool)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                pass_fds=() if self._lock.descriptor is None else (self._lock.descriptor,),
-                env=child_environment(),
-            )
+            with interrupts_held():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "capture.recorder_process", str(self.facts.spool)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    pass_fds=() if self._lock.descriptor is None else (self._lock.descriptor,),
+                    env=child_environment(),
+                )
             if self._process.stdin:
                 told = (self.facts.options.redaction.key.hex(), keys.handed_over() if keys else "")
                 with contextlib.suppress(OSError):

@@ -20,6 +20,7 @@ from typing import Final
 
 from capture.child_processes import child_environment, close_pipes, last_told
 from capture.counts import UploadCounts
+from capture.held_interrupts import interrupts_held
 from capture.upload_process import DRAIN, UploadOrder
 
 _CHECK_S: Final = 0.1
@@ -117,13 +118,14 @@ class Sending:
             close_pipes(self._process)
             self._before, self._status = self.counts(), UploadCounts()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "capture.upload_process", self._order.to_json()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                env=child_environment(),
-            )
+            with interrupts_held():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "capture.upload_process", self._order.to_json()],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    env=child_environment(),
+                )
             if self._process.stdout:
                 os.set_blocking(self._process.stdout.fileno(), False)
         except OSError as error:

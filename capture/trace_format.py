@@ -177,6 +177,12 @@ ADDED: Final = frozenset(TRACE_SCHEMA.names[TRACE_SCHEMA.names.index("connection
 """Columns that came after traces had been written: where one is missing, it reads as null."""
 
 
+def other_kind(footer: Mapping[bytes, bytes] | None) -> str:
+    """ "a schedule", say, where a footer says that the file is another of ours; "" where it doesn't."""
+    kinds = [key.removeprefix(b"peaktape.").decode() for key in footer or {} if key.startswith(b"peaktape.")]
+    return f"a {kinds[0]}" if kinds else ""
+
+
 def check_schema(found: pa.Schema, footer: Mapping[bytes, bytes] | None, place: str) -> TraceMetadata:
     """Metadata of a file whose schema is a trace's; raises `BadInput` naming the first wrong column.
 
@@ -185,6 +191,8 @@ def check_schema(found: pa.Schema, footer: Mapping[bytes, bytes] | None, place: 
     raw = (footer or {}).get(METADATA_KEY)
     # First of all: a newer format may have other columns, and is no damage.
     metadata = None if raw is None else TraceMetadata.from_json(raw, place)
+    if metadata is None and (other := other_kind(footer)):
+        raise BadInput(f"{place}: {other} found, a trace wanted; name the trace that it was made from")
     for field in TRACE_SCHEMA:
         name = STORED_AS.get(field.name, field.name)
         name = name if name in found.names else field.name

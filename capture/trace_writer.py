@@ -127,7 +127,9 @@ def replace_when_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]
             f"{path}: can't be written ({error.strerror or error}); free space or choose another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where it could not be made, as on a read-only disk, it can't be removed either.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 class TraceFile:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from capture.failures import BadInput
+from capture.quantities import LARGEST, quoted
 
 
 def load_yaml(path: Path, what: str, *, lines: bool = True) -> Any:
@@ -37,6 +38,8 @@ def load_yaml(path: Path, what: str, *, lines: bool = True) -> Any:
         raise BadInput(f"{path}{line}: {problem}; valid YAML wanted") from error
     except (YAMLError, ValueError) as error:
         raise BadInput(f"{path}: {' '.join(str(error).split())}; valid YAML wanted") from error
+    except RecursionError as error:
+        raise BadInput(f"{path}: lists or mappings in one another beyond measure; {what} wanted") from error
 
 
 def yaml_text(document: Mapping[str, Any]) -> str:
@@ -64,7 +67,7 @@ class YamlReader:
             raise self.refused(line, f"{what}: {told(found)} found, a mapping with {listed(keys)} wanted")
         for key in found:
             if key not in keys:
-                raise self.refused(self.line(found, key), f"{key!r} found, one of {listed(keys)} wanted")
+                raise self.refused(self.line(found, key), f"{told(key)} found, one of {listed(keys)} wanted")
         return found
 
     def below(self, holder: Mapping[str, Any], key: str, keys: Sequence[str]) -> Mapping[str, Any]:
@@ -121,9 +124,11 @@ def told(found: Any) -> str:
         return "a mapping"
     if isinstance(found, list):
         return "a list"
-    return (
-        "nothing" if found is None else repr(found if isinstance(found, bool | int | float) else str(found))
-    )
+    if found is None:
+        return "nothing"
+    # Python shows no int of more than 4,300 digits, and nobody reads one of 30.
+    whole = isinstance(found, int) and abs(found) < LARGEST
+    return repr(found) if whole or isinstance(found, float) else quoted(str(found))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -16,6 +16,8 @@ NO_HOST: Final = "import.invalid"
 _LOCAL: Final = re.compile(
     r"\[?(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: ([+-])(\d\d)(\d\d))?\]?"
 )
+_EARLIEST_NS: Final = -20 * 366 * 86_400 * 10**9
+_LATEST_NS: Final = 230 * 365 * 86_400 * 10**9
 _EPOCH: Final = re.compile(r"(\d{9,10})(?:\.(\d{1,9}))?|(\d{13})|(\d{16})|(\d{19})")
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _REQUEST: Final = re.compile(r"([A-Z][A-Z-]{1,19}) (\S+)(?: (HTTP/\d(?:\.\d)?))?", re.ASCII)
@@ -83,7 +85,15 @@ def entry_of(fields: Fields) -> Entry:
 
 @functools.lru_cache(1024)
 def instant_ns(text: str) -> int:
-    """A stamp in the common log's form, ISO 8601, or a count since 1970 → ns since 1970; `Unreadable`."""
+    """A stamp in the common log's form, ISO 8601, or a count since 1970 → ns since 1970; `Unreadable` where
+    it is none, or lies far off (offsets must fit int64)."""
+    found_ns = _any_instant_ns(text)
+    if not _EARLIEST_NS <= found_ns < _LATEST_NS:
+        raise Unreadable(f"{text[:40]!r} found, an instant from about 1950 to 2200 wanted")
+    return found_ns
+
+
+def _any_instant_ns(text: str) -> int:
     local = _LOCAL.fullmatch(text)
     if local is not None and local[2] in _MONTHS:
         return _local_ns(local, text)
@@ -108,10 +118,10 @@ def _local_ns(found: re.Match[str], text: str) -> int:
         instant = datetime(
             int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=UTC
         )
-    except ValueError:
+        zone = timedelta(hours=int(zone_h or 0), minutes=int(zone_min or 0))
+        instant = instant + zone if sign == "-" else instant - zone
+    except (ValueError, OverflowError):
         raise Unreadable(f"{text[:40]!r} found, an instant that exists wanted") from None
-    zone = timedelta(hours=int(zone_h or 0), minutes=int(zone_min or 0))
-    instant = instant + zone if sign == "-" else instant - zone
     seconds = (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
     return seconds * 10**9 + int((decimals or "0").ljust(9, "0"))
 

@@ -159,7 +159,8 @@ def _follows(effect: Effect, telling: Sequence[Effect]) -> str:
 
 
 def _narrowed(effect: Effect, effects: Sequence[Effect], verdict: Verdict) -> str:
-    """Names the one model or phase, of several that are judged, that alone shows the effect."""
+    """Names the one model or phase, of several that are judged, that alone shows the effect; and whether that
+    is all that is known, since others are undecided."""
     if effect.group.kind != "endpoint":
         return ""
     said = ""
@@ -167,7 +168,10 @@ def _narrowed(effect: Effect, effects: Sequence[Effect], verdict: Verdict) -> st
         alike = [e for e in effects if e.group.kind == kind and e.metric == effect.metric]
         changed = {e.group for e in alike if e.verdict is verdict}
         if len({e.group for e in alike}) >= 2 and len(changed) == 1:
-            said += f", only in {kind} {next(iter(changed)).name}"
+            open_yet = {e.group for e in alike if e.verdict is Verdict.INCONCLUSIVE} - changed
+            shown = "shown in" if open_yet else "only in"
+            undecided = f" (undecided in {len(open_yet)} more)" if open_yet else ""
+            said += f", {shown} {kind} {next(iter(changed)).name}{undecided}"
     return said
 
 

@@ -7,7 +7,6 @@ the verb that is called is imported, so that the command answers at once.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -16,6 +15,7 @@ import typer
 
 from capture.__about__ import VERSION
 from capture.failures import EXIT_BAD_INPUT, PeaktapeError
+from replay.cli.standard_output import guarded
 
 EXIT_INTERRUPTED = 130
 
@@ -97,15 +97,19 @@ def root(
 
 def main() -> None:
     """Entry of the console script."""
+    own = sys.stdout is sys.__stdout__
+    if own and sys.stdout is not None:
+        sys.stdout = guarded(sys.stdout)
     try:
-        application(sys.argv[1:])()
+        try:
+            application(sys.argv[1:])()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except PeaktapeError as failure:
         _end(f"peaktape: {failure}", failure.exit_code)
     except KeyboardInterrupt:
         _end("peaktape: interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as failure:
         if failure.filename is None:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -72,6 +73,7 @@ def audit(
         typer.echo(json.dumps(facts, indent=2))
     else:
         _show(trace, auditing, findings)
+        typer.echo(contents_line(opened.metadata.redaction))
     if findings:
         raise typer.Exit(_FOUND)
 
@@ -97,6 +99,17 @@ def _with_pairs(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def contents_line(recorded_with: Mapping[str, Any]) -> str:
+    """What a trace's own policy did with prompts and completions, which a search can't tell from others."""
+    name = recorded_with.get("policy")
+    if name is None:
+        return "it names no policy: prompts and completions, if any, may stand in it as they were"
+    kept = [what for what in ("prompts", "completions") if recorded_with.get(what, "keep") == "keep"]
+    done = [f"{what}: {recorded_with[what]}" for what in ("prompts", "completions") if what not in kept]
+    told = [*done, *([f"{' and '.join(kept)}, if any, stand in it as they were"] if kept else [])]
+    return f"recorded with policy {name}: {', '.join(told)}"
+
+
 def _show(trace: str, auditing: Audit, findings: list[Any]) -> None:
     from rich.table import Table
 
@@ -113,4 +126,5 @@ def _show(trace: str, auditing: Audit, findings: list[Any]) -> None:
         table.add_row(f"{finding.count:,}", finding.kind, finding.place)
     show(table)
     total = sum(finding.count for finding in findings)
-    typer.echo(f"found: {total:,}; record again with --policy, or delete the trace")
+    way_out = "record again with --policy, or `export har` and `import har --policy`, and delete this trace"
+    typer.echo(f"found: {total:,}; {way_out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 
 _TELLING = ("--header", "--proxy")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, 5.6.2: a token."""
+_LINE_END = re.compile(r"[\r\n\0]")
 """Options whose values may hold secrets."""
 
 
@@ -211,15 +215,20 @@ def headers_of(asked: Target) -> tuple[tuple[str, str], ...]:
     headers: list[tuple[str, str]] = []
     for text in asked.header or ():
         name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise BadInput(f"--header: {text!r} found, 'name: value' wanted")
+        if not colon or not _NAME.fullmatch(name.strip()) or _LINE_END.search(value.strip()):
+            raise BadInput(f"--header: {text!r} found, 'name: value' on one line wanted")
         headers.append((name.strip(), value.strip()))
     if asked.auth_env is not None:
-        secret = os.environ.get(asked.auth_env, "")
+        secret = os.environ.get(asked.auth_env, "").strip()  # files of secrets end in a line's end
         if not secret:
             raise BadInput(
                 f"--auth-env {asked.auth_env}: this environment variable is not set; export it first"
             )
+        if _LINE_END.search(secret):
+            found = f"--auth-env {asked.auth_env}: several lines found"
+            raise BadInput(f"{found}, a credential on one line wanted")
+        if not _NAME.fullmatch(asked.auth_header):
+            raise BadInput(f"--auth-header: {asked.auth_header!r} found, a header's name wanted")
         bearer = asked.auth_header.lower() == "authorization" and " " not in secret
         headers.append((asked.auth_header, f"Bearer {secret}" if bearer else secret))
     return tuple(headers)

@@ -111,7 +111,21 @@ def replay(
             scrape=watched,
         )
         summary = fire_until_valid(order, output, bodies, keys, attempts)
+    if allowed.auth_env is None:
+        _tell_refused(summary)
     conclude(summary, output)
+
+
+def _tell_refused(summary: RunSummary) -> None:
+    """Say why most answers were 401 or 403, where they were: a trace holds no credentials."""
+    every = next((group for group in summary.groups if group.group.kind == "all"), None)
+    refused = 0 if every is None else every.statuses.get(401, 0) + every.statuses.get(403, 0)
+    if refused > summary.sent / 2:
+        typer.echo(
+            f"note: {refused:,} of {summary.sent:,} requests were answered 401 or 403; a trace holds no "
+            "credentials: give the target's with --auth-env NAME (and --auth-header)",
+            err=True,
+        )
 
 
 def fire_until_valid(

@@ -98,7 +98,11 @@ class StampingServer:
             text=True,
             start_new_session=True,
         )
-        port = self._process.stdout.readline().strip() if self._process.stdout else ""
+        try:
+            port = self._process.stdout.readline().strip() if self._process.stdout else ""
+        except BaseException:  # Ctrl-C, for one
+            self.__exit__(None, None, None)
+            raise
         if not port:
             self.__exit__(None, None, None)
             raise BadInput("selftest: the stamping server did not start; is 127.0.0.1 usable here?")

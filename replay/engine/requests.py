@@ -37,6 +37,9 @@ _CONNECTION_HEADERS: Final = frozenset(
 )
 
 
+_METHOD_AS_IT_IS: Final = "!#$%&'*+^`|"
+"""RFC 9110, 5.6.2, besides what `quote` leaves alone: a method of anything else could be a second line."""
+
 # White space and "#" can't stand in a request line's target; all else goes out as it came in.
 _PATH_AS_IT_IS: Final = "".join(set(string.printable) - set(string.whitespace) - {"#"})
 
@@ -187,7 +190,9 @@ def path_at(target: Target, path: str) -> str:
     if not path.startswith("/"):
         scheme, found, rest = path.partition("://")
         path = "/" + (rest.partition("/")[2] if found and scheme.isalpha() else path)
-    return target.prefix + quote(path, safe=_PATH_AS_IT_IS, encoding="latin-1")
+    # What no capture wrote may hold more than bytes.
+    encoding = "latin-1" if path.isascii() or max(path) <= "\xff" else "utf-8"
+    return target.prefix + quote(path, safe=_PATH_AS_IT_IS, encoding=encoding, errors="replace")
 
 
 def serialised(prepared: Prepared, target: Target) -> Prepared:
@@ -209,7 +214,7 @@ def serialise(
 
 @functools.lru_cache(2048)
 def _head(target: Target, method: str, path: str, headers: Headers) -> bytes:
-    lines = [f"{method} {path_at(target, path)} HTTP/1.1"]
+    lines = [f"{quote(method, safe=_METHOD_AS_IT_IS)} {path_at(target, path)} HTTP/1.1"]
     if not any(name.lower() == "host" for name, _ in headers):
         lines.append(f"Host: {target.host_header}")
     lines += [f"{name}: {value}" for name, value in headers]

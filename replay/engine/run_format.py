@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from capture.encrypted_parquet import open_parquet
 from capture.encryption_keys import Keys
 from capture.failures import BadInput, first_line
 from capture.footers import footer_of, read_footer
+from capture.trace_format import other_kind
 from replay.engine.sealed_stream import open_stream, starts_sealed
 
 FORMAT_VERSION: Final = 1
@@ -97,6 +99,8 @@ RUN_SCHEMA: Final = pa.schema(
     ]
 )
 
+_READS: Final = ("chunk_ns", "chunk_bytes", "chunk_tokens")
+
 UNKNOWN_TO_OTHERS: Final = ("due_ns", "bytes_out", "bytes_in", "in_flight", "worker", "connection_reused")
 """Null in a run that another tool made, where that tool does not say; never null in one of `replay`."""
 
@@ -170,7 +174,8 @@ def read_run(
         ) from error
     raw = (footer or {}).get(METADATA_KEY)
     if raw is None:
-        raise BadInput(f"{path}: no run metadata in the footer; make runs with `peaktape replay`")
+        found = f"{other_kind(footer) or 'no metadata of peaktape'} found"
+        raise BadInput(f"{path}: {found}, a run wanted; make one with `peaktape replay`")
     table = _whole(table, wanted, path)
     metadata = _parse_metadata(raw, path)
     return table, dataclasses.replace(metadata, partial=True) if partial else metadata
@@ -212,7 +217,24 @@ def _whole(table: pa.Table, wanted: pa.Schema, path: Path) -> pa.Table:
             found = "missing" if index < 0 else f"{table.schema.field(index).type} found"
             raise BadInput(f"{path}: column {field.name}: {found}, {field.type} wanted; replay again")
         columns.append(table.column(index))
-    return pa.Table.from_arrays(columns, schema=wanted)
+        if not field.nullable and columns[-1].null_count:
+            raise BadInput(f"{path}: column {field.name}: nulls found, none wanted; replay again")
+    whole = pa.Table.from_arrays(columns, schema=wanted)
+    _check_reads(whole, path)
+    return whole
+
+
+def _check_reads(table: pa.Table, path: Path) -> None:
+    """Raise `BadInput` where a row's lists of reads are not equally long, as far as they are there."""
+    names = [name for name in _READS if name in table.column_names]
+    lengths = [pc.list_value_length(table.column(name)) for name in names]
+    for name, length in zip(names[1:], lengths[1:], strict=True):
+        row = pc.index(pc.equal(lengths[0], length), False).as_py()
+        if row >= 0:
+            raise BadInput(
+                f"{path}: row {row}, column {name}: {length[row]} reads found, {lengths[0][row]} as in "
+                f"{names[0]} wanted; replay again"
+            )
 
 
 def _read_file(

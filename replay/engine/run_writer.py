@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import time
@@ -15,12 +16,15 @@ import pyarrow as pa
 from capture.encrypted_parquet import parquet_writer
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
+from capture.frame_files import FolderLock
 from replay.engine.run_format import DROP, METADATA_KEY, RUN_SCHEMA, RunMetadata, partial_of
 from replay.engine.sealed_stream import SealedWriter, open_stream
 
 BATCHES_A_GROUP: Final = 20
 GROUP_BYTES: Final = 32 << 20
 """With so many bytes, a row group is full: a reader's memory is bounded by it."""
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system says that knows no locks."""
 _INSTANTS: Final = ("due_ns", "chunk_ns.list.element")
 
 
@@ -41,9 +45,27 @@ class RunWriter:
         self._file: IO[bytes] | SealedWriter | None = None
         self.written = 0
         self.longest_write_s = 0.0
+        self._lock = FolderLock(self._partial)
+        self._finished = False
         with self._disk():
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
             self._file = self._partial.open("wb") if keys is None else SealedWriter(self._partial, keys)
+
+    def _take_lock(self) -> None:
+        """Keep others from the partial file: two that write to it at once would both lose their runs."""
+        self._partial.open("ab").close()  # with the umask's mode, which the lock does not ask
+        try:
+            taken = self._lock.take()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return
+        if not taken or not _is_file(self._lock.descriptor, self._partial):
+            self._lock.release()
+            raise BadInput(
+                f"{self._path}: another replay writes it now; wait for its end, or choose another name"
+            )
 
     def begin(self, metadata: RunMetadata) -> None:
         """Start the rows; `metadata` is what is known by now, and stays in the partial file."""
@@ -77,6 +99,8 @@ class RunWriter:
                     os.fsync(file.fileno())
                 temporary.replace(self._path)
                 self._partial.unlink()
+            self._finished = True
+            self._lock.release()
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -85,12 +109,17 @@ class RunWriter:
 
         Harmless after `finish`.
         """
+        if self._finished:
+            return None
         with contextlib.suppress(OSError, pa.ArrowException):
             self._close()
-        if self.written and self._partial.exists():
-            return self._partial
-        self._partial.unlink(missing_ok=True)
-        return None
+        try:
+            if self.written and self._partial.exists():
+                return self._partial
+            self._partial.unlink(missing_ok=True)
+            return None
+        finally:
+            self._lock.release()
 
     def _close(self) -> None:
         if self._stream is not None:
@@ -108,6 +137,14 @@ class RunWriter:
                 f"{self._path}: can't be written ({error.strerror or error}); "
                 "free space or choose another place"
             ) from error
+
+
+def _is_file(descriptor: int | None, path: Path) -> bool:
+    """Whether the open file is still the one at `path`: who held it before may have removed it."""
+    try:
+        return descriptor is not None and os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _to_parquet(partial: Path, path: Path, metadata: bytes, keys: Keys | None) -> None:

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from capture.__about__ import VERSION
 from capture.child_processes import child_environment, wait_or_kill
 from capture.failures import BadInput
+from capture.held_interrupts import interrupts_held
 from capture.trace_reader import Trace
 from replay.engine.connecting import Connecting
 from replay.engine.feed import dealt
@@ -165,13 +166,14 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "replay.engine.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=child_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-        )
+        with interrupts_held():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "replay.engine.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=child_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+            )
         theirs.close()
         worker = _WorkerProcess(process, ours)
         self._workers.append(worker)

@@ -69,8 +69,11 @@ def parse_target(text: str) -> Target:
 
 
 def split_authority(authority: str, default_port: int) -> tuple[str, int]:
-    """ "host[:port]" → (host, port), as lower case without brackets."""
-    parts = urlsplit(f"//{authority}")
+    """ "host[:port]" → (host, port), as lower case without brackets; what is no authority is all host."""
+    try:
+        parts = urlsplit(f"//{authority}")
+    except ValueError:  # a bracket that nothing closes, for one
+        return authority.lower(), default_port
     try:
         port = parts.port
     except ValueError:

@@ -14,6 +14,7 @@ from replay.analysis.values import DiffResult, RunSummary, Validity
 from replay.report import terminal_changes, terminal_diff, terminal_run
 from replay.report.change_wording import TAIL_TITLE
 from replay.report.peak_wording import peak_sentences
+from replay.report.telling import telling_changes
 from replay.report.terminal_parts import blank, bullets, headline_text, section
 from replay.report.wording import (
     diff_doubts,
@@ -71,7 +72,7 @@ def diff_report(diff: DiffResult) -> RenderableType:
         parts += [blank(), section(TAIL_TITLE), terminal_changes.tails(diff.tails)]
     if diff.locations:
         parts += [blank(), section("Where"), *terminal_changes.where(diff.locations)]
-    if diff.outcome_changes:
+    if telling_changes(diff.outcome_changes):
         parts += [blank(), section("Failures"), terminal_diff.outcomes(diff.outcome_changes)]
     if diff.answers or diff.bodies:
         parts += [blank(), section("Answers"), *terminal_changes.answers(diff.answers, diff.bodies)]

@@ -5,6 +5,7 @@ Plots are in `inspect_plots`, the page in `inspect_page`, JSON in `trace_json`.
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -134,6 +135,9 @@ def _trace_lines(facts: TraceFacts) -> Iterator[str]:
     stated = f"stated for {facts.rows_with_usage:,} requests"
     yield f"  tokens     {facts.input_tokens:,} in, {facts.output_tokens:,} out, {stated}"
     yield f"  bodies     {facts.request_body_bytes:,} bytes of requests"
+    if facts.began_wall_ns is not None:
+        began = datetime.datetime.fromtimestamp(facts.began_wall_ns // 10**9, datetime.UTC)
+        yield f"  began      {began:%Y-%m-%d %H:%M:%S} UTC"
     yield f"  source     {facts.source}" + (f", from {', '.join(facts.upstreams)}" if facts.upstreams else "")
     dropped = facts.counts.get("dropped") or {}
     yield f"  capture    {_capture(facts.counts)}, dropped {counted(dropped) if dropped else 'none'}"

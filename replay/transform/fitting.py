@@ -53,6 +53,11 @@ def fit(
     notes = [f"left out: {_told(count, at_least)} {what}" for what, count in rows.left_out.items()]
     first = np.flatnonzero(rows.follows < 0)
     class_of, keys, merged = _classes(rows, first, _CLASS_TIMES * at_least)
+    if not len(first):
+        raise BadInput(
+            f"{trace.name}: no request with a prompt found, a trace with bodies wanted (a log has none): "
+            "capture for a while, or write a profile by hand, with the rates that `peaktape inspect` shows"
+        )
     if not keys:
         raise BadInput(
             f"{trace.name}: {len(first):,} sessions with a prompt found, at least {_CLASS_TIMES * at_least} "

@@ -66,6 +66,8 @@ class TraceFacts:
     redaction: Mapping[str, Any]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    began_wall_ns: int | None = None
+    """The first arrival in ns since 1970, by the wall clock of the recording; None where it had none."""
 
     @property
     def production_factor(self) -> float:
@@ -143,6 +145,7 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         warnings=all_doubts(
             columns.arrival_ns, metadata.clock_tick_ns, metadata.recorded_ns, columns.ended_early
         ),
+        began_wall_ns=metadata.wall_zero_ns + int(trace.arrival_ns[0]) if metadata.wall_zero_ns else None,
     )
 
 

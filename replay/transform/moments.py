@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.failures import BadInput
-from capture.quantities import UNIT_NS, parse_duration_ns, parse_factor, parse_share
+from capture.quantities import UNIT_NS, parse_duration_ns, parse_factor, parse_share, quoted
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -40,8 +40,8 @@ def parse_moment(text: str, place: str) -> Moment:
         return parse_duration_ns(text, place)
     except BadInput:
         raise BadInput(
-            f"{place}: {text!r} found, a duration such as 30s, 250ms or 1m30s, or a share of the replay "
-            "such as 25% wanted"
+            f"{place}: {quoted(text)} found, a duration such as 30s, 250ms or 1m30s, or a share of the "
+            "replay such as 25% wanted"
         ) from None
 
 
@@ -114,16 +114,16 @@ def parse_drawn(text: str, place: str, *, seconds: bool) -> Drawn:
     if not pieces:
         return Drawn("", quantity(law))
     if law not in _LAWS:
-        raise BadInput(f"{place}: {law!r} found, a value or one of {', '.join(_LAWS)} wanted")
+        raise BadInput(f"{place}: {quoted(law)} found, a value or one of {', '.join(_LAWS)} wanted")
     wanted = [name for name in _LAWS[law][0] if name]
     if len(pieces) != len(wanted):
-        raise BadInput(f"{place}: {text!r} found, {':'.join([law, *map(str.upper, wanted)])} wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, {':'.join([law, *map(str.upper, wanted)])} wanted")
     first = quantity(pieces[0])
     second = 0.0
     if len(pieces) > 1:
         second = quantity(pieces[1]) if law == "uniform" else parse_factor(pieces[1], place)
     if first <= 0 or (law == "uniform" and second < first):
-        raise BadInput(f"{place}: {text!r} found, values above 0 in ascending order wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, values above 0 in ascending order wanted")
     return Drawn(law, first, second)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from capture.failures import BadInput
-from capture.quantities import parse_duration_ns, parse_factor, parse_share, parse_window_ns
+from capture.quantities import parse_duration_ns, parse_factor, parse_share, parse_window_ns, quoted
 from capture.yaml_file import YamlReader, listed, load_yaml, told, yaml_text
 from replay.transform.amplification.amplify import METHODS
 from replay.transform.content_rules import CLONES, HITS, PROMPTS, ContentRules
@@ -25,6 +25,7 @@ KEYS: Final = (
     *("about", "seed", "slice", "speed", "thin", "amplify", "unsample", "method", "jitter"),
     *("mix", "shapes", "limits", "phases", "content"),
 )
+_SEED_DIGITS: Final = 1000
 CONTENT_KEYS: Final = ("prompts", "prompt_length", "answer_length", "models", "endpoints")
 
 
@@ -154,14 +155,14 @@ class _Reader(YamlReader):
             raise (error if said.startswith(f"{self.place}:") else self.refused(line, said)) from error
 
 
-def _whole(text: str, place: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise BadInput(f"{place}: {text!r} found, a whole number, 0 or more, wanted")
+def _seed(text: str, place: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _SEED_DIGITS):
+        raise BadInput(f"{place}: {quoted(text)} found, a whole number, 0 or more, wanted")
     return int(text)
 
 
 _SCALARS: Final[tuple[tuple[str, str, Callable[[str, str], Any]], ...]] = (
-    ("seed", "seed", _whole),
+    ("seed", "seed", _seed),
     ("slice", "slice_ns", parse_window_ns),
     ("speed", "speed", parse_factor),
     ("thin", "thin", parse_share),

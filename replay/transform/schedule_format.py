@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from capture.failures import BadInput
 from capture.footers import footer_of, read_footer
+from capture.trace_format import other_kind
 
 FORMAT_VERSION: Final = 1
 GROUP_ROWS: Final = 1 << 20
@@ -264,10 +265,13 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _lineage_of(schema: pa.Schema, path: Path) -> Lineage:
     raw = (schema.metadata or {}).get(METADATA_KEY)
+    if raw is None and (other := other_kind(schema.metadata)):
+        raise BadInput(f"{path}: {other} found, a schedule wanted; make one with `peaktape transform`")
     if raw is None or not schema.equals(SCHEDULE_SCHEMA):
         raise BadInput(f"{path}: not a peaktape schedule; make one with `peaktape transform`")
     parsers = dict.fromkeys(("steps", "phases"), tuple)
-    return read_footer(Lineage, raw, str(path), "schedule", "make it again", FORMAT_VERSION, parsers)
+    again = "make it again"
+    return read_footer(Lineage, raw, str(path), "schedule", again, FORMAT_VERSION, parsers, ("seed",))
 
 
 def _check(piece: Schedule, path: Path, first: int, before_ns: int | None, phases: int) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from capture.failures import BadInput
+from capture.quantities import quoted
 from capture.trace_reader import Trace
 from capture.trace_stream import numbered_batches, untold
 from replay.transform.settings import COUNT, WORD, Kind, Settings, setting
@@ -26,14 +27,14 @@ Int32 = npt.NDArray[np.int32]
 def _endpoint(text: str, place: str) -> str:
     found = WORD.parse(text, place)
     if not found.startswith("/"):
-        raise BadInput(f"{place}: {text!r} found, a path such as /v1/chat/completions or /v1/* wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, a path such as /v1/chat/completions or /v1/* wanted")
     return str(found)
 
 
 def _tenant(text: str, place: str) -> str:
     header, colon, value = text.partition(":")
     if not colon or not header.strip() or not value.strip():
-        raise BadInput(f"{place}: {text!r} found, HEADER:VALUE such as x-tenant:acme wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, HEADER:VALUE such as x-tenant:acme wanted")
     return f"{header.strip().lower()}:{value.strip()}"
 
 
@@ -80,7 +81,12 @@ def selected(trace: Trace, selection: Selection, on_rows: Callable[[int], None] 
         for first, batch in numbered_batches(trace, names, on_rows):
             found[first : first + batch.num_rows] = _fulfil(batch, selection)
     if not found.any():
-        raise BadInput(f"{trace.name}: no request in it has {selection}; look at it with `peaktape inspect`")
+        way_out = (
+            "is the value written so, and did the capture's policy keep the header's?"
+            if selection.tenant is not None
+            else "look at it with `peaktape inspect`"
+        )
+        raise BadInput(f"{trace.name}: no request in it has {selection}; {way_out}")
     return found
 
 

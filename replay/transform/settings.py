@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from capture.failures import BadInput
-from capture.quantities import parse_factor, parse_settings
+from capture.quantities import parse_count, parse_factor, parse_settings, quoted
 from replay.transform.moments import parse_drawn, parse_moment, show_drawn, show_moment
 
 
@@ -33,21 +33,15 @@ def _not_negative(text: str, place: str) -> float:
     return 0.0 if text.strip() in ("0", "0.0") else parse_factor(text, place)
 
 
-def _count(text: str, place: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise BadInput(f"{place}: {text!r} found, a whole number above 0 wanted")
-    return int(text)
-
-
 def _word(text: str, place: str) -> str:
     if not text.strip() or not text.isprintable() or "," in text:
-        raise BadInput(f"{place}: {text!r} found, a text without commas wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, a text without commas wanted")
     return text.strip()
 
 
 def _yes_or_no(text: str, place: str) -> bool:
     if text not in ("yes", "no", "true", "false", "True", "False"):
-        raise BadInput(f"{place}: {text!r} found, yes or no wanted")
+        raise BadInput(f"{place}: {quoted(text)} found, yes or no wanted")
     return text in ("yes", "true", "True")
 
 
@@ -56,7 +50,7 @@ def one_of(names: Sequence[str]) -> Kind:
 
     def parse(text: str, place: str) -> str:
         if text not in names:
-            raise BadInput(f"{place}: {text!r} found, one of {', '.join(names)} wanted")
+            raise BadInput(f"{place}: {quoted(text)} found, one of {', '.join(names)} wanted")
         return text
 
     return Kind(parse, str)
@@ -70,7 +64,7 @@ INSTANT: Final = Kind(parse_moment, show_moment)
 LENGTH: Final = Kind(_positive_moment, show_moment)
 FACTOR: Final = Kind(parse_factor, _number)
 FACTOR_OR_0: Final = Kind(_not_negative, _number)
-COUNT: Final = Kind(_count, str)
+COUNT: Final = Kind(parse_count, str)
 WORD: Final = Kind(_word, str)
 YES_OR_NO: Final = Kind(_yes_or_no, lambda value: "yes" if value else "no")
 DRAWN_FACTOR: Final = Kind(

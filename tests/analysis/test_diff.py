@@ -13,8 +13,9 @@ from made_runs import CHAT, MS, MadeRun
 from capture.failures import EXIT_INVALID, BadInput, NothingCompared, RunInvalid
 from replay.analysis.diff import compare, headline_of, overall
 from replay.analysis.metrics import Latencies
+from replay.analysis.reasons import reasons_of
 from replay.analysis.run_table import RunTable
-from replay.analysis.values import DiffResult, Verdict
+from replay.analysis.values import DiffResult, Effect, Group, Verdict
 
 RESAMPLES = 300
 
@@ -61,6 +62,31 @@ def test_the_first_reason_is_a_sentence_a_person_can_act_on(slower: DiffResult) 
     assert "95 % CI +" in slower.reasons[0]
     assert len(slower.reasons) <= 3
     assert all("following from TTFT" in reason for reason in slower.reasons[1:])
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "said"),
+    [
+        (Verdict.EQUIVALENT, ", only in phase base"),
+        (Verdict.INCONCLUSIVE, ", shown in phase base (undecided in 1 more)"),
+        (Verdict.REGRESSION, ""),
+    ],
+)
+def test_a_reason_says_only_of_a_phase_when_the_others_are_decided(elsewhere: Verdict, said: str) -> None:
+    def effect(kind: str, name: str, verdict: Verdict) -> Effect:
+        figures = {"baseline_ns": 100.0, "candidate_ns": 150.0, "effect_ns": 50.0, "low_ns": 40.0}
+        doubt = {"high_ns": 60.0, "p_value": 0.0, "minimum_detectable_ns": 5.0, "noise_floor_ns": 0.0}
+        rest = {"tolerance_ns": 2.0, "pairs_needed": None}
+        return Effect(Group(kind, name), "tpot", "due", 0.5, 100, verdict=verdict, **figures, **doubt, **rest)
+
+    slow = Verdict.REGRESSION
+    found = [
+        effect("endpoint", CHAT, slow),
+        effect("phase", "base", slow),
+        effect("phase", "peak", elsewhere),
+    ]
+    (reason,) = reasons_of(slow, found, found[:1], (), ())
+    assert reason.partition(")")[2] == said
 
 
 def test_a_faster_prefill_is_an_improvement(load: Workload) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.engine.frames import FrameSplitter, frame, plain_frame
-from replay.engine.requests import Rewrite, kept_headers, url_of
+from replay.engine.requests import Rewrite, kept_headers, serialise, url_of
 from replay.engine.responses import CUT_SHORT, read_response
 from replay.engine.target import parse_target
 
@@ -63,10 +63,18 @@ def test_header_bytes_beyond_ascii_go_out_as_they_came_in() -> None:
         ("/v1/x?u=http://y", "http://h:1/p/v1/x?u=http://y"),
         ("/v1/x?q=[a]|{b}'\"&c=%zz", "http://h:1/p/v1/x?q=[a]|{b}'\"&c=%zz"),
         ("/a b#c\xc3\xa9", "http://h:1/p/a%20b%23c%C3%A9"),
+        ("/€\ud800", "http://h:1/p/%E2%82%AC?"),
     ],
 )
 def test_paths_go_to_the_target_as_they_were(path: str, url: str) -> None:
     assert url_of(parse_target("http://h:1/p"), path) == url
+
+
+def test_a_method_that_is_none_makes_no_second_line() -> None:
+    target = parse_target("http://h:1")
+    sent = serialise(target, "GET / HTTP/1.1\r\nX: y", "/a", (("m", "v"),), None, None)
+    assert sent.split(b"\r\n")[:2] == [b"GET%20%2F%20HTTP%2F1.1%0D%0AX%3A%20y /a HTTP/1.1", b"Host: h:1"]
+    assert serialise(target, "M-SEARCH*", "/a", (), None, None).startswith(b"M-SEARCH* /a HTTP/1.1\r\n")
 
 
 PLAIN = st.recursive(

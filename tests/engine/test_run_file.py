@@ -73,6 +73,23 @@ def test_what_a_killed_replay_left_reads_to_its_last_whole_batch(
     assert "whole" in [check.name for check in validity.checks if not check.passed]
 
 
+def test_two_replays_into_one_run_do_not_harm_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "run.parquet"
+    first = RunWriter(path)
+    first.begin(ABOUT)
+    with pytest.raises(BadInput, match=r"run\.parquet: another replay writes it now; wait for its end"):
+        RunWriter(path)
+    first.add(unsent(range(30)))
+    first.finish(ABOUT)
+    second = RunWriter(path)
+    assert first.abandon() is None  # late, and nothing of the second's
+    second.begin(ABOUT)
+    second.add(unsent(range(10)))
+    second.finish(ABOUT)
+    assert read_run(path)[0].num_rows == 10
+    assert [left.name for left in tmp_path.iterdir()] == ["run.parquet"]
+
+
 def test_a_partial_run_with_a_key_is_read_with_it_alone(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "run.parquet", keys=KEYS)
     writer.begin(ABOUT)

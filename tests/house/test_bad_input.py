@@ -101,7 +101,7 @@ def closed_port() -> int:
             2,
             "--timeout",
         ),
-        (["report", "other.parquet"], 2, "no run metadata"),
+        (["report", "other.parquet"], 2, "no metadata of peaktape found, a run wanted"),
         (["report", "truncated.parquet"], 2, "not a readable run"),
         (["diff", "nothing.parquet", "other.parquet"], 2, "nothing.parquet"),
         (["diff", "other.parquet", "other.parquet", "--tolerance", "much"], 2, "--tolerance: 'much' found"),

@@ -201,6 +201,16 @@ def test_lines_that_are_no_requests_are_counted(tmp_path: Path) -> None:
 BROKEN = {
     "no format fits": (["hello"], {}, ":1: 'hello' found, a line of a common, combined, Envoy or JSON log"),
     "no such day": ([COMMON.replace("10/Oct", "31/Feb")], {}, ":1: '[31/Feb/2023:13:55:36 -0700]' found, an"),
+    "beyond int64": (
+        [COMMON.replace("/2023", "/9999")],
+        {},
+        "1: '[10/Oct/9999:13:55:36 -0700]' found, an instant",
+    ),
+    "no such zone": (
+        [COMMON.replace("10/Oct/2023", "31/Dec/9999").replace("-0700", "-9999")],
+        {},
+        "found, an inst",
+    ),
     "no instant": (
         [COMMON.replace("10/Oct/2023", "x")],
         {},

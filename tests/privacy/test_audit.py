@@ -14,6 +14,7 @@ from capture.privacy.secret_patterns import DEFAULT_KINDS, OPTIONAL_KINDS
 from capture.redaction import RedactionPolicy, redact
 from capture.trace_format import TRACE_SCHEMA, TraceMetadata
 from capture.trace_writer import batch_of, write_trace
+from replay.cli.auditing import contents_line
 from tests.command_line import peaktape_here
 from tests.privacy.canaries import KINDS, canary
 from tests.trace_rows import trace_row
@@ -184,6 +185,7 @@ def test_the_verb_says_what_kind_and_where_exits_with_one_and_shows_no_secret(tm
     clean = peaktape_here("audit", "t.parquet", "--policy", "p.yml", cwd=tmp_path)
     assert clean.returncode == 0
     assert "nothing found" in clean.stdout
+    assert "it names no policy: prompts and completions, if any, may stand in it" in clean.stdout
 
 
 def test_the_verb_refuses_bad_input_in_one_line(tmp_path: Path) -> None:
@@ -202,3 +204,7 @@ def test_the_verb_refuses_bad_input_in_one_line(tmp_path: Path) -> None:
         assert words in told.stderr
     shipped = peaktape_here("audit", ROOT / "samples" / "demo-traffic.parquet", cwd=tmp_path)
     assert shipped.returncode == 0, shipped.stdout
+    assert "prompts and completions, if any, stand in it as they were" in shipped.stdout
+    assert contents_line({"policy": "p", "prompts": "drop", "completions": "keep"}) == (
+        "recorded with policy p: prompts: drop, completions, if any, stand in it as they were"
+    )

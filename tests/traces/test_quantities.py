@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from capture.failures import BadInput
-from capture.quantities import parse_duration_ns, parse_factor, parse_settings, parse_share
+from capture.quantities import (
+    parse_bytes,
+    parse_count,
+    parse_duration_ns,
+    parse_factor,
+    parse_settings,
+    parse_share,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +46,32 @@ def test_shares_and_factors() -> None:
     for text in ("0", "-3", "inf", "nan", "four"):
         with pytest.raises(BadInput, match="a number above 0 wanted"):
             parse_factor(text, "--x")
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "s", "106752d"])
+def test_durations_beyond_int64_are_refused_in_few_words(text: str) -> None:
+    with pytest.raises(BadInput, match=r"--x: .* found, at most 53375d wanted") as refused:
+        parse_duration_ns(text, "--x")
+    assert len(str(refused.value)) < 150
+
+
+@pytest.mark.parametrize("text", ["1e308", "1e7", "1e-7", "9" * 300])
+def test_factors_that_no_replay_can_have(text: str) -> None:
+    with pytest.raises(BadInput, match=r"--x: .* found, a number from 1e-06 to 1,000,000 wanted") as refused:
+        parse_factor(text, "--x")
+    assert len(str(refused.value)) < 150
+
+
+def test_counts() -> None:
+    assert parse_count("07", "--x") == 7
+    for text in ("0", "-1", "1.5", "٣", "", "9" * 30, "9" * 5000):
+        with pytest.raises(BadInput, match="a whole number above 0 wanted"):
+            parse_count(text, "--x")
+
+
+def test_sizes_beyond_int64() -> None:
+    with pytest.raises(BadInput, match="a size such as"):
+        parse_bytes("9" * 400 + "GB", "--x")
 
 
 def test_settings() -> None:

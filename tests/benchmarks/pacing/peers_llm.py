@@ -85,7 +85,16 @@ def _aiperf(program: str, job: Job) -> Sequence[str]:
 
 
 def _guidellm(program: str, job: Job) -> Sequence[str]:
-    trace = _trace(job, 1_000_000_000)
+    """Its trace replay, which began with a burst; at a constant rate its own profile for that."""
+    if job.load.shape == "constant":
+        profile: dict[str, object] = {"kind": "constant", "rate": job.load.rate_per_s}
+        constraints = {"constraints": [{"kind": "max_requests", "count": len(job.load.offsets_ns)}]}
+        data: dict[str, object] = {"kind": "synthetic_text"}
+        data |= {"prompt_tokens": PROMPT_TOKENS, "output_tokens": 1}
+    else:
+        profile, constraints = {"kind": "replay", "schedule_turn": "timestamp"}, {}
+        trace = _trace(job, 1_000_000_000)
+        data = {"kind": "trace_synthetic", "source": {"kind": "json_file", "path": str(trace)}}
     spec = {
         "backend": {
             "kind": "openai_http",
@@ -94,10 +103,10 @@ def _guidellm(program: str, job: Job) -> Sequence[str]:
             "request_format": "/v1/completions",
             "stream": False,
         },
-        "profile": {"kind": "replay", "schedule_turn": "timestamp"},
+        "profile": profile,
         "tokenizer": {"kind": "huggingface_auto", "model": _tokenizer(job.folder)},
-        "data": [{"kind": "trace_synthetic", "source": {"kind": "json_file", "path": str(trace)}}],
-    }
+        "data": [data],
+    } | constraints
     (job.folder / "scenario.json").write_text(json.dumps({"metadata": {"name": "pacing"}, "spec": spec}))
     return [program, "run", "--config", "scenario.json", "--disable-progress"]
 
