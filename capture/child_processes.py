@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,20 @@ def child_environment() -> dict[str, str]:
     """Our environment for a child that imports this package, installed or not."""
     paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """A child that is started within never gets a SIGINT; one that came meanwhile is the caller's afterwards.
+
+    For the half second in which a child starts and imports, before it ignores what is its parent's: it would
+    end in a traceback. A blocked signal stays so through fork and exec (signal(7)).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_to_the_parent(*numbers: signal.Signals) -> None:

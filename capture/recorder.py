@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from capture.capture_facts import CaptureFacts, RecorderOptions
-from capture.child_processes import child_environment, last_told
+from capture.child_processes import child_environment, interrupts_held, last_told
 from capture.counts import Counts
 from capture.failures import where_it_failed
 from capture.frame_files import FolderLock
 from capture.handover import REPORT_S, Handover
-from capture.held_interrupts import interrupts_held
 from capture.recorder_process import FACTS_NAME, LEAVE_A_TRACE
 from capture.sealing import sealed_text
 from capture.segments import MARKER_NAME

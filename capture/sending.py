@@ -18,9 +18,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from capture.child_processes import child_environment, close_pipes, last_told
+from capture.child_processes import child_environment, close_pipes, interrupts_held, last_told
 from capture.counts import UploadCounts
-from capture.held_interrupts import interrupts_held
 from capture.upload_process import DRAIN, UploadOrder
 
 _CHECK_S: Final = 0.1

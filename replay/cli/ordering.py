@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 _TELLING = ("--header", "--proxy")
+"""Options whose values may hold secrets."""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, 5.6.2: a token."""
 _LINE_END = re.compile(r"[\r\n\0]")
-"""Options whose values may hold secrets."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,9 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from capture.__about__ import VERSION
-from capture.child_processes import child_environment, wait_or_kill
+from capture.child_processes import child_environment, interrupts_held, wait_or_kill
 from capture.failures import BadInput
-from capture.held_interrupts import interrupts_held
 from capture.trace_reader import Trace
 from replay.engine.connecting import Connecting
 from replay.engine.feed import dealt

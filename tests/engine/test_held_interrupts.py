@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from capture.held_interrupts import interrupts_held
+from capture.child_processes import interrupts_held
 
 
 def test_a_child_hears_no_interrupt_even_while_python_starts() -> None:
