@@ -118,6 +118,7 @@ class PlainTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
             return
+        wall_now_ns = wall_ns()  # right before the other clock, and not after: a stamp is no earlier than true
         now_ns = monotonic_ns()
         if not data:
             self._end_of_file()
@@ -125,7 +126,7 @@ class PlainTransport(asyncio.Transport):
         # uvloop tells once of a socket with an error, and no more, whatever is left in it.
         broken = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if ancillary:
-            self._stamped(data, came_ns(ancillary[0][2], wall_ns(), now_ns), now_ns)
+            self._stamped(data, came_ns(ancillary[0][2], wall_now_ns, now_ns), now_ns)
         else:
             self._stamped(data, now_ns, now_ns)
         if broken:

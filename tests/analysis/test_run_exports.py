@@ -322,7 +322,7 @@ def test_bad_input_is_one_line_and_writes_nothing(verb: str, path: Path, tmp_pat
         (("hgrm", "DEAD"), "no e2e found to export; no request was answered whole"),
         (("hdr-log", "RUN", "--interval", "0"), "--interval: 0 found, 1ms or more wanted"),
         (("otlp-metrics", "RUN", "--interval", "soon"), "--interval: 'soon' found"),
-        (("hgrm", str(SAMPLE)), "no run metadata"),
+        (("hgrm", str(SAMPLE)), "a trace found, a run wanted"),
     ],
 )
 def test_what_can_not_be_exported_is_refused_with_the_way_out(

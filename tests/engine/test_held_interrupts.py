@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -29,9 +29,13 @@ def test_one_that_came_meanwhile_is_the_callers_afterwards() -> None:
 
     def start_interrupted() -> None:
         with interrupts_held():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             said.append("started")
 
-    with pytest.raises(KeyboardInterrupt):
-        start_interrupted()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start_interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert said == ["started"]
