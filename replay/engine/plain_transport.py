@@ -118,7 +118,9 @@ class PlainTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
             return
-        wall_now_ns = wall_ns()  # right before the other clock, and not after: a stamp is no earlier than true
+        wall_now_ns = (
+            wall_ns()
+        )  # right before the other clock, and not after: a stamp is no earlier than true
         now_ns = monotonic_ns()
         if not data:
             self._end_of_file()
