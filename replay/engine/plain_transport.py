@@ -118,9 +118,8 @@ class PlainTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
             return
-        wall_now_ns = (
-            wall_ns()
-        )  # right before the other clock, and not after: a stamp is no earlier than true
+        # Right before the other clock, and not after: a stamp may be late by a hair, and never early.
+        wall_now_ns = wall_ns()
         now_ns = monotonic_ns()
         if not data:
             self._end_of_file()
