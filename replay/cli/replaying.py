@@ -19,6 +19,7 @@ from replay.cli.transforming import plan_of, tell_sampling
 
 if TYPE_CHECKING:
     from capture.encryption_keys import Keys
+    from capture.trace_reader import Trace
     from replay.analysis.values import RunSummary
     from replay.engine.run_format import RunMetadata
     from replay.engine.supervisor import ReplayOrder
@@ -98,6 +99,7 @@ def replay(
         found = scheduled(source, trace, plan, Path(folder), keys)
         refuse_input(output, [found.trace.name])
         tell_sampling(found.trace, found.lineage)
+        _tell_bodyless(found.trace)
         order = order_of(
             found,
             guarded(connecting, found.trace, connection.resolve or [], allowed),
@@ -114,6 +116,19 @@ def replay(
     if allowed.auth_env is None:
         _tell_refused(summary)
     conclude(summary, output)
+
+
+def _tell_bodyless(trace: Trace) -> None:
+    """Say on stderr that requests go out without their bodies: a server does less for them, or refuses."""
+    from replay.engine.survey import without_body
+
+    lacking, looked_at = without_body(trace)
+    if lacking:
+        typer.echo(
+            f"note: {trace.name}: of the first {looked_at:,} requests {lacking:,} had a body that is not in "
+            "the trace; they go out without one, so their answers and latencies are not production's",
+            err=True,
+        )
 
 
 def _tell_refused(summary: RunSummary) -> None:

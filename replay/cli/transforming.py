@@ -129,7 +129,7 @@ def tell_sampling(trace: Trace, lineage: Lineage) -> None:
 def _surveyed(trace: Trace, plan: Plan) -> tuple[str, ...]:
     """What is to be said of requests whose prompts can't change; raises `BadInput` when all are such."""
     from capture.failures import BadInput
-    from replay.engine.rewriting import without_text
+    from replay.engine.survey import without_text
     from replay.transform.making import unsampled
 
     if not unsampled(plan, trace).rules.needs_texts:

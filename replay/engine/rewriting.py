@@ -2,7 +2,7 @@
 
 Runs in the feeder's process, before a request is serialised; a chat of 2 KB takes some 0.1 ms. What the rules
 are is in `transform.content_rules`; a body that is no JSON object, or holds no text, keeps what it says.
-All is pure, but for the look at a trace's first requests.
+All is pure.
 """
 
 from __future__ import annotations
@@ -12,20 +12,13 @@ import json
 import re
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, unquote
-
-import numpy as np
 
 from capture.importers.synthetic_prompt import WORDS, SyntheticPrompts
 from capture.semantics import json_body
 from replay.engine.prompt_texts import USER_ROLES, Text, prompts_in, scaled, words_in
 from replay.transform.content_rules import CLONES, HITS, KEEP, UNIQUE, ContentRules
-
-if TYPE_CHECKING:  # a worker, which imports this, reads no trace
-    from capture.trace_reader import Trace
-
-SURVEYED_ROWS: Final = 500
 
 NONCE_WORDS: Final = 6
 """Words that make a prompt unique: 48 bits, one token each (see `synthetic_prompt`)."""
@@ -63,20 +56,6 @@ def path_for(path: str, rules: ContentRules) -> str:
     if not rules.models:
         return path
     return _MODEL_IN_PATH.sub(lambda found: found[1] + _renamed(found[2], rules), path)
-
-
-def without_text(trace: Trace, rows: int = SURVEYED_ROWS) -> tuple[int, int]:
-    """How many of the trace's first `rows` requests hold no text that could be rewritten, and of how many."""
-    found = looked_at = 0
-    step = min(rows, trace.rows_a_group)
-    for start in range(0, min(rows, trace.rows), step):
-        index = np.arange(start, min(start + step, rows, trace.rows))
-        for row in trace.take(index, ["request_headers", "request_body"]).to_pylist():
-            headers = [(pair["name"], pair["value"]) for pair in row["request_headers"]]
-            request = json_body(row["request_body"], headers)
-            found += not (isinstance(request, dict) and prompts_in(request))
-            looked_at += 1
-    return found, looked_at
 
 
 def rewrite_request(

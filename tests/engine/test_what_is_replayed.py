@@ -13,6 +13,7 @@ from capture.trace_format import TraceMetadata
 from capture.trace_reader import Trace, open_trace
 from capture.trace_writer import batch_of, write_trace
 from replay.cli.ordering import without_secrets
+from replay.engine.survey import without_body
 from replay.transform.plan import rows_of_trace
 
 
@@ -57,6 +58,16 @@ def test_grpc_is_seen_where_every_body_is_kept(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, [request(0, 0), calls[0], request(2, 2), calls[1]])
     rows, left_out = rows_of_trace(trace)
     assert (rows.row.tolist(), left_out) == ([0, 2], {"gRPC calls": 2})
+
+
+def test_requests_that_go_out_without_the_body_they_had_are_told_of(tmp_path: Path) -> None:
+    logged = {"request_body": None, "request_bytes": None, "request_headers": []}
+    get = request(1, 1) | logged | {"method": "GET"}
+    empty = request(2, 2) | logged | {"request_bytes": 0}
+    trace = trace_of(tmp_path, [request(0, 0), get, empty, *(request(n, n) | logged for n in (3, 4))])
+    assert len(rows_of_trace(trace)[0]) == 5
+    assert without_body(trace) == (2, 5)
+    assert without_body(trace, 4) == (1, 4)
 
 
 def test_bodies_are_looked_at_only_where_some_are_missing(tmp_path: Path) -> None:
