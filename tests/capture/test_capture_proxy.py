@@ -76,6 +76,8 @@ async def test_curl_uploads_and_downloads_unharmed(proxy: Proxy, upstream: Upstr
         "-s",
         "--data-binary",
         f"@{tmp_path}/body",
+        "--header",
+        "Content-Type: application/octet-stream",  # curl says it is a form, where chance can name a secret
         f"{proxy.url}/echo",
         stdout=asyncio.subprocess.PIPE,
     )
