@@ -7,16 +7,23 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from stamping_kernel import stamping_kernel
 
 from capture import kernel_stamps, stamped_streams
 from capture.event_loop import new_loop
 from capture.stamped_streams import HIGH_WATER_BYTES, StampedStream, hold_writes, send_held, stream_of
 
 LONG_NS = 50_000_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stamps() -> Iterator[None]:
+    with stamping_kernel():
+        yield
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

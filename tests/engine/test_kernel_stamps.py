@@ -8,13 +8,14 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stamping_kernel import stamping_kernel
 from test_feeding import prepared
 
 from capture.kernel_stamps import came_ns
@@ -24,6 +25,12 @@ from replay.engine.wire_connection import DEFERRED_READS, LAST, Owner, WireConne
 
 INSTANTS = st.integers(0, 1 << 62)
 LONG_NS = 50_000_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stamps() -> Iterator[None]:
+    with stamping_kernel():
+        yield
 
 
 @given(now_ns=INSTANTS, wall_now_ns=INSTANTS, ago_ns=st.integers(-(10**12), 10**12))
@@ -75,7 +82,6 @@ async def connected() -> tuple[PlainTransport, Reader, socket.socket]:
 def test_bytes_that_waited_for_a_busy_process_are_stamped_when_they_came() -> None:
     async def scene() -> None:
         transport, reader, other = await connected()
-        time.sleep(2 * LONG_NS / 1e9)  # noqa: ASYNC251 - the kernel stamps from a moment after it was asked
         began_ns = time.monotonic_ns()
         other.send(b"chunk")
         time.sleep(2 * LONG_NS / 1e9)  # noqa: ASYNC251 - the loop is busy with something else
