@@ -1,4 +1,4 @@
-"""A kernel that stamps what TCP brings: it begins a moment after the first socket asked, and later under load."""
+"""A kernel that stamps what TCP brings: it begins a moment after a first socket asked, later under load."""
 
 from __future__ import annotations
 

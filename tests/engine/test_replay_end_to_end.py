@@ -248,18 +248,23 @@ def test_rewritten_headers_reach_the_server(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_trace(tmp_path: Path) -> None:
-    """Three times the requests, at the same rate: the worker's peak stays where it was."""
+    """Three times the requests, at the same rate: the worker's peak stays where it was.
+
+    While a busy machine keeps the server from answering, more is in flight and the peak is higher, once. What
+    is kept of each request shows each time.
+    """
 
     def answer_all(connection: socket.socket) -> None:
         while connection.recv(65536):
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
-    peaks_kib = []
+    def peak_kib(copies: int) -> int:
+        # 2,000 requests a second from 500 rows. The 10,000 more, kept, would be well over 15 MiB.
+        rows = [request(i, i * copies * MS // 2, input="word " * 200) for i in range(500)]
+        plan = Plan(amplify=copies, jitter_ns=100 * MS)
+        done = replay_rows(tmp_path, rows, url, plan=plan, sender=WIRE)
+        return int(done.metadata.workers[0]["peak_rss_kib"])
+
     with scripted_server(answer_all) as url:
-        for copies in (10, 30):
-            # 2,000 requests a second from 500 rows. The 10,000 more, kept, would be well over 15 MiB.
-            rows = [request(i, i * copies * MS // 2, input="word " * 200) for i in range(500)]
-            plan = Plan(amplify=copies, jitter_ns=100 * MS)
-            done = replay_rows(tmp_path, rows, url, plan=plan, sender=WIRE)
-            peaks_kib.append(done.metadata.workers[0]["peak_rss_kib"])
-    assert peaks_kib[1] - peaks_kib[0] < 11 * 1024
+        most_kib = peak_kib(10) + 11 * 1024
+        assert any(peak_kib(30) < most_kib for _ in range(3))
