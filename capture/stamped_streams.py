@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import os
 import socket
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
-from capture.kernel_stamps import ANCILLARY_BYTES, came_ns, have_stamped
+from capture.kernel_stamps import ANCILLARY_BYTES, came_ns
+from capture.stamped_transport import StampedTransport
 
 READ_BYTES: Final = 64 << 10
 HIGH_WATER_BYTES: Final = 64 << 10
@@ -51,7 +50,7 @@ def send_held() -> None:
         _held.clear()
 
 
-class StampedStream(asyncio.Transport):
+class StampedStream(StampedTransport):
     """A connected TCP socket on `loop`. `came_ns` is the (monotonic) instant when the last read's bytes came.
 
     A connection that breaks while it is written to is read to its end first: a server that refuses an upload
@@ -63,15 +62,7 @@ class StampedStream(asyncio.Transport):
     def __init__(
         self, connected: socket.socket, loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol
     ) -> None:
-        super().__init__()
-        connected.setblocking(False)
-        with contextlib.suppress(OSError):
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        have_stamped(connected)
-        self._socket = connected
-        self._loop = loop
-        self._protocol = protocol
-        self._receive: Callable[[int, int], tuple[bytes, list[Any], int, Any]] = connected.recvmsg
+        super().__init__(connected, loop, protocol)
         self._watched = False
         self._reading: asyncio.Future[bytes] | None = None
         self._unread: collections.deque[bytes] = collections.deque()
@@ -80,23 +71,8 @@ class StampedStream(asyncio.Transport):
         self._told = False
         self._not_before_ns = _now_ns() - FIRST_STEP_NS
         self._written: list[bytes] = []
-        self._waiting = bytearray()
         self._drained: asyncio.Future[None] | None = None
-        self._closing = self._half_closing = self._closed = False
-        self._names = {"socket": connected, "peername": _name(connected.getpeername)}
-        self._names["sockname"] = _name(connected.getsockname)
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`socket`, `peername` and `sockname`."""
-        return self._names.get(name, default)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """Whom asyncio gave the connection to."""
-        return self._protocol
-
-    def is_closing(self) -> bool:
-        """Whether it is closed, or about to be."""
-        return self._closing
+        self._half_closing = self._closed = False
 
     def get_write_buffer_size(self) -> int:
         """How many bytes the kernel has not taken yet."""
@@ -147,10 +123,9 @@ class StampedStream(asyncio.Transport):
         if len(data) < READ_BYTES:
             self._not_before_ns = before_ns - STEP_NS
         reading.set_result(data)
-        # uvloop tells once of a socket with an error, and no more, whatever is left in it.
-        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            self._break(OSError(number, os.strerror(number)))
+        error_of_socket = self._error_of_socket()
+        if error_of_socket is not None:
+            self._break(error_of_socket)
 
     def _stamp(self, ancillary: list[Any], before_ns: int) -> None:
         """Set `came_ns`: never before an earlier read's, and when it was read if the kernel's can't be."""
@@ -182,34 +157,13 @@ class StampedStream(asyncio.Transport):
             return
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        if self._waiting:
-            self._waiting += data
-            return
-        try:
-            taken = self._socket.send(data)
-        except (BlockingIOError, InterruptedError):
-            taken = 0
-        except OSError as error:
-            self._break(error)
-            return
-        if taken < len(data):
-            self._waiting += memoryview(data)[taken:]
-            self._loop.add_writer(self._socket, self._writable)
+        self._send(data)
 
-    def _writable(self) -> None:
-        try:
-            taken = self._socket.send(self._waiting)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._break(error)
-            return
-        del self._waiting[:taken]
+    def _sent_some(self) -> None:
         if len(self._waiting) <= LOW_WATER_BYTES:
             self._wake_drain()
         if self._waiting:
             return
-        self._loop.remove_writer(self._socket)
         if self._closing:
             self._close()
         elif self._half_closing:
@@ -315,14 +269,6 @@ class StampedStream(asyncio.Transport):
         self._wake_drain()
         self._socket.close()
         self._loop.call_soon(self._protocol.connection_lost, self._error)
-
-
-def _name(ask: Callable[[], Any]) -> Any:
-    """What a socket says of itself, None when it is disconnected already."""
-    try:
-        return ask()
-    except OSError:
-        return None
 
 
 def stream_of(writer: Any) -> StampedStream | None:

@@ -14,9 +14,10 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
-from capture.kernel_stamps import ANCILLARY_BYTES, came_ns, have_stamped
+from capture.kernel_stamps import ANCILLARY_BYTES, came_ns
+from capture.stamped_transport import StampedTransport
 
 READ_BYTES: Final = 64 << 10
 
@@ -31,38 +32,19 @@ class StampedProtocol(Protocol):
         """`data` came at `came_ns` and was read at `now_ns`, both monotonic."""
 
 
-class PlainTransport(asyncio.Transport):
+class PlainTransport(StampedTransport):
     """Reads and writes a connected socket on the running loop. It has no flow control of its own: whoever
     writes asks `get_write_buffer_size`."""
 
+    _protocol: asyncio.Protocol
+
     def __init__(self, connected: socket.socket, protocol: asyncio.Protocol) -> None:
-        super().__init__({"socket": connected, "peername": connected.getpeername()})
-        connected.setblocking(False)
-        with contextlib.suppress(OSError):
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        have_stamped(connected)
-        self._loop = asyncio.get_running_loop()
-        self._socket = connected
-        self._receive: Callable[[int, int], tuple[bytes, list[Any], int, Any]] = connected.recvmsg
-        self._protocol = protocol
+        super().__init__(connected, asyncio.get_running_loop(), protocol)
         self._stamped = cast("StampedProtocol", protocol).stamped
-        self._waiting = bytearray()
-        self._closing = self._lost = False
+        self._lost = False
         protocol.connection_made(self)
         if not self._closing:
             self._loop.add_reader(connected, self._read)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """Who gets the reads."""
-        return self._protocol
-
-    def is_closing(self) -> bool:
-        """Whether it is closed, or about to be."""
-        return self._closing
-
-    def get_write_buffer_size(self) -> int:
-        """How many bytes the kernel has not taken yet."""
-        return len(self._waiting)
 
     def pause_reading(self) -> None:
         """Leave what comes to the kernel."""
@@ -76,21 +58,8 @@ class PlainTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Hand bytes to the kernel, now or as soon as it takes them."""
-        if self._closing or not data:
-            return
-        if self._waiting:
-            self._waiting += data
-            return
-        try:
-            taken = self._socket.send(data)
-        except BlockingIOError:
-            taken = 0
-        except OSError as error:
-            self._lose(error)
-            return
-        if taken < len(data):
-            self._waiting += memoryview(data)[taken:]
-            self._loop.add_writer(self._socket, self._write_on)
+        if not self._closing and data:
+            self._send(data)
 
     def can_write_eof(self) -> bool:
         """No: HTTP has no use for half a connection."""
@@ -124,15 +93,14 @@ class PlainTransport(asyncio.Transport):
         if not data:
             self._end_of_file()
             return
-        # uvloop tells once of a socket with an error, and no more, whatever is left in it.
-        broken = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        error_of_socket = self._error_of_socket()
         if ancillary:
             self._stamped(data, came_ns(ancillary[0][2], wall_now_ns, now_ns), now_ns)
         else:
             self._stamped(data, now_ns, now_ns)
-        if broken:
+        if error_of_socket is not None:
             self._hear_out()
-            self._lose(OSError(broken, os.strerror(broken)))
+            self._lose(error_of_socket)
 
     def _hear_out(self) -> None:
         """Read what came before the connection broke."""
@@ -147,19 +115,11 @@ class PlainTransport(asyncio.Transport):
         elif not self._closing:
             self._loop.remove_reader(self._socket)
 
-    def _write_on(self) -> None:
-        try:
-            taken = self._socket.send(self._waiting)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._lose(error)
-            return
-        del self._waiting[:taken]
-        if self._waiting:
-            return
-        self._loop.remove_writer(self._socket)
-        if self._closing:
+    def _break(self, error: OSError) -> None:
+        self._lose(error)
+
+    def _sent_some(self) -> None:
+        if self._closing and not self._waiting:
             self._lose(None)
 
     def _lose(self, error: OSError | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from stamping_kernel import stamping_kernel
 
-from capture import kernel_stamps, stamped_streams
+from capture import kernel_stamps, stamped_streams, stamped_transport
 from capture.event_loop import new_loop
 from capture.stamped_streams import HIGH_WATER_BYTES, StampedStream, hold_writes, send_held, stream_of
 
@@ -140,7 +140,7 @@ def test_a_stamp_from_before_the_socket_was_empty_counts_for_nothing(
 def test_without_the_kernels_stamps_a_read_is_stamped_when_it_is_made(
     run: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stamped_streams, "have_stamped", lambda connected: False)
+    monkeypatch.setattr(stamped_transport, "have_stamped", lambda connected: False)
 
     async def scene() -> None:
         async with dialled() as (stream, other):
