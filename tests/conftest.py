@@ -18,11 +18,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before anything imports numpy. Its matrices are small here, and threads that share one wait for each other
 # by spinning: with three processes on two cores, a comparison of two runs took five times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# How long an example takes is the machine's business. (Hypothesis' own profile for a CI says so, too.)
+hypothesis.settings.register_profile(
+    "patient",
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("patient")
 
 PATIENT_FOLDERS = {"analysis", "transform", "traces", "privacy"}
 
