@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from replay.analysis.values import Cost, RunSummary
+from replay.analysis.planning_values import Cost
+from replay.analysis.values import RunSummary
 
 
 def with_cost(summary: RunSummary, price_per_hour: float | None) -> RunSummary:

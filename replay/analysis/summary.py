@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from replay.analysis.capacity import find_capacity
 from replay.analysis.distribution_values import Distribution
 from replay.analysis.grouping import groups_of
 from replay.analysis.heat_map import heat_map
@@ -57,6 +58,7 @@ def summarise(
     in_flight = InFlight(run)
     everything = np.ones(len(run), dtype=np.bool_)
     found_peaks = find_peaks(latencies, in_flight)
+    by_phase = summarise_phases(latencies, objectives, in_flight)
     over_time = timeline(latencies, bucket_s)
     frame = Frame.of(latencies) if distributed else None
     drawn: list[Distribution] = []
@@ -89,9 +91,10 @@ def summarise(
         steps=run.metadata.steps,
         shed=shed_by_status(run, everything),
         retry_after=retry_after(run, everything),
-        phases=summarise_phases(latencies, objectives, in_flight),
+        phases=by_phase,
         peaks=found_peaks,
         server=server_side(run, found_peaks),
+        capacity=find_capacity(by_phase),
         heat=tuple(_heat(latencies, over_time)),
         distributions=tuple(sorted(drawn, key=lambda one: METRICS.index(one.metric))),
     )

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from replay.analysis.change_values import AnswerChange, BodyChange, ChangedRequest, Location, TailChange
 from replay.analysis.distribution_values import Distribution, ShiftFunction
+from replay.analysis.planning_values import Capacity, Cost
 from replay.analysis.shed_values import RetryAfter
 from replay.analysis.time_values import HeatMap, Waterfall
 from replay.analysis.vocabulary import Group as Group
@@ -267,20 +268,6 @@ class ServerSide:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
-    """What the replay's time cost at a price per hour, in its currency; NaN where nothing was made."""
-
-    price_per_hour: float
-    total: float
-    per_1000_answers: float
-    per_1000_good_answers: float
-    """Of those that met every objective; NaN without objectives."""
-    per_million_output_tokens: float
-    per_million_tokens: float
-    """Input and output together."""
-
-
-@dataclasses.dataclass(frozen=True)
 class RunSummary:
     """All that one run says."""
 
@@ -318,6 +305,8 @@ class RunSummary:
     peaks: tuple[Peak, ...] = ()
     server: ServerSide | None = None
     """None where no endpoint was sampled."""
+    capacity: Capacity | None = None
+    """None without objectives, or without a rising staircase."""
     cost: Cost | None = None
     """None where no price was given."""
     heat: tuple[HeatMap, ...] = ()

@@ -24,6 +24,7 @@ from replay.report.figures import (
 from replay.report.peak_wording import (
     PHASE_HEADINGS,
     burn_text,
+    capacity_sentences,
     peak_sentences,
     phase_rows,
     shed_sentences,
@@ -67,6 +68,7 @@ def run_markdown(summary: RunSummary, command: Sequence[str] = ()) -> str:
         _headline(run_headline(summary)),
         _bullets(invalid_reasons(summary) + run_doubts(summary)),
         _objectives([summary]),
+        _bullets(capacity_sentences(summary)),
         _figures([summary]),
         _phases(summary),
         _server(summary),

@@ -43,6 +43,7 @@ from replay.report.page_frame import table as _table
 from replay.report.peak_wording import (
     PHASE_HEADINGS,
     burn_text,
+    capacity_sentences,
     peak_sentences,
     phase_rows,
     shed_sentences,
@@ -113,7 +114,8 @@ def phase_tables(run: RunSummary) -> str:
     rows = [[text(cell) for cell in row] for row in phase_rows(run.phases)]
     titles = [title.capitalize() for title in PHASE_HEADINGS]
     found = _table(text(run.label), titles, rows, "numbers")
-    found += _list((*peak_sentences(run.peaks), *shed_sentences(run.phases)), "peaks")
+    told = (*capacity_sentences(run), *peak_sentences(run.peaks), *shed_sentences(run.phases))
+    found += _list(told, "peaks")
     headings, by_objective = slo_by_phase(run)
     if by_objective:
         cells = [[_glued(cell) for cell in row] for row in by_objective]

@@ -1,4 +1,7 @@
-"""The words for phases and peaks that terminal, page and Markdown share. What they mean is analysis's."""
+"""The words for phases, peaks and the load that a staircase held, for terminal, page and Markdown.
+
+What they mean is analysis's.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,30 @@ def slo_by_phase(summary: RunSummary) -> tuple[tuple[str, ...], list[tuple[str, 
             rows.append((objective_text(result)[0], *cells))
     rows.append(("goodput", *(format_rate(phase.goodput_per_s) for phase in summary.phases)))
     return headings, rows
+
+
+def capacity_sentences(summary: RunSummary) -> tuple[str, ...]:
+    """Up to which level of a staircase every objective was met, and what gave out first; () without one."""
+    found = summary.capacity
+    if found is None:
+        return ()
+    if not summary.validity.valid:
+        return ("Which level held can't be said of an INVALID run: it did not offer what was planned.",)
+    levels = {phase.phase: phase for phase in summary.phases}
+    held = (
+        f"Every objective met up to {_load(levels[found.held])}"
+        if found.held
+        else "No level met every objective"
+    )
+    if found.missed is None:
+        told = f"{held}; none missed by more than chance, so what it can take lies above."
+    else:
+        told = f"{held}; missed at {_load(levels[found.missed])}: {_misses(levels[found.missed])}."
+    doubts = (
+        (found.undecided, "missed one by no more than chance may do: longer levels would tell."),
+        (found.met_again, "met every objective again: a second run would tell what the miss was."),
+    )
+    return (told, *(f"{', '.join(names)} {doubt}" for names, doubt in doubts if names))
 
 
 def burn_text(burn: float) -> str:
@@ -149,3 +176,18 @@ def _cell_of(phase: PhaseSummary, wanted: ObjectiveResult) -> str:
 
 def _instant(at_s: float) -> str:
     return f"{at_s:,.1f} s"
+
+
+def _load(level: PhaseSummary) -> str:
+    good = format_rate(level.goodput_per_s)
+    return f"{level.phase} ({format_rate(level.offered_per_s)} offered, {good} within every limit)"
+
+
+def _misses(level: PhaseSummary) -> str:
+    told = [
+        f"{wanted}, {found} of {format_count(result.requests)} requests"
+        for result in level.objectives
+        if not result.met
+        for wanted, found in (objective_text(result),)
+    ]
+    return "; ".join(told)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from replay.analysis.values import Cost, RunSummary, Saturation, ScrapedSource, ServerSeries, ServerSide
+from replay.analysis.planning_values import Cost
+from replay.analysis.values import RunSummary, Saturation, ScrapedSource, ServerSeries, ServerSide
 from replay.report.figures import (
     MISSING,
     format_bound,

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from replay.analysis.values import DiffResult, RunSummary, Validity
 from replay.report import terminal_changes, terminal_diff, terminal_run
 from replay.report.change_wording import TAIL_TITLE
-from replay.report.peak_wording import peak_sentences
+from replay.report.peak_wording import capacity_sentences, peak_sentences
 from replay.report.telling import telling_changes
 from replay.report.terminal_parts import blank, bullets, headline_text, section
 from replay.report.wording import (
@@ -36,6 +36,7 @@ def run_report(summary: RunSummary) -> RenderableType:
     if summary.objectives:
         parts += [blank(), section("SLO, over all scheduled requests")]
         parts.append(terminal_run.objectives(summary.objectives))
+        parts += bullets(capacity_sentences(summary))
     if summary.phases:
         parts += [blank(), section("By phase of the schedule"), *terminal_run.phases(summary)]
     if summary.server is not None:

@@ -7,10 +7,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from replay.analysis.planning_values import Cost
 from replay.analysis.values import (
     QUANTILES,
     Check,
-    Cost,
     GroupSummary,
     MetricSummary,
     ObjectiveResult,

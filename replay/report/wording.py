@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from replay.analysis.planning_values import Capacity
 from replay.analysis.values import (
     METRICS,
     DiffResult,
@@ -271,6 +272,8 @@ def run_figures(summary: RunSummary) -> tuple[tuple[str, str], ...]:
     ]
     if summary.objectives:
         figures.append(("goodput", format_rate(summary.goodput_per_s)))
+    if summary.capacity is not None and summary.validity.valid:
+        figures.append(("objectives met up to", _capacity(summary.capacity)))
     for metric in ("ttft", "e2e"):
         figures += [
             (f"{metric_name(metric)} {format_quantile(quantile)}", format_ns(value))
@@ -289,6 +292,11 @@ def side_by_side(columns: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
     """Figures of several columns by name, in the order of their first; "–" for none."""
     names = dict.fromkeys(name for column in columns for name in column)
     return [(name, *(column.get(name, MISSING) for column in columns)) for name in names]
+
+
+def _capacity(found: Capacity) -> str:
+    """The level up to which every objective was met, such as "x3.5, 77.9/s"."""
+    return f"{found.held}, {format_rate(found.held_per_s)}" if found.held else "no level"
 
 
 def _shed_figures(summary: RunSummary) -> list[tuple[str, str]]:

@@ -24,12 +24,12 @@ from replay.analysis.change_values import (
 from replay.analysis.distribution_values import Distribution, ShiftFunction
 from replay.analysis.latency_shapes import log_density, upper_quantiles
 from replay.analysis.metrics import Sample
+from replay.analysis.planning_values import Cost
 from replay.analysis.shed_values import RetryAfter
 from replay.analysis.shift_function import SHIFT_QUANTILES
 from replay.analysis.values import (
     QUANTILES,
     Check,
-    Cost,
     DiffResult,
     Effect,
     Group,
