@@ -32,14 +32,20 @@ class Transformation:
         ),
     ] = False
     thin: Annotated[str | None, _option(help="Keep this share of the sessions, e.g. 25%.")] = None
-    slice_: Annotated[str | None, _option("--slice", help="Only this part of the trace, e.g. 10m..15m.")] = (
-        None
-    )
+    slice_: Annotated[
+        str | None,
+        _option(
+            "--slice",
+            help="Only this part of the trace: 10m..15m from its start, 2026-11-27T09:55..10:20, or "
+            "09:55..10:20 where it has these times once; in UTC unless they end in +01:00 or the like.",
+        ),
+    ] = None
     spikes: Annotated[
         list[str] | None,
         _option(
             "--spike",
-            help="at=60s,for=30s,x=4 (times after --speed); also form=step|triangle|decay|gaussian, name=…, "
+            help="at=60s,for=30s,x=4 (times after --speed; at=10:00 is when the trace's 10:00 is due); "
+            "also form=step|triangle|decay|gaussian, name=…, "
             "and endpoint=…, model=… or tenant=HEADER:VALUE for a crowd on these alone; may be repeated.",
         ),
     ] = None

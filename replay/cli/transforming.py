@@ -31,18 +31,19 @@ def plan_of(asked: Transformation) -> Plan:
 
     Raises `BadInput` naming the flag, or the recipe's file and line.
     """
-    from capture.quantities import parse_duration_ns, parse_share, parse_window_ns
+    from capture.quantities import parse_duration_ns, parse_share
     from replay.transform.mixing import Mix, TenantLimit
     from replay.transform.plan import Plan
     from replay.transform.recipe_file import read_recipe
     from replay.transform.settings import read_flag
     from replay.transform.shapes import Ramp, Spike
+    from replay.transform.wall_clock import parse_window
 
     plan = Plan() if asked.recipe is None else read_recipe(asked.recipe)
     given = {name: getattr(asked, name) for name in ("speed", "amplify", "method", "seed")}
     given["unsample"] = asked.unsample or None
     given["thin"] = None if asked.thin is None else parse_share(asked.thin, "--thin")
-    given["slice_ns"] = None if asked.slice_ is None else parse_window_ns(asked.slice_, "--slice")
+    given["slice_"] = None if asked.slice_ is None else parse_window(asked.slice_, "--slice")
     given["jitter_ns"] = None if asked.jitter is None else parse_duration_ns(asked.jitter, "--jitter")
     laid = (
         *(read_flag(Ramp, text, "--ramp") for text in asked.ramps or ()),
@@ -159,12 +160,14 @@ def transform(
     """Make a schedule from a trace: faster, larger, with spikes and ramps laid over the real arrivals.
 
     The schedule refers to the trace's rows and copies no body; it is not encrypted. Order: slice, speed,
-    thin, amplify, mix, ramps, spikes, shapes, limits; times are those of the replay, or shares of it (25%).
+    thin, amplify, mix, ramps, spikes, shapes, limits; times are those of the replay, shares of it (25%), or
+    times of day (10:00): when what came then is due.
 
     \b
     Examples:
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5
       peaktape transform prod.parquet -o peak.schedule.parquet --speed 5 --amplify 3 --seed 1
+      peaktape transform prod.parquet -o ten.schedule.parquet --slice 2026-11-27T09:55..10:20 --speed 5
       peaktape transform prod.parquet -o peak.schedule.parquet --amplify 4 --method tied
       peaktape transform sampled.parquet -o all.schedule.parquet --unsample
       peaktape transform prod.parquet -o spike.schedule.parquet --spike at=60s,for=30s,x=4

@@ -19,7 +19,7 @@ from replay.report.inspect_charts import inspection_charts
 from replay.report.inspect_plots import short_names
 from replay.report.page_frame import build_keys, chart, fact_list, legend, page, section, select, table
 from replay.report.page_tables import banner, text
-from replay.report.trace_text import counted, sampled_text, target_row
+from replay.report.trace_text import counted, sampled_text, target_row, times_of_day
 from replay.report.wording import Headline, side_by_side
 from replay.transform.burst_curve import WINDOWS_S
 from replay.transform.burst_target import BurstTarget
@@ -203,6 +203,7 @@ def _origins(both: Sequence[Facts], names: Sequence[str], command: tuple[str, ..
 
 def _trace_origin(facts: TraceFacts) -> Iterator[tuple[str, str]]:
     yield "source", facts.source
+    yield from times_of_day(facts)
     yield "endpoints", counted(facts.endpoints, _MOST_NAMED)
     yield "models", counted(facts.models, _MOST_NAMED)
     yield "outcomes", counted(facts.outcomes, _MOST_NAMED)

@@ -5,7 +5,6 @@ Plots are in `inspect_plots`, the page in `inspect_page`, JSON in `trace_json`.
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +23,7 @@ from replay.transform.content_facts import LENGTHS, ContentFacts
 from replay.transform.inspection import Facts, InspectedSchedule, TraceFacts
 from replay.transform.schedule_facts import ScheduleFacts
 from replay.transform.schedule_format import Lineage
+from replay.transform.wall_clock import show_instant
 
 
 def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterator[str]:
@@ -135,14 +135,22 @@ def _trace_lines(facts: TraceFacts) -> Iterator[str]:
     stated = f"stated for {facts.rows_with_usage:,} requests"
     yield f"  tokens     {facts.input_tokens:,} in, {facts.output_tokens:,} out, {stated}"
     yield f"  bodies     {facts.request_body_bytes:,} bytes of requests"
-    if facts.began_wall_ns is not None:
-        began = datetime.datetime.fromtimestamp(facts.began_wall_ns // 10**9, datetime.UTC)
-        yield f"  began      {began:%Y-%m-%d %H:%M:%S} UTC"
+    if times := [f"{what} {instant}" for what, instant in times_of_day(facts)]:
+        yield f"  times      {', '.join(times)}"
     yield f"  source     {facts.source}" + (f", from {', '.join(facts.upstreams)}" if facts.upstreams else "")
     dropped = facts.counts.get("dropped") or {}
     yield f"  capture    {_capture(facts.counts)}, dropped {counted(dropped) if dropped else 'none'}"
     if chosen := _chosen(facts):
         yield f"  only       {', '.join(chosen)}"
+
+
+def times_of_day(facts: TraceFacts) -> Iterator[tuple[str, str]]:
+    """When a trace began and ended, and its busiest second, as `--slice` takes them, if anybody knows."""
+    if facts.began_wall_ns is None or facts.ended_wall_ns is None:
+        return
+    yield "began", show_instant(facts.began_wall_ns)
+    yield "busiest second", show_instant(facts.began_wall_ns + round(facts.arrivals.peak_1s_at_s * 1e9))
+    yield "ended", show_instant(facts.ended_wall_ns)
 
 
 def _schedule_lines(facts: InspectedSchedule) -> Iterator[str]:

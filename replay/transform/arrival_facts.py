@@ -63,12 +63,16 @@ class Distribution:
 
 @dataclasses.dataclass(frozen=True)
 class ArrivalFacts:
-    """Facts of instants: `gap_cv` is the gaps' coefficient of variation, `ties` the share of gaps of 0."""
+    """Facts of instants: `gap_cv` is the gaps' coefficient of variation, `ties` the share of gaps of 0.
+
+    The busiest second, of `peak_1s_per_s`, begins `peak_1s_at_s` after the first instant.
+    """
 
     rows: int
     span_s: float
     mean_per_s: float
     peak_1s_per_s: float
+    peak_1s_at_s: float
     rate: RateCurve
     bursts: tuple[BurstPoint, ...]
     gaps_s: Distribution | None
@@ -85,13 +89,17 @@ def arrival_facts(at_ns: Int64) -> ArrivalFacts:
     for _, block in gap_blocks(at_ns):
         ties += len(block) - int(np.count_nonzero(block))
         squares += float(np.square(block / 1e9 - mean_s).sum())
-    of_a_second = (counts for _, counts in window_counts(at_ns, 1_000_000_000))
+    most, when = 0, 0
+    for seconds, counts in window_counts(at_ns, 1_000_000_000):
+        if len(counts) and counts.max() > most:
+            most, when = int(counts.max()), int(seconds[counts.argmax()])
     points = (burst_point(at_ns, window) for window in WINDOWS_S)
     return ArrivalFacts(
         rows=len(at_ns),
         span_s=span_s,
         mean_per_s=len(at_ns) / span_s if span_s > 0 else math.nan,
-        peak_1s_per_s=float(max(int(counts.max(initial=0)) for counts in of_a_second)),
+        peak_1s_per_s=float(most),
+        peak_1s_at_s=float(when),
         rate=rate_curve(at_ns),
         bursts=tuple(point for point in points if point is not None),
         gaps_s=distribution_from(some_gaps(at_ns) / 1e9, mean_s, gaps) if gaps else None,

@@ -32,7 +32,7 @@ _SHAPED: Final = (
     "inspect a schedule without them"
 )
 _SPEED: Final = re.compile(r"^speed ([\d.e+-]+)$")
-_SLICE: Final = re.compile(r"^slice ([\d.e+-]+)s\.\.([\d.e+-]+)s$")
+_SLICE: Final = re.compile(r"^slice (?:\S+ \()?([\d.e+-]+)s\.\.([\d.e+-]+)s\)?$")
 
 
 @dataclasses.dataclass(frozen=True)

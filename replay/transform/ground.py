@@ -19,6 +19,7 @@ from replay.transform.rows import Rows
 from replay.transform.selecting import Int32, Mask, Selection, selected, tenants_of
 from replay.transform.sessions import among, distinct, number_sessions
 from replay.transform.trace_rows import TraceRows
+from replay.transform.wall_clock import WallClock
 
 Int64 = npt.NDArray[np.int64]
 
@@ -59,6 +60,19 @@ class Ground:
             return int(self.rows.due_ns.max(initial=0))
         first_ns, last_ns = arrival_ends_ns(self._needed())
         return last_ns - first_ns
+
+    @functools.cached_property
+    def clock(self) -> WallClock:
+        """When the rows that are due at zero and last arrived; raises `BadInput` where nobody knows."""
+        trace = self._needed()
+        if not trace.metadata.wall_zero_ns:
+            raise BadInput(
+                f"{trace.name}: does not say when it was recorded, so times of day are nowhere in it; give "
+                "times from its start, such as 10m..15m"
+            )
+        zero_ns, (_, last_ns) = TraceRows(trace).zero_ns, arrival_ends_ns(trace)
+        wall_ns = trace.metadata.wall_zero_ns
+        return WallClock(trace.name, wall_ns + zero_ns, wall_ns + max(zero_ns, last_ns))
 
     def selected(self, selection: Selection) -> Mask:
         """Which rows of the trace are selected, bool[rows]; raises `BadInput` when none is."""

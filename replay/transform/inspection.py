@@ -68,6 +68,8 @@ class TraceFacts:
     warnings: tuple[str, ...]
     began_wall_ns: int | None = None
     """The first arrival in ns since 1970, by the wall clock of the recording; None where it had none."""
+    ended_wall_ns: int | None = None
+    """The last arrival, likewise."""
 
     @property
     def production_factor(self) -> float:
@@ -110,6 +112,7 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
     """All facts of a trace; `columns` where they have been read already."""
     columns = read_columns(trace) if columns is None else columns
     metadata = trace.metadata
+    wall = [metadata.wall_zero_ns + int(trace.arrival_ns[end]) for end in (0, -1)]
     sessions = lone_facts(trace.rows)
     sampled: tuple[str, ...] = ()
     if columns.sessions is not None:
@@ -145,7 +148,8 @@ def inspect_trace(trace: Trace, columns: TrafficColumns | None = None) -> TraceF
         warnings=all_doubts(
             columns.arrival_ns, metadata.clock_tick_ns, metadata.recorded_ns, columns.ended_early
         ),
-        began_wall_ns=metadata.wall_zero_ns + int(trace.arrival_ns[0]) if metadata.wall_zero_ns else None,
+        began_wall_ns=wall[0] if metadata.wall_zero_ns else None,
+        ended_wall_ns=wall[1] if metadata.wall_zero_ns else None,
     )
 
 

@@ -78,11 +78,10 @@ class Making:
 
     def pieces(self, on_rows: Callable[[int], None] = untold) -> Iterator[Schedule]:
         """The schedule in due order, in pieces (see `pipeline.stream`); `on_rows` is told of rows read."""
-        steps = self._plan.bound(
-            Ground(self._trace, on_rows=on_rows)
-        )  # what is wrong with it is said before all is read
+        ground = Ground(self._trace, on_rows=on_rows)
+        steps = self._plan.bound(ground)  # what is wrong with it is said before all is read
         self._phases = phase_names(steps)
-        self._told = self._plan.told(steps)
+        self._told = self._plan.told(steps, ground)
         followed = self._read.followed(on_rows)
         copies = math.prod(step.most_copies for step in steps)
         batches = self._read.batches(on_rows, copies)

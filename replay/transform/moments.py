@@ -1,7 +1,8 @@
 """Instants and lengths of time as a person gives them: in time, or as a share of the replay's span.
 
 "90s" is what it is; "25%" is a quarter of the span that the schedule has after slice and speed, so that one
-recipe serves traces of any length. Random quantities of a given distribution are here too.
+recipe serves traces of any length; "10:00" is when the trace's 10:00 is due. Random quantities of a given
+distribution are here too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from capture.failures import BadInput
 from capture.quantities import UNIT_NS, parse_duration_ns, parse_factor, parse_share, quoted
+from replay.transform.wall_clock import WallTime, is_wall, parse_wall
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -31,6 +33,9 @@ class Share:
 type Moment = int | Share
 """Int ns, or a share of the span."""
 
+type Instant = Moment | WallTime
+"""A moment, or a time of day in the trace."""
+
 
 def parse_moment(text: str, place: str) -> Moment:
     """ "90s" or "25%"; raises `BadInput` naming `place`."""
@@ -45,6 +50,11 @@ def parse_moment(text: str, place: str) -> Moment:
         ) from None
 
 
+def parse_instant(text: str, place: str) -> Instant:
+    """As `parse_moment`, or a time of day such as "10:00" or "2026-11-27T10:00"."""
+    return parse_wall(text, place) if is_wall(text) else parse_moment(text, place)
+
+
 def resolve(moment: Moment, span_ns: int) -> int:
     """The moment in ns, of a replay of `span_ns`."""
     return round(moment.of_span * span_ns) if isinstance(moment, Share) else moment
@@ -57,9 +67,9 @@ def resolve_end(at: Moment, lasting: Moment, span_ns: int) -> int:
     return resolve(at, span_ns) + resolve(lasting, span_ns)
 
 
-def show_moment(moment: Moment) -> str:
-    """The text that `parse_moment` reads as the same moment."""
-    if isinstance(moment, Share) or moment == 0:
+def show_moment(moment: Instant) -> str:
+    """The text that `parse_instant` reads as the same."""
+    if not isinstance(moment, int) or moment == 0:
         return str(moment)
     unit = next(unit for unit in ("h", "m", "s", "ms", "us", "ns") if moment % UNIT_NS[unit] == 0)
     return f"{moment // UNIT_NS[unit]}{unit}"

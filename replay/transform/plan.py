@@ -26,15 +26,16 @@ from replay.transform.content_rules import CLONES, KEEP, ContentRules
 from replay.transform.ground import Ground
 from replay.transform.laying import LabelPhases, Lay, Limit
 from replay.transform.mixing import Mix, TenantLimit
-from replay.transform.moments import Moment, resolve
+from replay.transform.moments import Instant, Moment
 from replay.transform.pipeline import schedule_rows
 from replay.transform.rows import Rows, Step
 from replay.transform.schedule_format import Schedule
-from replay.transform.settings import INSTANT, LENGTH, WORD, Settings, setting
+from replay.transform.settings import INSTANT, LENGTH, WORD, Settings, setting, times_of_day
 from replay.transform.shapes import Curve, PhaseLabel, Quiet, Setting, Shape
 from replay.transform.shapes.curves import constant
 from replay.transform.shapes.phases import BASE, OWN, partition
 from replay.transform.trace_rows import TraceRows
+from replay.transform.wall_clock import WallTime, Window, show_instant
 
 Float64 = npt.NDArray[np.float64]
 
@@ -52,12 +53,12 @@ class NamedPhase(Settings):
     word: ClassVar[str] = "phase"
 
     name: str = setting("name", WORD)
-    at: Moment = setting("at", INSTANT)
+    at: Instant = setting("at", INSTANT)
     lasting: Moment = setting("for", LENGTH)
 
     def label(self, over: Setting) -> PhaseLabel:
         """The phase in a given replay."""
-        start_ns = resolve(self.at, over.span_ns)
+        start_ns = over.start(self.at)
         return PhaseLabel(self.name, start_ns, over.until(self.at, self.lasting), OWN, named=True)
 
 
@@ -65,7 +66,7 @@ class NamedPhase(Settings):
 class Plan:
     """The transformation flags of `transform` and `replay`, or a recipe, parsed."""
 
-    slice_ns: tuple[int, int] | None = None
+    slice_: Window | None = None
     speed: float = 1.0
     thin: float = 1.0
     amplify: float = 1.0
@@ -106,7 +107,7 @@ class Plan:
             laid.mix(mix, stream)
         for shape, stream in zip(self.shapes, streams[2:], strict=False):
             laid.shape(shape, stream)
-        labels = [*laid.labels, *(phase.label(laid.setting()) for phase in self.phases)]
+        labels = [*laid.labels, *(phase.label(laid.setting(phase)) for phase in self.phases)]
         if labels:
             found.append(LabelPhases(partition(labels)))
         found += (Limit(limit, ground.tenants(limit.tenant)) for limit in self.limits)
@@ -114,18 +115,18 @@ class Plan:
 
     def _settled(self, ground: Ground) -> list[Step]:
         """The steps that act on all of the time, with the amplification that suits the arrivals."""
-        asked = tuple(self._whole())
+        asked = tuple(self._whole(ground))
         if self.amplify == 1:
             return [step for step in asked if isinstance(step, Step)]
         by_session = any(isinstance(step, steps.Thin) for step in asked)
         batches = functools.partial(ground.batches, numbered=by_session)
         return list(settled(asked, batches, ground.span_ns, ground.count, ground.tick_ns))
 
-    def _whole(self) -> Iterator[Step | Amplify]:
+    def _whole(self, ground: Ground) -> Iterator[Step | Amplify]:
         streams = np.random.default_rng(self.seed).spawn(2)
         for_thin, for_amplify = map(draws.key_of, streams)
-        if self.slice_ns is not None:
-            yield steps.Slice(*self.slice_ns)
+        if self.slice_ is not None:
+            yield _sliced(self.slice_, ground)
         if self.speed != 1:
             yield steps.Speed(self.speed)
         if self.thin != 1:
@@ -175,11 +176,46 @@ class Plan:
             rules = dataclasses.replace(rules, prompts=KEEP)
         return rules
 
-    def told(self, bound: Sequence[Step]) -> tuple[str, ...]:
+    def told(self, bound: Sequence[Step], ground: Ground) -> tuple[str, ...]:
         """The steps in order, as a person writes them, for the lineage; `bound` are they for the trace."""
-        whole = (step for step in bound if not isinstance(step, Lay | LabelPhases | Limit))
+        whole = [step for step in bound if not isinstance(step, Lay | LabelPhases | Limit)]
         given: tuple[Settings, ...] = (*self.mix, *self.shapes, *self.limits, *self.phases)
-        return (*map(str, whole), *map(str, given), *self.rules.steps)
+        placed = (_told(step, ground, whole) for step in given)
+        return (*map(str, whole), *placed, *self.rules.steps)
+
+
+def _sliced(window: Window, ground: Ground) -> steps.Slice:
+    start, end = window
+    if isinstance(start, WallTime) and isinstance(end, WallTime):
+        clock = ground.clock
+        from_ns, to_ns = clock.window_ns(start, end, "slice")
+        asked = "..".join(show_instant(clock.began_ns + since_ns) for since_ns in (from_ns, to_ns))
+        return steps.Slice(from_ns, to_ns, asked)
+    return steps.Slice(*window)
+
+
+def due_ns_of(at: WallTime, ground: Ground, whole: Sequence[Step], place: str) -> int:
+    """When what came at a time of day is due, in ns, after steps that act on all of the time.
+
+    Raises `BadInput` naming `place` where the trace, or what `whole` cuts out of it, doesn't have that time.
+    """
+    clock = ground.clock
+    for step in whole:
+        if isinstance(step, steps.Slice):
+            clock = clock.part(step.from_ns, step.to_ns)
+    due_ns = clock.since_began_ns(at, place)
+    for step in whole:
+        due_ns = due_ns if isinstance(step, steps.Slice) else step.at(due_ns)
+    return due_ns
+
+
+def _told(step: Settings, ground: Ground, whole: Sequence[Step]) -> str:
+    due = {at: due_ns_of(at, ground, whole, str(step)) for at in times_of_day(step).values()}
+    return (
+        f"{step} ({', '.join(f'{at} is due at {ns / 1e9:g}s' for at, ns in due.items())})"
+        if due
+        else str(step)
+    )
 
 
 class _Laid:
@@ -189,6 +225,7 @@ class _Laid:
         self._ground = ground
         self._plan = plan
         self._found = found
+        self._whole = tuple(found)
         self.span_ns = ground.span_ns
         for step in found:
             if isinstance(step, steps.Slice):
@@ -201,7 +238,7 @@ class _Laid:
         """Add the steps of a mix."""
         mine = self._ground.sessions_with(mix.selection)
         others = mix.others(float(mine.mean()))
-        over = self.setting()
+        over = self.setting(mix)
         for factor, chosen, key in ((mix.x, mine, stream), (others, ~mine, stream)):
             if factor != 1 and chosen.any():
                 borders = np.array([0, over.end_ns], np.int64)
@@ -229,20 +266,24 @@ class _Laid:
         self._found.append(Lay(name, curve, draws.key_of(stream), self._plan.jitter_ns, copies, chosen))
         self._curves.append((curve, chosen))
 
-    def setting(self, shape: Shape | None = None, chosen: npt.NDArray[np.bool_] | None = None) -> Setting:
-        """The replay as it is after the steps so far, for the shape that comes next."""
+    def setting(self, given: Settings, chosen: npt.NDArray[np.bool_] | None = None) -> Setting:
+        """The replay as it is after the steps so far, for the mix, shape or phase that comes next."""
         end_ns = self.span_ns + 1 + sum(step.spread_ns for step in self._found)
-        setting = Setting(self.span_ns, end_ns)
-        if shape is None or not shape.wants_rate:
+
+        def due_ns(at: WallTime) -> int:
+            return due_ns_of(at, self._ground, self._whole, str(given))
+
+        setting = Setting(self.span_ns, end_ns, due_ns=due_ns)
+        if not (isinstance(given, Shape) and given.wants_rate):
             return setting
-        start_ns, until_ns = shape.window(setting)
+        start_ns, until_ns = given.window(setting)
         until_ns = min(until_ns, end_ns)
         expected = self._expected(start_ns, until_ns, chosen)
         return dataclasses.replace(setting, per_s=expected / max(1e-9, (until_ns - start_ns) / 1e9))
 
     def _expected(self, start_ns: int, end_ns: int, chosen: npt.NDArray[np.bool_] | None) -> float:
         """How many requests to expect in [start, end) of the replay after the steps so far."""
-        first_ns = 0 if self._plan.slice_ns is None else self._plan.slice_ns[0]
+        first_ns = next((step.from_ns for step in self._found if isinstance(step, steps.Slice)), 0)
         faster = self._plan.amplify if self._plan.method == "speed" else 1.0
         factor = self._plan.thin * self._plan.amplify / faster
         grains = 0

@@ -6,12 +6,13 @@ settings are in its own module.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from capture.failures import BadInput
-from capture.quantities import parse_duration_ns, parse_factor, parse_share, parse_window_ns, quoted
+from capture.quantities import parse_duration_ns, parse_factor, parse_share, quoted
 from capture.yaml_file import YamlReader, listed, load_yaml, told, yaml_text
 from replay.transform.amplification.amplify import METHODS
 from replay.transform.content_rules import CLONES, HITS, PROMPTS, ContentRules
@@ -20,6 +21,7 @@ from replay.transform.moments import Share, show_moment
 from replay.transform.plan import DEFAULT_CONTENT, NamedPhase, Plan
 from replay.transform.settings import YES_OR_NO, Settings, one_of, read, shown
 from replay.transform.shapes import KINDS, Shape
+from replay.transform.wall_clock import parse_window
 
 KEYS: Final = (
     *("about", "seed", "slice", "speed", "thin", "amplify", "unsample", "method", "jitter"),
@@ -139,6 +141,8 @@ class _Reader(YamlReader):
         found = holder.get(key)
         if isinstance(found, bool):
             return "yes" if found else "no"
+        if isinstance(found, datetime.datetime):  # YAML knows times with a day and seconds
+            return found.isoformat()
         if not isinstance(found, str | int | float):
             raise self.refused(self.line(holder, key), f"{key}: {told(found)} found, a value wanted")
         return str(found)
@@ -163,7 +167,7 @@ def _seed(text: str, place: str) -> int:
 
 _SCALARS: Final[tuple[tuple[str, str, Callable[[str, str], Any]], ...]] = (
     ("seed", "seed", _seed),
-    ("slice", "slice_ns", parse_window_ns),
+    ("slice", "slice_", parse_window),
     ("speed", "speed", parse_factor),
     ("thin", "thin", parse_share),
     ("amplify", "amplify", parse_factor),
@@ -182,8 +186,8 @@ def _document(plan: Plan) -> Iterator[tuple[str, Any]]:
     if plan.about:
         yield "about", plan.about
     yield "seed", plan.seed
-    if plan.slice_ns is not None:
-        yield "slice", "..".join(map(show_moment, plan.slice_ns))
+    if plan.slice_ is not None:
+        yield "slice", "..".join(map(show_moment, plan.slice_))
     for name, usual in (("speed", 1), ("thin", 1), ("amplify", 1), ("unsample", False)):
         if getattr(plan, name) != usual:
             yield name, getattr(plan, name)

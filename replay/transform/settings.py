@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from capture.failures import BadInput
 from capture.quantities import parse_count, parse_factor, parse_settings, quoted
-from replay.transform.moments import parse_drawn, parse_moment, show_drawn, show_moment
+from replay.transform.moments import parse_drawn, parse_instant, parse_moment, show_drawn, show_moment
+from replay.transform.wall_clock import WallTime
 
 
 class Kind(NamedTuple):
@@ -60,7 +61,7 @@ def _number(value: float) -> str:
     return f"{value:.12g}"
 
 
-INSTANT: Final = Kind(parse_moment, show_moment)
+INSTANT: Final = Kind(parse_instant, show_moment)
 LENGTH: Final = Kind(_positive_moment, show_moment)
 FACTOR: Final = Kind(parse_factor, _number)
 FACTOR_OR_0: Final = Kind(_not_negative, _number)
@@ -143,3 +144,9 @@ def shown(step: Settings) -> dict[str, str]:
         for field in _fields(type(step))
         if getattr(step, field.name) != field.default
     }
+
+
+def times_of_day(step: Settings) -> dict[str, WallTime]:
+    """The settings that are times of day, by key."""
+    found = {field.metadata["key"]: getattr(step, field.name) for field in _fields(type(step))}
+    return {key: value for key, value in found.items() if isinstance(value, WallTime)}

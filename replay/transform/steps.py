@@ -28,6 +28,8 @@ class Slice(Step):
 
     from_ns: int
     to_ns: int
+    told: str = ""
+    """How it was asked for, where that was in other words."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.from_ns < self.to_ns:
@@ -60,7 +62,8 @@ class Slice(Step):
         )
 
     def __str__(self) -> str:
-        return f"slice {self.from_ns / 1e9:g}s..{self.to_ns / 1e9:g}s"
+        window = f"{self.from_ns / 1e9:g}s..{self.to_ns / 1e9:g}s"
+        return f"slice {self.told} ({window})" if self.told else f"slice {window}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ BATCH_ROWS: Final = 1 << 17
 """Rows that a batch shall have after the steps: the columns of so many fit the processor's cache."""
 
 LINKED_ROWS: Final = 1 << 20
+_FIRST_ROWS: Final = 1 << 10
 
 
 class TraceRows:
@@ -38,6 +39,18 @@ class TraceRows:
         self.left_out: dict[str, int] = {}
         self._has_sessions = trace.has_any("session_id")
         self.passes = 2 if self._has_sessions else 1
+
+    @property
+    def zero_ns(self) -> int:
+        """The arrival of the first replayable row, ns from the trace's zero; reads no further than that.
+
+        Raises `BadInput` when none can be replayed.
+        """
+        choosing = Choosing(self.trace)
+        for light in self._light(choosing, _FIRST_ROWS):
+            if (kept := _kept(light)).any():
+                return _first_arrival_ns(light, kept)
+        raise self._none_left(choosing)
 
     def followed(self, on_rows: Callable[[int], None] = untold) -> npt.NDArray[np.bool_] | None:
         """Which trace rows a later turn follows, bool[rows]; None where the trace has no sessions.
@@ -72,7 +85,7 @@ class TraceRows:
         for light in _gathered(self._light(choosing, wanted), wanted):
             kept = _kept(light)
             if zero_ns is None and kept.any():
-                zero_ns = int(light.column("arrival_ns")[int(np.argmax(kept))].as_py())
+                zero_ns = _first_arrival_ns(light, kept)
             rows = _rows(linker, first, light, zero_ns or 0, numbered=numbered)
             first += len(rows)
             on_rows(len(rows))
@@ -80,9 +93,11 @@ class TraceRows:
                 yield rows if kept.all() else rows.take(kept)
         self.left_out = choosing.left_out
         if zero_ns is None:
-            raise BadInput(
-                f"{self.trace.name}: no request in it can be replayed ({told(self.left_out)}); capture others"
-            )
+            raise self._none_left(choosing)
+
+    def _none_left(self, choosing: Choosing) -> BadInput:
+        why = told(choosing.left_out)
+        return BadInput(f"{self.trace.name}: no request in it can be replayed ({why}); capture others")
 
     def _light(self, choosing: Choosing, wanted: int) -> Iterator[pa.RecordBatch]:
         light = ("arrival_ns", "end_ns", "session_id") if self._has_sessions else ("arrival_ns",)
@@ -112,6 +127,10 @@ def _kept(light: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     if "kept" not in light.schema.names:
         return np.ones(light.num_rows, np.bool_)
     return np.asarray(light.column("kept").to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _first_arrival_ns(light: pa.RecordBatch, kept: npt.NDArray[np.bool_]) -> int:
+    return int(light.column("arrival_ns")[int(np.argmax(kept))].as_py())
 
 
 def _rows(

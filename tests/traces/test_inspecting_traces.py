@@ -26,13 +26,17 @@ def test_idle_centuries_cost_no_memory(tmp_path: Path) -> None:
     assert any("arrivals span 285 years" in warning for warning in facts.warnings)
 
 
-@pytest.mark.parametrize(("zero_ns", "began"), [(0, []), (S, ["  began      1970-01-01 00:00:03 UTC"])])
-def test_when_it_began_is_told_where_there_was_a_wall_clock(
-    zero_ns: int, began: list[str], tmp_path: Path
+TIMES = "began 1970-01-01T00:00:03Z, busiest second 1970-01-01T00:00:13Z, ended 1970-01-01T00:00:23Z"
+
+
+@pytest.mark.parametrize(("zero_ns", "times"), [(0, []), (S, [f"  times      {TIMES}"])])
+def test_when_it_was_is_told_where_there_was_a_wall_clock(
+    zero_ns: int, times: list[str], tmp_path: Path
 ) -> None:
-    path = write_rows(tmp_path / "t.parquet", [trace_row(0, 2 * S)], wall_zero_ns=zero_ns)
+    rows = [trace_row(i, at * S) for i, at in enumerate((2, 12, 12, 22))]
+    path = write_rows(tmp_path / "t.parquet", rows, wall_zero_ns=zero_ns)
     told = facts_lines(inspect_trace(open_trace(path)))
-    assert [line for line in told if line.startswith("  began")] == began
+    assert [line for line in told if line.startswith("  times")] == times
 
 
 def test_an_answer_of_which_only_the_length_is_known_was_never_seen(tmp_path: Path) -> None:

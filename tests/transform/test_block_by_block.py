@@ -143,7 +143,7 @@ PLANS = {
     "bursts of a model": Plan(
         speed=2, shapes=(Stairs(start_x=1, end_x=2, steps=3), Bursts(cv=2, model="large"))
     ),
-    "superposed after a slice": Plan(slice_ns=(5 * S, 90 * S), thin=0.8, amplify=2.5, method="superposition"),
+    "superposed after a slice": Plan(slice_=(5 * S, 90 * S), thin=0.8, amplify=2.5, method="superposition"),
     "upscaled": Plan(speed=2, amplify=2.5, method="traceupscaler"),
     "limits": Plan(amplify=2, method="jitter", limits=(TenantLimit(tenant="x-tenant", per_s=2, burst=3),)),
 }

@@ -70,7 +70,7 @@ def recipe(folder: Path, text: str) -> Path:
 
 def test_a_recipe_holds_a_whole_transformation(tmp_path: Path) -> None:
     assert read_recipe(recipe(tmp_path, ALL_OF_IT)) == Plan(
-        slice_ns=(600 * S, 900 * S),
+        slice_=(600 * S, 900 * S),
         speed=5.0,
         thin=0.25,
         amplify=1.5,
@@ -112,7 +112,7 @@ contents = st.builds(
 )
 plans = st.builds(
     Plan,
-    slice_ns=st.none() | st.just((S, 90 * S)),
+    slice_=st.none() | st.just((S, 90 * S)),
     speed=xs,
     amplify=xs,
     shapes=st.lists(shapes, max_size=3).map(tuple),

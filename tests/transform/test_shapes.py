@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capture.failures import BadInput
+from replay.transform.ground import Ground
 from replay.transform.moments import Share
 from replay.transform.plan import NamedPhase, Plan, apply_plan
 from replay.transform.rows import Rows, base_rows
@@ -268,7 +269,7 @@ def test_windows_in_shares_that_meet_do_not_overlap(span_ns: int, at: int, first
 def test_a_named_phase_precedes_what_shapes_say_and_two_named_ones_must_not_overlap() -> None:
     spike = Spike(20 * S, 10 * S, 2)
     plan = Plan(shapes=(spike,), phases=(NamedPhase("mine", 25 * S, 10 * S),))
-    assert plan.told(())[-2:] == ("phase name=mine,at=25s,for=10s", "clones' prompts unique")
+    assert plan.told((), Ground())[-2:] == ("phase name=mine,at=25s,for=10s", "clones' prompts unique")
     schedule = apply_plan(even(600), plan)
     per_s = [schedule.phase[(schedule.due_ns // S) == second] for second in range(60)]
     assert all(len(np.unique(phases)) == 1 for phases in per_s)
@@ -344,7 +345,7 @@ def test_a_window_without_requests_and_a_replay_without_any_are_refused() -> Non
 
 
 def test_lengths_in_shares_are_those_of_the_replay_after_slice_and_speed() -> None:
-    plan = Plan(slice_ns=(10 * S, 40 * S), speed=3, shapes=(given_as("spike", "at=50%,for=50%,x=3"),))
+    plan = Plan(slice_=(10 * S, 40 * S), speed=3, shapes=(given_as("spike", "at=50%,for=50%,x=3"),))
     per_s = np.bincount(apply_plan(even(6000), plan).due_ns // S)
     # 30 s of 100/s in 10 s; the second half, up to the end, threefold.
     np.testing.assert_array_equal(per_s[:5], [300] * 5)

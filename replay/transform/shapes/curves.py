@@ -15,27 +15,38 @@ import numpy as np
 import numpy.typing as npt
 
 from capture.failures import BadInput
-from replay.transform.moments import Moment, Share, resolve, resolve_end
+from replay.transform.moments import Instant, Moment, Share, resolve, resolve_end
 from replay.transform.selecting import Selection
 from replay.transform.settings import INSTANT, LENGTH, WORD, setting
 from replay.transform.shapes.phases import OWN, RECOVERY, PhaseLabel
+from replay.transform.wall_clock import WallTime
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 
+def _nowhere(at: WallTime) -> int:
+    raise BadInput(f"{at}: a time of day found, where no trace says when that was; give a time of the replay")
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """The replay that a shape is laid over: its span (moments are shares of it), its end, and the mean rate
-    of the requests that the shape is meant for."""
+    of the requests that the shape is meant for; `due_ns` says when what came at a time of day is due."""
 
     span_ns: int
     end_ns: int
     per_s: float = float("nan")
+    due_ns: Callable[[WallTime], int] = _nowhere
 
-    def until(self, at: Moment, lasting: Moment | None) -> int:
+    def start(self, at: Instant) -> int:
+        """Where a stretch begins, in ns; raises `BadInput` for a time of day outside of the trace."""
+        return self.due_ns(at) if isinstance(at, WallTime) else resolve(at, self.span_ns)
+
+    def until(self, at: Instant, lasting: Moment | None) -> int:
         """Where a stretch ends: at the replay's end where no length is given, or shares add up to 100 %."""
-        start_ns = resolve(at, self.span_ns)
+        start_ns = self.start(at)
+        at = start_ns if isinstance(at, WallTime) else at
         if lasting is None:
             return max(self.end_ns, start_ns + 1)
         end_ns = max(resolve_end(at, lasting, self.span_ns), start_ns + 1)
@@ -77,7 +88,7 @@ class Shape(Selection, abc.ABC):
     `name` names its phases; it has one of its own by default.
     """
 
-    at: Moment = setting("at", INSTANT, 0)
+    at: Instant = setting("at", INSTANT, 0)
     lasting: Moment | None = setting("for", LENGTH, None)
     _: dataclasses.KW_ONLY
     name: str | None = setting("name", WORD, None)
@@ -91,7 +102,7 @@ class Shape(Selection, abc.ABC):
 
     def window(self, over: Setting) -> tuple[int, int]:
         """[start, end) in ns, up to the replay's end where no length is given; raises `BadInput` outside."""
-        start_ns = resolve(self.at, over.span_ns)
+        start_ns = over.start(self.at)
         if start_ns > over.span_ns:
             raise BadInput(
                 f"{self}: begins at {start_ns / 1e9:g}s; the schedule spans 0s to {over.span_ns / 1e9:g}s "

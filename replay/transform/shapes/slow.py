@@ -9,7 +9,7 @@ import numpy as np
 
 from capture.failures import BadInput
 from capture.quantities import parse_factor
-from replay.transform.moments import Moment, parse_moment, resolve, show_moment
+from replay.transform.moments import Instant, Moment, parse_moment, resolve, show_moment
 from replay.transform.settings import COUNT, FACTOR, FACTOR_OR_0, INSTANT, LENGTH, Kind, setting
 from replay.transform.shapes.curves import Curve, Float64, Int64, Setting, Shape, constant
 from replay.transform.shapes.phases import PhaseLabel
@@ -25,7 +25,7 @@ class Ramp(Shape):
 
     word: ClassVar[str] = "ramp"
 
-    at: Moment = setting("at", INSTANT)
+    at: Instant = setting("at", INSTANT)
     lasting: Moment = setting("for", LENGTH)
     start_x: float = setting("from", FACTOR)
     end_x: float = setting("to", FACTOR)
@@ -51,7 +51,7 @@ class Wave(Shape):
     period: Moment = setting("period", LENGTH)
     low: float = setting("low", FACTOR_OR_0)
     high: float = setting("high", FACTOR)
-    crest: Moment | None = setting("crest", INSTANT, None)
+    crest: Instant | None = setting("crest", INSTANT, None)
 
     def __post_init__(self) -> None:
         if self.low > self.high:
@@ -60,7 +60,7 @@ class Wave(Shape):
     def curve(self, over: Setting, rng: np.random.Generator) -> Curve:
         start_ns, end_ns = self.window(over)
         period_ns = max(1, resolve(self.period, over.span_ns))
-        crest_ns = start_ns + period_ns // 2 if self.crest is None else resolve(self.crest, over.span_ns)
+        crest_ns = start_ns + period_ns // 2 if self.crest is None else over.start(self.crest)
         middle, swing = (self.high + self.low) / 2, (self.high - self.low) / 2
 
         def within(at_ns: Float64, piece: Int64) -> Float64:

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from replay.transform.moments import Moment
+from replay.transform.moments import Instant, Moment
 from replay.transform.settings import FACTOR, FACTOR_OR_0, INSTANT, LENGTH, one_of, setting
 from replay.transform.shapes.curves import Curve, Float64, Int64, Setting, Shape, constant
 
@@ -43,7 +43,7 @@ class Spike(Shape):
 
     word: ClassVar[str] = "spike"
 
-    at: Moment = setting("at", INSTANT)
+    at: Instant = setting("at", INSTANT)
     lasting: Moment = setting("for", LENGTH)
     x: float = setting("x", FACTOR)
     form: str = setting("form", one_of(FORMS), "step")
@@ -69,7 +69,7 @@ class Quiet(Shape):
 
     word: ClassVar[str] = "quiet"
 
-    at: Moment = setting("at", INSTANT)
+    at: Instant = setting("at", INSTANT)
     lasting: Moment = setting("for", LENGTH)
     x: float = setting("x", FACTOR_OR_0)
 
