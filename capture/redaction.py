@@ -15,7 +15,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote, unquote_plus
@@ -273,23 +273,34 @@ class RedactionPolicy:
         return pair if not self._is_secret(plain) else REDACTED
 
 
-def redact(row: dict[str, Any], policy: RedactionPolicy, tally: Tally | None = None) -> None:
+def redact(
+    row: dict[str, Any],
+    policy: RedactionPolicy,
+    tally: Tally | None = None,
+    standing: Container[Direction] = (),
+) -> None:
     """Take out of a trace row, in place, what `policy` doesn't keep; `tally` counts that by kind.
 
     Instants and the number of chunks stay. `chunk_bytes` follows a response body that had to change, so that
     they still cut it; `response_bytes` is what went over the wire. To be called once what the row means has
-    been read (`semantics`), for sessions are found by what is left out here.
+    been read (`semantics`), for sessions are found by what is left out here. Texts of the bodies `standing`
+    are as the policy wants them already, and only searched for secrets.
     """
     counted: Tally = Counter() if tally is None else tally
-    after_prompt = redact_request(row, policy, counted)
-    redact_answer(row, policy, counted, after_prompt)
+    after_prompt = redact_request(row, policy, counted, standing)
+    redact_answer(row, policy, counted, after_prompt, standing)
 
 
-def redact_request(row: dict[str, Any], policy: RedactionPolicy, tally: Tally | None = None) -> bytes | None:
+def redact_request(
+    row: dict[str, Any],
+    policy: RedactionPolicy,
+    tally: Tally | None = None,
+    standing: Container[Direction] = (),
+) -> bytes | None:
     """As `redact` for the request's columns alone; gives what `redact_answer` wants as `after_prompt`."""
     counted: Tally = Counter() if tally is None else tally
     redact_session(row, policy)
-    after_prompt = _redact_body(row, "request", policy, counted, None)
+    after_prompt = _redact_body(row, "request", policy, counted, None, standing)
     for column in ("request_headers", "request_trailers"):
         if row.get(column) is not None:
             row[column] = policy.headers(row[column])
@@ -309,12 +320,13 @@ def redact_answer(
     policy: RedactionPolicy,
     tally: Tally | None = None,
     after_prompt: bytes | None = None,
+    standing: Container[Direction] = (),
 ) -> None:
     """As `redact` for the answer's columns, what broke, and the model's name.
 
     `after_prompt` lets an answer's pseudo-text equal the one that it gets in the next turn's prompt.
     """
-    _redact_body(row, "response", policy, Counter() if tally is None else tally, after_prompt)
+    _redact_body(row, "response", policy, Counter() if tally is None else tally, after_prompt, standing)
     for column in ("response_headers", "response_trailers"):
         if row.get(column) is not None:
             row[column] = policy.headers(row[column])
@@ -325,11 +337,18 @@ def redact_answer(
 
 
 def _redact_body(
-    row: dict[str, Any], direction: Direction, policy: RedactionPolicy, tally: Tally, start: bytes | None
+    row: dict[str, Any],
+    direction: Direction,
+    policy: RedactionPolicy,
+    tally: Tally,
+    start: bytes | None,
+    standing: Container[Direction],
 ) -> bytes | None:
     """One direction's body, and the sizes of what it came in."""
     column = f"{direction}_body"
     headers, body, rules = row[f"{direction}_headers"] or (), row[column], policy.rules(direction)
+    if direction in standing:
+        rules = dataclasses.replace(rules, contents="keep")
     if body and row.get("message_bytes"):
         _redact_messages(row, direction, rules, tally, start)
         return None

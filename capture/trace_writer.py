@@ -34,6 +34,7 @@ from capture.trace_format import (
 
 ROW_GROUP_ROWS: Final = 1000
 ROW_GROUP_BYTES: Final = 8 << 20
+_GATHERED_BYTES: Final = ROW_GROUP_BYTES * 3 // 4
 LEVEL: Final = 3
 """Of zstd: for text it takes as long as a lower one, and a tenth less room. See `body_levels`."""
 _FEW_VALUES: Final = [
@@ -209,6 +210,31 @@ def batch_of(rows: list[dict[str, Any]]) -> pa.RecordBatch:
             ]
         columns.append(pa.array(values, type=field.type))
     return pa.RecordBatch.from_arrays(columns, schema=TRACE_SCHEMA)
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The rows of a batch as `batch_of` takes them, headers and trailers as lists of (name, value) pairs."""
+    headers = [field.name for field in batch.schema if field.name in TRACE_SCHEMA.names]
+    headers = [name for name in headers if TRACE_SCHEMA.field(name).type == HEADERS_TYPE]
+    for row in batch.to_pylist():
+        for name in headers:
+            if row[name] is not None:
+                row[name] = [(pair["name"], pair["value"]) for pair in row[name]]
+        yield row
+
+
+def gathered(rows: Iterable[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
+    """Rows in batches that each make one row group."""
+    batch: list[dict[str, Any]] = []
+    held_bytes = 0
+    for row in rows:
+        batch.append(row)
+        held_bytes += len(row.get("request_body") or b"") + len(row.get("response_body") or b"")
+        if len(batch) == ROW_GROUP_ROWS or held_bytes >= _GATHERED_BYTES:
+            yield batch_of(batch)
+            batch, held_bytes = [], 0
+    if batch:
+        yield batch_of(batch)
 
 
 def write_trace(

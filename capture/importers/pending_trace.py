@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,9 +18,7 @@ from capture.__about__ import VERSION
 from capture.encryption_keys import Keys
 from capture.failures import BadInput
 from capture.trace_format import TraceMetadata
-from capture.trace_writer import ROW_GROUP_BYTES, ROW_GROUP_ROWS, batch_of, write_trace
-
-_BATCH_BYTES: Final = ROW_GROUP_BYTES * 3 // 4
+from capture.trace_writer import gathered, write_trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +83,7 @@ def write_pending(
 
     def batches() -> Iterator[pa.RecordBatch]:
         rows = 0
-        for batch in _batches(itertools.islice(pending.rows, limit)):
+        for batch in gathered(itertools.islice(pending.rows, limit)):
             column = batch.column(batch.schema.get_field_index("arrival_ns"))
             span[:] = [span[0] if span else column[0].as_py(), column[-1].as_py()]
             rows += batch.num_rows
@@ -108,20 +106,6 @@ def write_pending(
     )
     rows = write_trace(path, batches(), metadata, overwrite=overwrite, keys=keys)
     return WrittenTrace(rows, span[1] - span[0], path.stat().st_size, dict(pending.dropped))
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
-    """Rows in batches that each make one row group."""
-    batch: list[dict[str, Any]] = []
-    held_bytes = 0
-    for row in rows:
-        batch.append(row)
-        held_bytes += len(row.get("request_body") or b"") + len(row.get("response_body") or b"")
-        if len(batch) == ROW_GROUP_ROWS or held_bytes >= _BATCH_BYTES:
-            yield batch_of(batch)
-            batch, held_bytes = [], 0
-    if batch:
-        yield batch_of(batch)
 
 
 def _told(dropped: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from capture.privacy.bodies import redacted_body
-from capture.privacy.body_rules import PlacedTally, count
+from capture.privacy.body_rules import BodyRules, PlacedTally, Tally, count
 from capture.privacy.credential_names import REDACTED, URL_HEADERS, value_is_credential
 from capture.privacy.messages import redacted_messages
 from capture.redaction import CONTENT_HEADERS, PROMPT_PARAMETERS, Direction, RedactionPolicy
@@ -126,13 +126,24 @@ class Audit:
 
     def _body(self, row: Mapping[str, Any], side: Direction) -> None:
         self._tally.column = f"{side}_body"
-        body, rules = row[f"{side}_body"], self._rules[side]
-        if not body:
-            return
-        if row.get("message_bytes"):
-            redacted_messages(_messages(row, side), rules, self._tally)
-        else:
-            redacted_body(body, row[f"{side}_headers"] or (), rules, self._tally)
+        _search_body(row, side, self._rules[side], self._tally)
+
+
+def stands(row: Mapping[str, Any], side: Direction, policy: RedactionPolicy) -> bool:
+    """Whether the texts of a row's body are as the policy would have made them, as far as can be told."""
+    rules, tally = dataclasses.replace(policy.rules(side), audit=True), Counter[str]()
+    _search_body(row, side, rules, tally)
+    return rules.content_kind not in tally
+
+
+def _search_body(row: Mapping[str, Any], side: Direction, rules: BodyRules, tally: Tally) -> None:
+    body = row[f"{side}_body"]
+    if not body:
+        return
+    if row.get("message_bytes"):
+        redacted_messages(_messages(row, side), rules, tally)
+    else:
+        redacted_body(body, row[f"{side}_headers"] or (), rules, tally)
 
 
 def _messages(row: Mapping[str, Any], side: Direction) -> list[bytes]:

@@ -27,6 +27,7 @@ _VERBS: Final = {
     "export": "exporting:app",
     "inspect": "inspecting:inspect",
     "audit": "auditing:audit",
+    "redact": "redacting:redact",
     "rekey": "rekeying:rekey",
     "transform": "transforming:transform",
     "verify-amplification": "verifying:verify_amplification",

@@ -80,23 +80,15 @@ def audit(
 
 def _search(trace: Trace, auditing: Audit) -> None:
     """Every row once, with progress on stderr, in flat memory."""
+    from capture.trace_writer import rows_of
     from replay.cli.progress_bar import rows_done
 
     with rows_done(f"auditing {trace.name}", trace.rows) as on_rows:
         for batch in trace.iter_batches():
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                rows = batch.slice(start, _ROWS_AT_ONCE).to_pylist()
-                for row in rows:
-                    auditing.row(_with_pairs(row))
+                for row in rows_of(batch.slice(start, _ROWS_AT_ONCE)):
+                    auditing.row(row)
                 on_rows(auditing.rows)
-
-
-def _with_pairs(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with its headers as (name, value) pairs."""
-    for name, value in row.items():
-        if name.endswith(("_headers", "_trailers")) and value is not None:
-            row[name] = [(pair["name"], pair["value"]) for pair in value]
-    return row
 
 
 def contents_line(recorded_with: Mapping[str, Any]) -> str:
@@ -107,7 +99,9 @@ def contents_line(recorded_with: Mapping[str, Any]) -> str:
     kept = [what for what in ("prompts", "completions") if recorded_with.get(what, "keep") == "keep"]
     done = [f"{what}: {recorded_with[what]}" for what in ("prompts", "completions") if what not in kept]
     told = [*done, *([f"{' and '.join(kept)}, if any, stand in it as they were"] if kept else [])]
-    return f"recorded with policy {name}: {', '.join(told)}"
+    earlier = [one.get("policy") for one in recorded_with.get("earlier", ())]
+    recorded = f"recorded with policy {', '.join(dict.fromkeys(filter(None, earlier)))}, redacted with {name}"
+    return f"{recorded if any(earlier) else f'recorded with policy {name}'}: {', '.join(told)}"
 
 
 def _show(trace: str, auditing: Audit, findings: list[Any]) -> None:
@@ -126,5 +120,5 @@ def _show(trace: str, auditing: Audit, findings: list[Any]) -> None:
         table.add_row(f"{finding.count:,}", finding.kind, finding.place)
     show(table)
     total = sum(finding.count for finding in findings)
-    way_out = "record again with --policy, or `export har` and `import har --policy`, and delete this trace"
+    way_out = "take it out with `peaktape redact`, and delete this trace"
     typer.echo(f"found: {total:,}; {way_out}")
