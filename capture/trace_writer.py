@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import os
 import secrets
@@ -35,6 +36,8 @@ from capture.trace_format import (
 ROW_GROUP_ROWS: Final = 1000
 ROW_GROUP_BYTES: Final = 8 << 20
 _GATHERED_BYTES: Final = ROW_GROUP_BYTES * 3 // 4
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems without hard links say."""
 LEVEL: Final = 3
 """Of zstd: for text it takes as long as a lower one, and a tenth less room. See `body_levels`."""
 _FEW_VALUES: Final = [
@@ -114,7 +117,8 @@ def _same_file(one: Path, other: str) -> bool:
 def replace_when_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, else removed.
 
-    Raises `BadInput` when `path` exists and `overwrite` is false, and when the disk refuses.
+    Raises `BadInput` when `path` exists and `overwrite` is false, also where another command wrote it
+    meanwhile, and when the disk refuses.
     """
     refuse_existing(path, overwrite=overwrite)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -122,7 +126,7 @@ def replace_when_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _put(temporary, path, overwrite=overwrite)
     except OSError as error:
         raise BadInput(
             f"{path}: can't be written ({error.strerror or error}); free space or choose another place"
@@ -131,6 +135,22 @@ def replace_when_whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]
         # Where it could not be made, as on a read-only disk, it can't be removed either.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _put(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give the whole file its name; a link, unlike a renaming, replaces nothing that came meanwhile."""
+    if not overwrite:
+        try:
+            os.link(temporary, path)
+            return
+        except OSError as error:
+            if error.errno == errno.EEXIST or path.exists():
+                raise BadInput(
+                    f"{path}: exists already, another command wrote it meanwhile; choose another name"
+                ) from error
+            if error.errno not in _NO_LINKS:
+                raise
+    temporary.replace(path)
 
 
 class TraceFile:

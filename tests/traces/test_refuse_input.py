@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from capture.failures import BadInput
-from capture.trace_writer import refuse_input
+from capture.trace_writer import refuse_input, replace_when_whole
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,33 @@ def test_an_output_that_belongs_to_an_input(output: str, source: str, words: str
 )
 def test_an_output_of_its_own(output: str, source: str) -> None:
     refuse_input(Path(output), [source, None])
+
+
+@pytest.fixture(params=[True, False], ids=["links", "no links"])
+def hard_links(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems with hard links, and without."""
+    if not request.param:
+
+        def refused(*_: object) -> None:
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", refused)
+
+
+def begin_and_write(name: str, words: str, *, overwrite: bool = False, meanwhile: str = "") -> None:
+    with replace_when_whole(Path(name), overwrite=overwrite) as temporary:
+        temporary.write_text(words)
+        if meanwhile:
+            begin_and_write(name, meanwhile, overwrite=overwrite)
+
+
+@pytest.mark.usefixtures("hard_links")
+def test_of_two_that_write_one_output_at_once_the_later_is_refused(place: Path) -> None:
+    before = sorted(place.iterdir())
+    with pytest.raises(BadInput, match=r"new\.parquet: exists already, another command wrote it meanwhile"):
+        begin_and_write("new.parquet", "the later's", meanwhile="the first's")
+    assert (place / "new.parquet").read_text() == "the first's"
+    begin_and_write("new.parquet", "the later's", meanwhile="the first's", overwrite=True)
+    assert (place / "new.parquet").read_text() == "the later's"  # as both were told to
+    begin_and_write("other.parquet", "alone")
+    assert sorted(place.iterdir()) == sorted([*before, place / "new.parquet", place / "other.parquet"])
