@@ -146,8 +146,8 @@ def diff(
       peaktape diff runs/a.parquet runs/b.parquet --junit diff.xml --markdown diff.md
       peaktape diff runs/a.parquet runs/b.parquet --json | jq -r .verdict
     """
-    # Before numpy is loaded. Its threads share small matrices here and wait for each other by spinning: beside
-    # other load that takes longer than one thread alone does (tests/benchmarks/diff/RESULTS.md).
+    # Before numpy is loaded. Threads that share its small matrices wait for each other by spinning: beside
+    # other load one thread alone is faster (tests/benchmarks/diff/RESULTS.md).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from capture.failures import EXIT_REGRESSION
     from capture.quantities import parse_share

@@ -143,7 +143,7 @@ def _bursts_section(
         "more is bursts. "
     )
     keys = [*lines, ("dotted", "chance alone")]
-    if target is not None:
+    if target is not None and target.points:
         note += (
             "f times as many users under the same rate curve have C + f·(IDC − C), C being what a session's "
             "own requests make, 1 where it has one."

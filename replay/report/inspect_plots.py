@@ -70,7 +70,7 @@ def _burst_lines(arrivals: list[ArrivalFacts], names: list[str], target: BurstTa
         Line(name, [point.window_s for point in one.bursts], [point.dispersion for point in one.bursts])
         for one, name in zip(arrivals, names, strict=True)
     ]
-    if target is not None:
+    if target is not None and target.points:
         windows = [point.window_s for point in target.points]
         return [*lines, Line("target", windows, [point.target for point in target.points])]
     if len(lines) == 1 and lines[0].x:

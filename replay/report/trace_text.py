@@ -6,8 +6,9 @@ Plots are in `inspect_plots`, the page in `inspect_page`, JSON in `trace_json`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from capture.choice import shares_told
 from replay.report.figures import (
@@ -25,6 +26,9 @@ from replay.transform.schedule_facts import ScheduleFacts
 from replay.transform.schedule_format import Lineage
 from replay.transform.wall_clock import show_instant
 
+_CLONED: Final = re.compile(r"(amplify \S+) \(sessions cloned whole, (.+?)(?:, half of them within|;|\)$)")
+_EXPECTED: Final = re.compile(r"expected within ([\d.]+%)")
+
 
 def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterator[str]:
     """A schedule in a few lines: size, span, rate, phases, lineage."""
@@ -36,7 +40,17 @@ def schedule_lines(name: str, facts: ScheduleFacts, lineage: Lineage) -> Iterato
         yield "  phases: " + ", ".join(f"{phase} {count:,}" for phase, count in named if count)
     yield f"  sessions: {'' if facts.sessions_exact else 'about '}{facts.sessions:,}"
     yield f"  from {lineage.trace_path} ({lineage.trace_rows:,} requests)"
-    yield f"  steps: {'; '.join(lineage.steps) or 'none'} · seed {lineage.seed}"
+    yield f"  steps: {'; '.join(map(brief_step, lineage.steps)) or 'none'} · seed {lineage.seed}"
+
+
+def brief_step(step: str) -> str:
+    """A step of a lineage for one line: how far clones are shifted at most, and how well that fits."""
+    found = _CLONED.match(step)
+    if found is None:
+        return step
+    close = _EXPECTED.search(step)
+    fits = f", bursts expected within {close[1]} of their target" if close else ""
+    return f"{found[1]} ({found[2]}{fits})"
 
 
 def facts_lines(facts: Facts) -> Iterator[str]:

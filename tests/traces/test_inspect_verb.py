@@ -12,7 +12,10 @@ import pytest
 from capture.failures import BadInput
 from capture.trace_reader import open_trace
 from replay.cli.inspecting import inspect
-from replay.transform.schedule_format import Lineage, Schedule, write_schedule
+from replay.transform.making import Making
+from replay.transform.plan import Plan
+from replay.transform.schedule_format import Lineage, Schedule, write_pieces, write_schedule
+from replay.transform.shapes import Spike
 from tests.trace_rows import trace_row, write_rows
 
 S = 1_000_000_000
@@ -179,3 +182,18 @@ def test_answers_that_end_before_they_begin_are_told(
 ) -> None:
     rows = [trace_row(i, i * S, end_ns=i * S - (i == 3)) for i in range(5)]
     assert "1 answers ended or began before" in inspected(capsys, write_rows(tmp_path / "t.parquet", rows))
+
+
+def test_where_shapes_leave_no_target_no_legend_names_one(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shaped, page = tmp_path / "shaped.parquet", tmp_path / "page.html"
+    plan = Plan(shapes=(Spike(30 * S, 30 * S, 3.0),))
+    trace = open_trace(source)
+    making = Making(trace, plan)
+    write_pieces(shaped, making.pieces(), making.lineage)
+    said = inspected(capsys, source, shaped, html=page)
+    assert "Bursts: shapes lie over a part of the time" in said
+    assert "target" not in said
+    assert "within 10 % of it" not in page.read_text()
+    assert "chance alone" in page.read_text()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from capture.trace_reader import open_trace
-from replay.report.trace_text import facts_lines
+from replay.report.trace_text import brief_step, facts_lines, schedule_lines
 from replay.transform.arrival_facts import MOST_BUCKETS
 from replay.transform.clock_doubts import gap_warnings
 from replay.transform.inspection import inspect_trace
+from replay.transform.making import Making
+from replay.transform.plan import Plan
+from replay.transform.schedule_facts import Gathering
 from tests.trace_rows import trace_row, write_rows
 
 S = 1_000_000_000
+SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "demo-traffic.parquet"
 
 
 def test_idle_centuries_cost_no_memory(tmp_path: Path) -> None:
@@ -83,3 +88,37 @@ def test_a_part_of_the_traffic_says_which(tmp_path: Path) -> None:
 def test_gaps_between_spans_are_no_quiet(spans: tuple[tuple[int, int | None], ...], told: str) -> None:
     assert told in "".join(gap_warnings(spans))
     assert bool(gap_warnings(spans)) is bool(told)
+
+
+@pytest.mark.parametrize(
+    ("step", "brief"),
+    [
+        (
+            "amplify 2 (sessions cloned whole, clones shifted by up to ±17.7s, half of them within ±4.82s, "
+            "nine of ten within ±11.9s; auto: fitted to the burst curve of that many times the users, "
+            "expected within 11.5% (tied clones: 125%), that curve known by a standard error of 108%; "
+            "the most typical of 8 draws)",
+            "amplify 2 (clones shifted by up to ±17.7s, bursts expected within 11.5% of their target)",
+        ),
+        ("amplify 2 (sessions cloned whole, clones not shifted)", "amplify 2 (clones not shifted)"),
+        ("amplify 0.5 (sessions kept whole, by chance)", "amplify 0.5 (sessions kept whole, by chance)"),
+        (
+            "spike at=10:00,for=30s,x=4 (10:00 is due at 60s)",
+            "spike at=10:00,for=30s,x=4 (10:00 is due at 60s)",
+        ),
+    ],
+)
+def test_a_step_is_told_in_a_line(step: str, brief: str) -> None:
+    assert brief_step(step) == brief
+
+
+def test_the_step_that_an_amplification_states_is_told_in_a_line() -> None:
+    making, gathering = Making(open_trace(SAMPLE), Plan(amplify=2)), Gathering()
+    for piece in making.pieces():
+        gathering.add(piece)
+    *_, steps = schedule_lines("s", gathering.facts(), making.lineage())
+    assert re.fullmatch(
+        r"  steps: amplify 2 \(clones shifted by up to ±[\d.]+s, bursts expected within [\d.]+% of their "
+        r"target\); clones' prompts unique · seed 0",
+        steps,
+    )
