@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import typer.main
 
@@ -25,3 +28,18 @@ def test_a_verb_that_is_called_is_the_only_one_there_and_the_same(verb: str) -> 
     assert verbs_of(application([verb, "-h"])) == [verb]
     assert [option.opts for option in alone.params] == [option.opts for option in among_all.params]
     assert alone.context_settings == among_all.context_settings
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_one_line() -> None:
+    interrupted = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from replay.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", interrupted], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "peaktape: interrupted\n")
