@@ -28,7 +28,8 @@ from replay.transform.rows import Rows, session_numbers
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-FEWEST_ARRIVALS: Final = 100
+FEWEST_ARRIVALS: Final = 20
+"""Fewer say nothing of a rate, and their clones go anywhere."""
 SHORTEST_SPAN_NS: Final = 1_000_000_000
 FEWEST_TICKS: Final = 200
 COARSE_TICK_NS: Final = 100_000_000
@@ -142,6 +143,8 @@ def choose(measured: Measured, factor: float, key: np.uint64) -> Choice:
         return Choice(TIED, key, ("auto: all requests are due at one instant",))
     if measured.spectrum is None:
         jitter = Shifts((min(1_000_000_000, max(measured.span_ns // 2, 1)),), (1.0,), uniform=True)
+        if measured.arrivals < FEWEST_ARRIVALS:
+            jitter = Shifts((measured.span_ns,), (1.0,))
         why = f"auto: {measured.arrivals} requests in {measured.span_ns / 1e9:.3g}s say too little of bursts"
         return Choice(jitter, key, (why,))
     most_ns = longest_shift_ns(measured.span_ns, measured.arrivals, factor)
