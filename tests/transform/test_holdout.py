@@ -14,6 +14,7 @@ from replay.cli import app
 from replay.transform.amplification.holdout import OFF, HeldOut, hold_out
 from replay.transform.burst_curve import dispersion_curve
 from replay.transform.rows import Rows
+from replay.transform.schedule_format import read_lineage
 from tests.importers.real_files import real
 from tests.transform.made_arrivals import S, rows_at, smooth
 
@@ -140,5 +141,5 @@ def test_the_lineage_names_the_method_and_why(clockwork: Path, tmp_path: Path) -
         ]
         told = CliRunner().invoke(app, arguments)
         assert told.exit_code == 0, told.output
-        assert words in told.stdout
+        assert words in "; ".join(read_lineage(schedule).steps)
         assert "6,000 requests" in told.stdout
