@@ -68,9 +68,9 @@ def test_while_the_store_is_away_segments_wait_and_then_they_go(bucket: Bucket, 
     outbox_segment(tmp_path, 1)
     working = uploader(tmp_path, bucket.store())
     with bucket.server.away():
-        assert not working.drain(patience_s=0.3)
+        while working.counts().failures < 3:  # how soon is the machine's business
+            assert not working.drain(patience_s=0.3)
         counts = working.counts()
-        assert counts.failures >= 3
         assert counts.failing_s > 0
         assert "can't be reached" in counts.trouble
         assert (counts.waiting_segments, counts.sent_segments) == (1, 0)
