@@ -6,6 +6,7 @@ becomes of a connection that breaks or closes: a proxy (`stamped_streams`) and a
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import os
@@ -16,7 +17,7 @@ from typing import Any
 from capture.kernel_stamps import have_stamped
 
 
-class StampedTransport(asyncio.Transport):
+class StampedTransport(asyncio.Transport, abc.ABC):
     """A connected socket on `loop`; what the kernel does not take of a write is kept until it does.
 
     `get_extra_info` knows `socket`, `peername` and `sockname`.
@@ -86,13 +87,13 @@ class StampedTransport(asyncio.Transport):
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return OSError(number, os.strerror(number)) if number else None
 
+    @abc.abstractmethod
     def _break(self, error: OSError) -> None:
         """Nothing more can be written, and most likely nothing read."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _sent_some(self) -> None:
         """The kernel took some of what waited, or all."""
-        raise NotImplementedError
 
 
 def _name(ask: Callable[[], Any]) -> Any:

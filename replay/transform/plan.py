@@ -210,12 +210,12 @@ def due_ns_of(at: WallTime, ground: Ground, whole: Sequence[Step], place: str) -
 
 
 def _told(step: Settings, ground: Ground, whole: Sequence[Step]) -> str:
-    due = {at: due_ns_of(at, ground, whole, str(step)) for at in times_of_day(step).values()}
-    return (
-        f"{step} ({', '.join(f'{at} is due at {ns / 1e9:g}s' for at, ns in due.items())})"
-        if due
-        else str(step)
-    )
+    """A step as it was given; of its times of day, when they are due."""
+    due = [
+        f"{at} is due at {due_ns_of(at, ground, whole, str(step)) / 1e9:g}s"
+        for at in times_of_day(step).values()
+    ]
+    return f"{step} ({', '.join(due)})" if due else str(step)
 
 
 class _Laid:
